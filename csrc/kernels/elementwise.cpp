@@ -1,0 +1,79 @@
+// Element by element, 16 at a time: relu and its gradient, bias, sums, the conversion of bytes.
+//
+//   relu            y = x > 0 ? x : 0           NaN stays NaN; may run in place
+//   relu_backward   dx = y <= 0 ? 0 : dy        the mask comes from the output; may run in place on dy
+//   add_bias        y[r][c] += bias[c]
+//   accumulate      total += part
+//   sum_rows        total[c] += sum over r of x[r][c], r in order
+//   scale_bytes     y = float(x) * scale
+
+#include "kernels.h"
+#include "simd.h"
+#include "table.h"
+
+namespace pycnn::PYCNN_ISA {
+namespace {
+
+PYCNN_INLINE int64_t lanes_from(int64_t at, int64_t size) { return size - at < VL ? size - at : VL; }
+
+PYCNN_INLINE void relu_vec(float* y, const float* x, int64_t lanes) {
+    const vec v = load_first(x, lanes), zero = splat(0.0f);
+    store_first(y, select(greater(zero, v), zero, v), lanes);
+}
+PYCNN_INLINE void relu_backward_vec(float* dx, const float* dy, const float* y, int64_t lanes) {
+    const vec zero = splat(0.0f), out = load_first(y, lanes);
+    const ivec passes = greater(out, zero) | is_nan(out);
+    store_first(dx, select(passes, load_first(dy, lanes), zero), lanes);
+}
+PYCNN_INLINE void add_vec(float* total, const float* part, int64_t lanes) {
+    store_first(total, load_first(total, lanes) + load_first(part, lanes), lanes);
+}
+
+// Up to four vecs of channels are summed in registers while the rows stream by.
+template <int V>
+PYCNN_INLINE void sum_columns(float* total, const float* x, int64_t rows, int64_t C, int64_t last) {
+    vec acc[V];
+    PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[v] = load_first(total + v * VL, v == V - 1 ? last : VL);
+    for (int64_t r = 0; r < rows; ++r, x += C) {
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[v] = acc[v] + load_first(x + v * VL, v == V - 1 ? last : VL);
+    }
+    PYCNN_UNROLL for (int v = 0; v < V; ++v) store_first(total + v * VL, acc[v], v == V - 1 ? last : VL);
+}
+
+}  // namespace
+
+void relu(float* y, const float* x, int64_t size) {
+    int64_t i = 0;
+    for (; i + VL <= size; i += VL) relu_vec(y + i, x + i, VL);
+    if (i < size) relu_vec(y + i, x + i, size - i);
+}
+
+void relu_backward(float* dx, const float* dy, const float* y, int64_t size) {
+    int64_t i = 0;
+    for (; i + VL <= size; i += VL) relu_backward_vec(dx + i, dy + i, y + i, VL);
+    if (i < size) relu_backward_vec(dx + i, dy + i, y + i, size - i);
+}
+
+void accumulate(float* total, const float* part, int64_t size) {
+    int64_t i = 0;
+    for (; i + VL <= size; i += VL) add_vec(total + i, part + i, VL);
+    if (i < size) add_vec(total + i, part + i, size - i);
+}
+
+void add_bias(float* y, const float* bias, int64_t rows, int64_t C) {
+    for (int64_t r = 0; r < rows; ++r, y += C)
+        for (int64_t c = 0; c < C; c += VL) add_vec(y + c, bias + c, lanes_from(c, C));
+}
+
+void sum_rows(float* total, const float* x, int64_t rows, int64_t C) {
+    int64_t c = 0;
+    for (; c + 4 * VL <= C; c += 4 * VL) sum_columns<4>(total + c, x + c, rows, C, VL);
+    for (; c + VL <= C; c += VL) sum_columns<1>(total + c, x + c, rows, C, VL);
+    if (c < C) sum_columns<1>(total + c, x + c, rows, C, C - c);
+}
+
+void scale_bytes(float* y, const uint8_t* x, float scale, int64_t size) {
+    for (int64_t i = 0; i < size; ++i) y[i] = static_cast<float>(x[i]) * scale;
+}
+
+}  // namespace pycnn::PYCNN_ISA

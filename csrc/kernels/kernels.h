@@ -1,0 +1,90 @@
+// What one instruction set provides: function pointers and tile sizes. Signatures only; ops/ calls through this table
+// and never sees a vector. Every kernel is pure and single-threaded: no checks, no allocation, no state.
+#pragma once
+#include <cstdint>
+
+namespace pycnn {
+
+// C[i][j] (+)= sum over p of A[i][p] * B[p][j], on packed panels: what gemm.cpp of ops/ cuts a product into.
+struct GemmBlock {
+    float* c;  // [mc][nc], row stride ldc
+    int64_t ldc;
+    const float* a;  // packed A: ceil(mc / MR) panels of [kc][MR], zeros past mc
+    const float* b;  // packed B: ceil(nc / NR) panels of [kc][NR], zeros past nc
+    int64_t mc, nc, kc;
+    bool accumulate;  // false: C is overwritten and never read
+};
+
+// A strided matrix: element (i, j) lies at data[i * row + j * col].
+struct Matrix {
+    const float* data;
+    int64_t row, col;
+};
+
+// c[i][j] (+)= sum over k of a[i][offset[k]] * b[k * ldb + j]: one panel of at most NR columns, any number of rows.
+// The heart of direct convolution in all three directions: `a` points at pixels (or taps), `offset` at taps (or
+// pixels).
+struct IndirectBlock {
+    float* const* c;        // [rows] each [columns]
+    const float* const* a;  // [rows]
+    int64_t rows, columns;
+    const int64_t* offset;  // [K]
+    const float* b;         // [K] rows of `columns` rounded up to a multiple of 16, stride ldb
+    int64_t ldb, K;
+    const int64_t* k_begin;  // [rows], or null: row i needs k_begin[i] <= k < k_end[i] only; a tile runs over the
+    const int64_t* k_end;    //   union of its rows' ranges, so what is outside must multiply zeros (padding)
+    const float* bias;       // [columns] or null
+    bool relu, accumulate;   // relu after bias; accumulate: c is read first
+};
+
+struct PoolRow {  // one output row of a pool: the windows of row oh
+    int64_t H, W, C, OW;
+    int64_t h_begin, h_end;         // the rows of the window inside the image, never empty
+    int64_t w_first, stride_w, KW;  // the window of output column ow covers w_first + ow * stride_w + [0, KW)
+};
+
+struct AdamStep {
+    float lr, beta1, beta2, eps, weight_decay;
+    float rest1, rest2;              // 1 - beta1, 1 - beta2, rounded once
+    float correction1, correction2;  // 1 - beta1^t, 1 - beta2^t
+};
+
+struct Kernels {
+    const char* isa;
+    int64_t MR, NR;  // register tile
+    int64_t MC;      // rows of A that stay in L2 as one packed block
+
+    void (*gemm_pack_a)(float* packed, const Matrix& a, int64_t mc, int64_t kc);
+    void (*gemm_pack_b)(float* packed, const Matrix& b, int64_t kc, int64_t nc);
+    void (*gemm_block)(const GemmBlock&);
+    // c[i][j] = sum over p of a[i][p] * b[j][p]; both with contiguous p. For products whose result is narrow.
+    void (*gemm_dots)(float* c, int64_t c_row, int64_t c_col, const float* a, int64_t lda, const float* b, int64_t ldb,
+                      int64_t m, int64_t n, int64_t k);
+    // c[j] = sum over p of x[p * x_step] * b[p * ldb + j]: one row times a matrix that is read once, un-packed.
+    void (*gemm_one_row)(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k);
+    void (*indirect_block)(const IndirectBlock&);
+
+    void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
+    void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);
+    void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor);
+
+    void (*relu)(float* y, const float* x, int64_t size);
+    void (*relu_backward)(float* dx, const float* dy, const float* y, int64_t size);
+    void (*add_bias)(float* y, const float* bias, int64_t rows, int64_t C);
+    void (*accumulate)(float* total, const float* part, int64_t size);
+    void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
+    void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
+
+    void (*softmax_row)(float* y, const float* x, int64_t K);
+    void (*log_softmax_row)(float* y, const float* x, int64_t K);
+    void (*softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
+    void (*log_softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
+
+    void (*adam)(float* param, const float* grad, float* m, float* v, int64_t size, const AdamStep&);
+    void (*sgd)(float* param, const float* grad, float* velocity, int64_t size, float lr, float momentum, bool nesterov,
+                float weight_decay);
+
+    double (*fma_peak)(int64_t rounds);  // runs `rounds` times a fixed number of FMAs; returns FLOP done
+};
+
+}  // namespace pycnn

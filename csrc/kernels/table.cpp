@@ -1,0 +1,46 @@
+// The table of this instruction set: constant-initialised, so no code of it runs before the CPU has been probed.
+
+#include "table.h"
+
+#include "kernels.h"
+#include "simd.h"
+
+#define PYCNN_QUOTE_(name) #name
+#define PYCNN_QUOTE(name) PYCNN_QUOTE_(name)
+
+namespace pycnn::PYCNN_ISA {
+
+// MC * KC * 4 bytes of packed A fill about half of L2: 459 KB of 1 MiB with AVX-512, 295 KB of 512 KiB with AVX2.
+constexpr int64_t MC = REG == 64 ? 16 * MR : 24 * MR;
+
+extern const Kernels table;
+constexpr Kernels table = {
+    PYCNN_QUOTE(PYCNN_ISA),
+    MR,
+    NR,
+    MC,
+    gemm_pack_a,
+    gemm_pack_b,
+    gemm_block,
+    gemm_dots,
+    gemm_one_row,
+    indirect_block,
+    max_pool2d_row,
+    avg_pool2d_row,
+    avg_pool2d_backward_row,
+    relu,
+    relu_backward,
+    add_bias,
+    accumulate,
+    sum_rows,
+    scale_bytes,
+    softmax_row,
+    log_softmax_row,
+    softmax_backward_row,
+    log_softmax_backward_row,
+    adam,
+    sgd,
+    fma_peak,
+};
+
+}  // namespace pycnn::PYCNN_ISA

@@ -1,0 +1,35 @@
+// Declares the kernels of this instruction set for table.cpp: one line a kernel file.
+#pragma once
+#include "kernels.h"
+
+namespace pycnn::PYCNN_ISA {
+
+void gemm_pack_a(float*, const Matrix&, int64_t mc, int64_t kc);
+void gemm_pack_b(float*, const Matrix&, int64_t kc, int64_t nc);
+void gemm_block(const GemmBlock&);
+void gemm_dots(float*, int64_t, int64_t, const float*, int64_t, const float*, int64_t, int64_t, int64_t, int64_t);
+void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t, int64_t);
+void indirect_block(const IndirectBlock&);
+
+void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
+void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
+void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);
+
+void relu(float*, const float*, int64_t);
+void relu_backward(float*, const float*, const float*, int64_t);
+void add_bias(float*, const float*, int64_t, int64_t);
+void accumulate(float*, const float*, int64_t);
+void sum_rows(float*, const float*, int64_t, int64_t);
+void scale_bytes(float*, const uint8_t*, float, int64_t);
+
+void softmax_row(float*, const float*, int64_t);
+void log_softmax_row(float*, const float*, int64_t);
+void softmax_backward_row(float*, const float*, const float*, int64_t);
+void log_softmax_backward_row(float*, const float*, const float*, int64_t);
+
+void adam(float*, const float*, float*, float*, int64_t, const AdamStep&);
+void sgd(float*, const float*, float*, int64_t, float, float, bool, float);
+
+double fma_peak(int64_t);
+
+}  // namespace pycnn::PYCNN_ISA
