@@ -1,0 +1,54 @@
+// Convolution in its three directions: checks nothing, chooses the algorithm, runs it.
+//
+//   y[n][oh][ow][oc]       = sum over kh, kw, c of x[n][oh*s + kh*d - top][ow*s + kw*d - left][c] *
+//   weight[kh][kw][c][oc] dx[n][h][w][c]         = sum over oh, ow, kh, kw, oc of dy[n][oh][ow][oc] *
+//   weight[kh][kw][c][oc]   where they meet dweight[kh][kw][c][oc] = sum over n, oh, ow of x[n][oh*s + kh*d - top][ow*s
+//   + kw*d - left][c] * dy[n][oh][ow][oc]
+//
+// x [N][H][W][C], weight [KH][KW][C/groups][OC], y and dy [N][OH][OW][OC]; results are overwritten. Group g reads the
+// channels [g*C/groups, ...) and writes [g*OC/groups, ...). Pixels outside the image are zero.
+#pragma once
+#include "shapes.h"
+
+namespace pycnn {
+
+enum class Direction { forward, backward_input, backward_weight };
+enum class Algorithm { automatic, naive, im2col, direct };
+
+struct Choice {
+    Algorithm algorithm;
+    const char* reason;
+};
+Choice choose(const Conv2dShape&, Direction);
+
+struct Epilogue {                 // of the forward direction
+    const float* bias = nullptr;  // [OC]
+    bool relu = false;
+};
+
+void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape&, Algorithm, const Epilogue&);
+void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&, Algorithm);
+void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, Algorithm);
+
+// One file an algorithm: conv2d_direct.cpp, conv2d_direct_weight.cpp, conv2d_im2col.cpp, conv2d_naive.cpp. A new one
+// (Winograd) is a file of these three functions, a value of Algorithm and a rule in choose().
+namespace direct {
+void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+}  // namespace direct
+namespace im2col {
+void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+}  // namespace im2col
+namespace naive {  // T: float or double
+template <class T>
+void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape&);
+template <class T>
+void backward_input(T* dx, const T* dy, const T* weight, const Conv2dShape&);
+template <class T>
+void backward_weight(T* dweight, const T* x, const T* dy, const Conv2dShape&);
+}  // namespace naive
+
+}  // namespace pycnn

@@ -1,0 +1,152 @@
+// Direct convolution, gradient of the weight: a product of patches and dy that never builds the patches.
+//
+//   dweight[(kh, kw, c)][oc] = sum over pixels (n, oh, ow) of padded[n][oh*s + kh*d][ow*s + kw*d][c] *
+//   dy[n][oh][ow][oc]
+//
+// Rows of the product are (kh, kw, c), its depth the pixels. First all threads copy the images with their zero rim
+// (nothing is copied without padding). Then each thread owns some tiles of dweight and adds all pixels to them, a block
+// of pixels after the other, so that a block of x and dy is in L2 for all its tiles. No tile is shared, so there is
+// nothing to reduce; only a dweight too small for that (a first layer) is computed in slots of the batch, whose number
+// depends on the shape alone, and the slots are added in order. Pixels are added in order, so the bits are the same.
+
+#include <cstring>
+#include <vector>
+
+#include "conv2d.h"
+#include "dispatch.h"
+#include "parallel.h"
+#include "workspace.h"
+
+namespace pycnn::direct {
+namespace {
+
+struct Images {  // padded, or x itself
+    const float* data;
+    int64_t H, W, C;
+};
+
+Images pad_images(const float* x, const Conv2dShape& s, int64_t n0, int64_t n1) {
+    if (!s.padded()) return {x + n0 * s.H * s.W * s.C, s.H, s.W, s.C};
+    const int64_t Hp = s.H + s.pad.top + s.pad.bottom, Wp = s.W + s.pad.left + s.pad.right, row = Wp * s.C;
+    float* padded = scratch(Scratch::padded, (n1 - n0) * Hp * row);
+    parallel_for((n1 - n0) * Hp, grain_units(kGrainBytes, 8.0 * row), [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            const int64_t n = n0 + r / Hp, h = r % Hp - s.pad.top;
+            float* to = padded + r * row;
+            const int64_t before = s.pad.left * s.C, inside = s.W * s.C;
+            if (h < 0 || h >= s.H) {
+                std::memset(to, 0, sizeof(float) * row);
+                continue;
+            }
+            std::memset(to, 0, sizeof(float) * before);
+            std::memcpy(to + before, x + (n * s.H + h) * inside, sizeof(float) * inside);
+            std::memset(to + before + inside, 0, sizeof(float) * (row - before - inside));
+        }
+    });
+    return {padded, Hp, Wp, s.C};
+}
+
+struct Problem {
+    const Conv2dShape& s;
+    const float* dy;
+    float* slots;          // [S][taps * Cg][OC]
+    int64_t S, M, panels;  // slots; rows (kh, kw, c) of a group; panels of NR columns of a group
+    int64_t n0, n1;        // images of this chunk
+    Images images;
+    std::vector<int64_t> row_offset;  // [M]
+};
+
+// The rows (n, oh) of this chunk that slot `slot` adds.
+struct Rows {
+    int64_t begin, end;
+};
+Rows rows_of_slot(const Problem& p, int64_t slot) {
+    const int64_t OH = p.s.OH(), all = p.s.N * OH;
+    return {std::max(slot * all / p.S, p.n0 * OH), std::min((slot + 1) * all / p.S, p.n1 * OH)};
+}
+
+// Tiles [begin, end) of one slot, counted through (group, panel, tile of MR rows), over all its pixels.
+void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
+    const Conv2dShape& s = p.s;
+    const int64_t OH = s.OH(), OW = s.OW(), MR = kernels().MR, NR = kernels().NR, tiles = ceil_div(p.M, MR);
+    constexpr int64_t kPixels = 256;  // a block of x and dy: 30 to 200 KB in the lecture's layers
+    const int64_t block = std::max<int64_t>(kPixels / OW, 1);
+    const Rows rows = rows_of_slot(p, slot);
+    std::vector<int64_t> offset;
+    std::vector<const float*> a(p.M);
+    std::vector<float*> c(p.M);
+    for (int64_t first = rows.begin; first < rows.end; first += block) {
+        const int64_t last = std::min(first + block, rows.end), pixels = (last - first) * OW;
+        offset.clear();
+        for (int64_t row = first; row < last; ++row)
+            for (int64_t ow = 0; ow < OW; ++ow) {
+                const int64_t n = row / OH - p.n0, h = row % OH * s.stride_h, w = ow * s.stride_w;
+                offset.push_back(((n * p.images.H + h) * p.images.W + w) * s.C);
+            }
+        for (int64_t at = begin; at < end;) {
+            const int64_t panel = at / tiles, i0 = at % tiles * MR, count = std::min(end - at, tiles - at % tiles);
+            const int64_t g = panel / p.panels, jr = panel % p.panels * NR, oc = g * s.group_OC() + jr;
+            const int64_t columns = std::min(NR, s.group_OC() - jr), i1 = std::min(i0 + count * MR, p.M);
+            const float* b = p.dy + first * OW * s.OC + oc;
+            int64_t ldb = s.OC;
+            if (columns % 16) {  // the ragged last panel, packed with zeros
+                float* edge = scratch(Scratch::edge, pixels * NR);
+                kernels().gemm_pack_b(edge, {b, s.OC, 1}, pixels, columns);
+                b = edge, ldb = NR;
+            }
+            for (int64_t i = i0; i < i1; ++i) {
+                a[i] = p.images.data + p.row_offset[i] + g * s.group_C();
+                c[i] = p.slots + (slot * p.M + i) * s.OC + oc;
+            }
+            kernels().indirect_block({c.data() + i0, a.data() + i0, i1 - i0, columns, offset.data(), b, ldb, pixels,
+                                      nullptr, nullptr, nullptr, false, true});
+            at += count;
+        }
+    }
+}
+
+// How many slots: 1 where dweight alone has tiles for many threads, else up to 64. By the shape, never by the machine.
+int64_t slot_count(const Conv2dShape& s) {
+    constexpr int64_t kTiles = 64, kTileRows = 12, kTileColumns = 32;
+    const int64_t tiles = s.groups * ceil_div(s.taps() * s.group_C(), kTileRows) * ceil_div(s.group_OC(), kTileColumns);
+    return std::max<int64_t>(std::min(ceil_div(kTiles, tiles), s.N * s.OH()), 1);
+}
+
+}  // namespace
+
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+    const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
+    float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
+    std::memset(slots, 0, sizeof(float) * S * size);
+    Problem p{s, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), 0, 0, {}, {}};
+    const int64_t tiles = ceil_div(M, kernels().MR), per_slot = s.groups * p.panels * tiles;
+    // Large batches are padded in chunks of at most 64 MB. A chunk ends nothing: its sums are the next one's start.
+    const int64_t image = (s.H + s.pad.top + s.pad.bottom) * (s.W + s.pad.left + s.pad.right) * s.C;
+    const int64_t chunk = s.padded() ? std::max<int64_t>((int64_t{1} << 24) / std::max<int64_t>(image, 1), 1) : s.N;
+    for (p.n0 = 0; p.n0 < s.N; p.n0 = p.n1) {
+        p.n1 = std::min(p.n0 + chunk, s.N);
+        p.images = pad_images(x, s, p.n0, p.n1);
+        p.row_offset.clear();
+        for (int64_t kh = 0; kh < s.KH; ++kh)
+            for (int64_t kw = 0; kw < s.KW; ++kw)
+                for (int64_t c = 0; c < s.group_C(); ++c)
+                    p.row_offset.push_back((kh * s.dilation_h * p.images.W + kw * s.dilation_w) * s.C + c);
+        const double unit = s.flop() * (p.n1 - p.n0) / s.N / static_cast<double>(S * per_slot);
+        parallel_for(S * per_slot, grain_units(kGrainFlop, unit), [&](int64_t begin, int64_t end) {
+            for (int64_t at = begin; at < end;) {
+                const int64_t slot = at / per_slot, first = at % per_slot;
+                const int64_t last = std::min(per_slot, first + end - at);
+                add_pixels(p, slot, first, last);
+                at += last - first;
+            }
+        });
+    }
+    if (S > 1)
+        parallel_for(size, grain_units(kGrainBytes, 4.0 * S), [&](int64_t begin, int64_t end) {
+            std::memcpy(dweight + begin, slots + begin, sizeof(float) * (end - begin));
+            for (int64_t slot = 1; slot < S; ++slot)
+                kernels().accumulate(dweight + begin, slots + slot * size + begin, end - begin);
+        });
+}
+
+}  // namespace pycnn::direct

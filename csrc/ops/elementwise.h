@@ -1,0 +1,21 @@
+// Operators that touch each element once. float32 through the vector kernels, float64 through plain loops.
+#pragma once
+#include <cstdint>
+
+namespace pycnn {
+
+template <class T>
+void relu_forward(T* y, const T* x, int64_t size);
+template <class T>
+void relu_backward(T* dx, const T* dy, const T* y, int64_t size);  // dx may be dy
+template <class T>
+void add_bias(T* y, const T* bias, int64_t rows, int64_t C);  // y [rows][C] += bias [C]
+template <class T>
+void accumulate(T* total, const T* part, int64_t size);  // total += part
+template <class T>
+void sum_rows(T* total, const T* x, int64_t rows, int64_t C);  // total [C] = column sums of x [rows][C]
+
+// y [count][size] = float(images[indices[i]]) * scale. Every index lies in the images.
+void gather_images(float* y, const uint8_t* images, const int64_t* indices, int64_t count, int64_t size, float scale);
+
+}  // namespace pycnn
