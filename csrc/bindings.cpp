@@ -1,0 +1,122 @@
+// The module `_pycnn`: configuration, threads, matmul. The bindings are the only files that know Python: arrays become
+// pointers and shapes, are checked, and the GIL is dropped while an operator runs.
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "array_check.h"
+#include "ops/dispatch.h"
+#include "ops/gemm.h"
+#include "ops/parallel.h"
+#include "ops/threads.h"
+
+namespace pycnn {
+namespace {
+
+// [m][k] as a strided matrix, or its transpose.
+Matrix as_matrix(const py::array& a, bool transpose) {
+    const int64_t columns = a.shape(1);
+    return transpose ? Matrix{readable<float>(a), 1, columns} : Matrix{readable<float>(a), columns, 1};
+}
+
+void check_operand(const py::array& a, const char* name, bool float64) {
+    const Argument who{"matmul", name};
+    check_same_type(a, who, float64, "a");
+    check_rank(a, who, "RC");
+    check_contiguous(a, who);
+}
+
+py::array matmul(const py::array& a, const py::array& b, bool transpose_a, bool transpose_b, const py::object& out) {
+    const bool float64 = check_floating(a, {"matmul", "a"});
+    check_operand(a, "a", float64);
+    check_operand(b, "b", float64);
+    const int64_t m = a.shape(transpose_a ? 1 : 0), k = a.shape(transpose_a ? 0 : 1);
+    const int64_t n = b.shape(transpose_b ? 0 : 1), b_k = b.shape(transpose_b ? 1 : 0);
+    if (k != b_k)
+        throw py::value_error("matmul: a" + std::string(transpose_a ? " (transposed)" : "") +
+                              " has k = " + std::to_string(k) + " columns, but b" +
+                              (transpose_b ? " (transposed)" : "") + " has " + std::to_string(b_k) +
+                              " rows; expected a [m, k] and b [k, n]: check transpose_a and "
+                              "transpose_b (a has shape " +
+                              text(extents(a)) + ", b " + text(extents(b)) + ").");
+    py::array c;
+    if (out.is_none()) {
+        c = py::array(a.dtype(), {m, n});
+    } else {
+        if (!py::isinstance<py::array>(out)) throw py::type_error("matmul: out must be a NumPy array.");
+        c = py::reinterpret_borrow<py::array>(out);
+        const Argument who{"matmul", "out"};
+        check_output(c, who, float64, "a", {m, n}, "[m, n]");
+        check_apart(c, who, a, "a");
+        check_apart(c, who, b, "b");
+    }
+    if (float64) {
+        double* result = writable<double>(c);
+        const int64_t a_columns = a.shape(1), b_columns = b.shape(1);
+        py::gil_scoped_release without_gil;
+        gemm_plain(result, readable<double>(a), transpose_a ? 1 : a_columns, transpose_a ? a_columns : 1,
+                   readable<double>(b), transpose_b ? 1 : b_columns, transpose_b ? b_columns : 1, m, n, k);
+    } else {
+        float* result = writable<float>(c);
+        const Matrix left = as_matrix(a, transpose_a), right = as_matrix(b, transpose_b);
+        py::gil_scoped_release without_gil;
+        gemm(result, n, left, right, m, n, k, false);
+    }
+    return c;
+}
+
+// GFLOP/s of independent FMAs on this thread with the active instruction set, the best of many short runs.
+double fma_peak(double seconds) {
+    using Clock = std::chrono::steady_clock;
+    py::gil_scoped_release without_gil;
+    const auto start = Clock::now();
+    double best = 0.0;
+    do {
+        const auto begin = Clock::now();
+        const double flop = kernels().fma_peak(100);
+        best = std::max(best, flop / std::chrono::duration<double>(Clock::now() - begin).count());
+    } while (std::chrono::duration<double>(Clock::now() - start).count() < seconds);
+    return best * 1e-9;
+}
+
+py::dict tile_sizes() {
+    py::dict sizes;
+    sizes["MR"] = kernels().MR, sizes["NR"] = kernels().NR, sizes["MC"] = kernels().MC;
+    sizes["KC"] = kKC, sizes["NC"] = kNC;
+    return sizes;
+}
+
+void bind_config(py::module_& m) {
+    m.attr("__version__") = PYCNN_VERSION;
+    m.attr("source_hash") = PYCNN_SOURCE_HASH;
+    m.attr("compiler") = PYCNN_COMPILER;
+    m.def("isa", [] { return std::string(kernels().isa); });
+    m.def("available_isas", available_isas);
+    m.def("use_isa", use_isa, py::arg("name"));
+    m.def("get_num_threads", num_threads);
+    m.def("set_num_threads", set_num_threads, py::arg("n"));
+    m.def("available_cpus", available_cpus);
+    m.def("in_forked_child", in_forked_child);
+    m.def("has_openmp", has_openmp);
+    m.def("last_team_size", take_team_size);
+    m.def("tile_sizes", tile_sizes);
+    m.def("fma_peak", fma_peak, py::arg("seconds"));
+    m.def("matmul", matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a"), py::arg("transpose_b"), py::arg("out"));
+}
+
+}  // namespace
+}  // namespace pycnn
+
+PYBIND11_MODULE(_pycnn, m) {
+    if (!pycnn::cpu_is_supported())
+        throw pybind11::import_error(
+            "pycnn: this CPU lacks SSE4.2 and POPCNT (x86-64-v2), which the baseline kernels need; it cannot run "
+            "here.");
+    pycnn::bind_config(m);
+    pycnn::bind_conv2d(m);
+    pycnn::bind_pool2d(m);
+    pycnn::bind_elementwise(m);
+    pycnn::kernels();  // PYCNN_ISA is read now, so that a bad value is a sentence at import
+}

@@ -1,0 +1,219 @@
+// Convolution for Python: the shape as an object, the three directions on arrays that fit it.
+
+#include <pybind11/stl.h>
+
+#include <array>
+#include <optional>
+
+#include "array_check.h"
+#include "ops/conv2d.h"
+#include "ops/elementwise.h"
+
+namespace pycnn {
+namespace {
+
+const std::string kX = "[N, H, W, C]", kWeight = "[KH, KW, C/groups, OC]", kY = "[N, OH, OW, OC]";
+
+std::string size_text(int64_t h, int64_t w) { return std::to_string(h) + " x " + std::to_string(w); }
+
+// padding: top, bottom, left, right, or null for SAME.
+Conv2dShape make_shape(const Extents& x, const Extents& weight, std::array<int64_t, 2> stride,
+                       const std::array<int64_t, 4>* padding, std::array<int64_t, 2> dilation, int64_t groups) {
+    if (x.size() != 4)
+        throw py::value_error("conv2d: x has shape " + text(x) + ", " + std::to_string(x.size()) +
+                              " axes; expected 4: " + kX +
+                              ": write x[None] for one image or x[..., None] for one channel.");
+    if (weight.size() != 4)
+        throw py::value_error("conv2d: weight has shape " + text(weight) + ", " + std::to_string(weight.size()) +
+                              " axes; expected 4: " + kWeight + ".");
+    for (std::size_t axis = 0; axis < 4; ++axis)
+        if (weight[axis] < 1 || (axis > 0 && x[axis] < 1))
+            throw py::value_error("conv2d: x has shape " + text(x) + " and weight " + text(weight) +
+                                  "; expected at least one row, column and channel in " + kX + " and " + kWeight +
+                                  " (only N may be 0).");
+    Conv2dShape s{x[0],      x[1],      x[2],        x[3],        weight[3], weight[0], weight[1],
+                  stride[0], stride[1], dilation[0], dilation[1], groups,    {}};
+    if (groups < 1 || s.C % groups || s.OC % groups)
+        throw py::value_error("conv2d: groups = " + std::to_string(groups) +
+                              " does not divide C = " + std::to_string(s.C) + " of x and OC = " + std::to_string(s.OC) +
+                              " of weight; expected a divisor of both.");
+    if (weight[2] != s.group_C())
+        throw py::value_error("conv2d: x " + text(x) + " has C = " + std::to_string(s.C) + " channels, so weight " +
+                              kWeight + " must have " + std::to_string(s.group_C()) + " on axis 2 with groups = " +
+                              std::to_string(groups) + "; it has shape " + text(weight) + ".");
+    if (padding) {
+        s.pad = {(*padding)[0], (*padding)[1], (*padding)[2], (*padding)[3]};
+    } else {
+        const int64_t rows = same_padding_total(s.H, s.KH, s.stride_h, s.dilation_h);
+        const int64_t cols = same_padding_total(s.W, s.KW, s.stride_w, s.dilation_w);
+        s.pad = {rows / 2, rows - rows / 2, cols / 2, cols - cols / 2};
+    }
+    if (s.OH() < 1 || s.OW() < 1)
+        throw py::value_error("conv2d: the window covers " +
+                              size_text(extent(s.KH, s.dilation_h), extent(s.KW, s.dilation_w)) +
+                              " pixels (H x W), more than the padded image of " +
+                              size_text(s.H + s.pad.top + s.pad.bottom, s.W + s.pad.left + s.pad.right) +
+                              "; expected a window that fits: use padding=\"same\" or a smaller kernel.");
+    return s;
+}
+
+Extents x_shape(const Conv2dShape& s) { return {s.N, s.H, s.W, s.C}; }
+Extents weight_shape(const Conv2dShape& s) { return {s.KH, s.KW, s.group_C(), s.OC}; }
+Extents y_shape(const Conv2dShape& s) { return {s.N, s.OH(), s.OW(), s.OC}; }
+
+py::tuple as_tuple(const Extents& e) { return py::tuple(py::cast(e)); }
+
+Algorithm parse(const std::string& name, const char* op, bool float64) {
+    Algorithm algorithm;
+    if (name == "auto")
+        algorithm = Algorithm::automatic;
+    else if (name == "naive")
+        algorithm = Algorithm::naive;
+    else if (name == "im2col")
+        algorithm = Algorithm::im2col;
+    else if (name == "direct")
+        algorithm = Algorithm::direct;
+    else if (name == "winograd")
+        throw py::value_error(
+            std::string(op) +
+            ": algorithm=\"winograd\" is not built yet; expected \"auto\", \"naive\", \"im2col\" or \"direct\".");
+    else
+        throw py::value_error(std::string(op) + ": algorithm is \"" + name +
+                              "\"; expected \"auto\", \"naive\", \"im2col\" or \"direct\".");
+    if (float64 && algorithm != Algorithm::automatic && algorithm != Algorithm::naive)
+        throw py::value_error(std::string(op) + ": algorithm=\"" + name +
+                              "\" computes float32 only; expected \"auto\" or \"naive\" for float64 arrays.");
+    return algorithm;
+}
+
+void forward(py::array y, const py::array& x, const py::array& weight, const py::object& bias, const Conv2dShape& s,
+             bool relu, const std::string& algorithm_name) {
+    const char* op = "conv2d";
+    const bool float64 = check_floating(x, {op, "x"});
+    check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
+    check_input(weight, {op, "weight"}, float64, "x", weight_shape(s), kWeight);
+    check_output(y, {op, "out"}, float64, "x", y_shape(s), kY);
+    check_apart(y, {op, "out"}, x, "x");
+    check_apart(y, {op, "out"}, weight, "weight");
+    py::array b;
+    if (!bias.is_none()) {
+        b = py::reinterpret_borrow<py::array>(bias);
+        check_input(b, {op, "bias"}, float64, "x", {s.OC}, "[OC]");
+        check_apart(y, {op, "out"}, b, "bias");
+    }
+    const bool has_bias = !bias.is_none();
+    const Algorithm algorithm = parse(algorithm_name, op, float64);
+    void* result = y.mutable_data();
+    py::gil_scoped_release without_gil;
+    if (float64)
+        naive::forward(static_cast<double*>(result), readable<double>(x), readable<double>(weight),
+                       has_bias ? readable<double>(b) : nullptr, relu, s);
+    else
+        conv2d_forward(static_cast<float*>(result), readable<float>(x), readable<float>(weight), s, algorithm,
+                       {has_bias ? readable<float>(b) : nullptr, relu});
+}
+
+void backward_input(py::array dx, const py::array& dy, const py::array& weight, const Conv2dShape& s,
+                    const std::string& algorithm_name) {
+    const char* op = "conv2d_backward_input";
+    const bool float64 = check_floating(dy, {op, "dy"});
+    check_input(dy, {op, "dy"}, float64, "dy", y_shape(s), kY);
+    check_input(weight, {op, "weight"}, float64, "dy", weight_shape(s), kWeight);
+    check_output(dx, {op, "out"}, float64, "dy", x_shape(s), kX);
+    check_apart(dx, {op, "out"}, dy, "dy");
+    check_apart(dx, {op, "out"}, weight, "weight");
+    const Algorithm algorithm = parse(algorithm_name, op, float64);
+    void* result = dx.mutable_data();
+    py::gil_scoped_release without_gil;
+    if (float64)
+        naive::backward_input(static_cast<double*>(result), readable<double>(dy), readable<double>(weight), s);
+    else
+        conv2d_backward_input(static_cast<float*>(result), readable<float>(dy), readable<float>(weight), s, algorithm);
+}
+
+void backward_weight(py::array dweight, const py::array& x, const py::array& dy, const Conv2dShape& s,
+                     const std::string& algorithm_name) {
+    const char* op = "conv2d_backward_weight";
+    const bool float64 = check_floating(x, {op, "x"});
+    check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
+    check_input(dy, {op, "dy"}, float64, "x", y_shape(s), kY);
+    check_output(dweight, {op, "out"}, float64, "x", weight_shape(s), kWeight);
+    check_apart(dweight, {op, "out"}, x, "x");
+    check_apart(dweight, {op, "out"}, dy, "dy");
+    const Algorithm algorithm = parse(algorithm_name, op, float64);
+    void* result = dweight.mutable_data();
+    py::gil_scoped_release without_gil;
+    if (float64)
+        naive::backward_weight(static_cast<double*>(result), readable<double>(x), readable<double>(dy), s);
+    else
+        conv2d_backward_weight(static_cast<float*>(result), readable<float>(x), readable<float>(dy), s, algorithm);
+}
+
+void backward_bias(py::array dbias, const py::array& dy) {
+    const char* op = "conv2d_backward_bias";
+    const bool float64 = check_floating(dy, {op, "dy"});
+    check_rank(dy, {op, "dy"}, "NHWC");
+    check_contiguous(dy, {op, "dy"});
+    const int64_t OC = dy.shape(3), rows = dy.shape(0) * dy.shape(1) * dy.shape(2);
+    check_output(dbias, {op, "out"}, float64, "dy", {OC}, "[OC]");
+    check_apart(dbias, {op, "out"}, dy, "dy");
+    void* result = dbias.mutable_data();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        sum_rows(static_cast<T*>(result), readable<T>(dy), rows, OC);
+    });
+}
+
+const char* name_of(Algorithm a) {
+    switch (a) {
+        case Algorithm::naive:
+            return "naive";
+        case Algorithm::im2col:
+            return "im2col";
+        case Algorithm::direct:
+            return "direct";
+        default:
+            return "auto";
+    }
+}
+
+py::tuple choice(const Conv2dShape& s, const std::string& direction) {
+    const Direction d = direction == "forward"          ? Direction::forward
+                        : direction == "backward_input" ? Direction::backward_input
+                                                        : Direction::backward_weight;
+    const Choice c = choose(s, d);
+    return py::make_tuple(name_of(c.algorithm), c.reason);
+}
+
+}  // namespace
+
+void bind_conv2d(py::module_& m) {
+    py::class_<Conv2dShape>(m, "Conv2dShape")
+        .def(py::init([](const Extents& x, const Extents& weight, std::array<int64_t, 2> stride,
+                         std::optional<std::array<int64_t, 4>> padding, std::array<int64_t, 2> dilation,
+                         int64_t groups) {
+                 return make_shape(x, weight, stride, padding ? &*padding : nullptr, dilation, groups);
+             }),
+             py::arg("x_shape"), py::arg("weight_shape"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
+             py::arg("groups"))
+        .def_property_readonly("input_shape", [](const Conv2dShape& s) { return as_tuple(x_shape(s)); })
+        .def_property_readonly("weight_shape", [](const Conv2dShape& s) { return as_tuple(weight_shape(s)); })
+        .def_property_readonly("output_shape", [](const Conv2dShape& s) { return as_tuple(y_shape(s)); })
+        .def_property_readonly("padding",
+                               [](const Conv2dShape& s) {
+                                   return py::make_tuple(py::make_tuple(s.pad.top, s.pad.bottom),
+                                                         py::make_tuple(s.pad.left, s.pad.right));
+                               })
+        .def_property_readonly("flop", &Conv2dShape::flop)
+        .def("choice", choice, py::arg("direction"));
+    m.def("conv2d_forward", forward, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("shape"),
+          py::arg("relu"), py::arg("algorithm"));
+    m.def("conv2d_backward_input", backward_input, py::arg("dx"), py::arg("dy"), py::arg("weight"), py::arg("shape"),
+          py::arg("algorithm"));
+    m.def("conv2d_backward_weight", backward_weight, py::arg("dweight"), py::arg("x"), py::arg("dy"), py::arg("shape"),
+          py::arg("algorithm"));
+    m.def("conv2d_backward_bias", backward_bias, py::arg("dbias"), py::arg("dy"));
+}
+
+}  // namespace pycnn

@@ -1,0 +1,250 @@
+// Elementwise operators, softmax, loss, optimizer steps and the gather of images, for Python.
+
+#include <pybind11/stl.h>
+
+#include "array_check.h"
+#include "ops/adam.h"
+#include "ops/elementwise.h"
+#include "ops/softmax.h"
+
+namespace pycnn {
+namespace {
+
+void relu(py::array y, const py::array& x) {
+    const char* op = "relu";
+    const bool float64 = check_floating(x, {op, "x"});
+    check_contiguous(x, {op, "x"});
+    check_output(y, {op, "out"}, float64, "x", extents(x), "as x");
+    check_apart(y, {op, "out"}, x, "x", true);
+    void* result = y.mutable_data();
+    const int64_t size = x.size();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        relu_forward(static_cast<T*>(result), readable<T>(x), size);
+    });
+}
+
+void relu_gradient(py::array dx, const py::array& dy, const py::array& y) {
+    const char* op = "relu_backward";
+    const bool float64 = check_floating(dy, {op, "dy"});
+    check_contiguous(dy, {op, "dy"});
+    check_input(y, {op, "y"}, float64, "dy", extents(dy), "as dy");
+    check_output(dx, {op, "out"}, float64, "dy", extents(dy), "as dy");
+    check_apart(dx, {op, "out"}, dy, "dy", true);
+    check_apart(dx, {op, "out"}, y, "y", true);
+    void* result = dx.mutable_data();
+    const int64_t size = dy.size();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        relu_backward(static_cast<T*>(result), readable<T>(dy), readable<T>(y), size);
+    });
+}
+
+// The last axis and the rows before it.
+struct Rows {
+    int64_t count, K;
+};
+Rows rows_of(const py::array& a, const Argument& who) {
+    check_contiguous(a, who);
+    if (a.ndim() < 1 || a.shape(a.ndim() - 1) < 1)
+        throw py::value_error(who.text() + " has shape " + text(extents(a)) +
+                              "; expected at least one class on the last axis: [..., K].");
+    const int64_t K = a.shape(a.ndim() - 1);
+    return {a.size() / K, K};
+}
+
+void softmax(py::array y, const py::array& x, bool logarithm) {
+    const char* op = logarithm ? "log_softmax" : "softmax";
+    const bool float64 = check_floating(x, {op, "x"});
+    const Rows rows = rows_of(x, {op, "x"});
+    check_output(y, {op, "out"}, float64, "x", extents(x), "as x");
+    check_apart(y, {op, "out"}, x, "x");
+    void* result = y.mutable_data();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        (logarithm ? log_softmax_forward<T> : softmax_forward<T>)(static_cast<T*>(result), readable<T>(x), rows.count,
+                                                                  rows.K);
+    });
+}
+
+void softmax_gradient(py::array dx, const py::array& dy, const py::array& y, bool logarithm) {
+    const char* op = logarithm ? "log_softmax_backward" : "softmax_backward";
+    const bool float64 = check_floating(dy, {op, "dy"});
+    const Rows rows = rows_of(dy, {op, "dy"});
+    check_input(y, {op, "y"}, float64, "dy", extents(dy), "as dy");
+    check_output(dx, {op, "out"}, float64, "dy", extents(dy), "as dy");
+    check_apart(dx, {op, "out"}, dy, "dy");
+    check_apart(dx, {op, "out"}, y, "y");
+    void* result = dx.mutable_data();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        (logarithm ? log_softmax_backward<T> : softmax_backward<T>)(static_cast<T*>(result), readable<T>(dy),
+                                                                    readable<T>(y), rows.count, rows.K);
+    });
+}
+
+double cross_entropy(py::array dlogits, const py::array& logits, const py::array& labels, double smoothing) {
+    const char* op = "softmax_cross_entropy";
+    const bool float64 = check_floating(logits, {op, "logits"});
+    check_rank(logits, {op, "logits"}, "NK");
+    const Rows rows = rows_of(logits, {op, "logits"});
+    check_output(dlogits, {op, "out"}, float64, "logits", extents(logits), "[N, K]");
+    const int64_t* classes = nullptr;
+    if (py::isinstance<py::array_t<int64_t>>(labels)) {
+        check_shape(labels, {op, "labels"}, {rows.count}, "[N]");
+        check_contiguous(labels, {op, "labels"});
+        classes = readable<int64_t>(labels);
+        for (int64_t r = 0; r < rows.count; ++r)
+            if (classes[r] < 0 || classes[r] >= rows.K)
+                throw py::value_error("softmax_cross_entropy: labels[" + std::to_string(r) + "] is " +
+                                      std::to_string(classes[r]) + "; expected a class in 0 .. " +
+                                      std::to_string(rows.K - 1) + ", since logits has K = " + std::to_string(rows.K) +
+                                      " columns.");
+    } else {
+        check_input(labels, {op, "labels"}, float64, "logits", extents(logits), "[N, K] (one-hot)");
+    }
+    void* result = dlogits.mutable_data();
+    return by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        const T* onehot = classes ? nullptr : readable<T>(labels);
+        py::gil_scoped_release without_gil;
+        return softmax_cross_entropy(static_cast<T*>(result), readable<T>(logits), classes, onehot,
+                                     static_cast<T>(smoothing), rows.count, rows.K);
+    });
+}
+
+void add_bias_to(py::array y, const py::array& bias) {
+    const char* op = "add_bias";
+    const bool float64 = check_floating(y, {op, "y"});
+    const Rows rows = rows_of(y, {op, "y"});
+    check_output(y, {op, "y"}, float64, "y", extents(y), "");
+    check_input(bias, {op, "bias"}, float64, "y", {rows.K}, "[C]");
+    check_apart(y, {op, "y"}, bias, "bias");
+    void* result = y.mutable_data();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        add_bias(static_cast<T*>(result), readable<T>(bias), rows.count, rows.K);
+    });
+}
+
+void accumulate_into(py::array total, const py::array& part) {
+    const char* op = "accumulate";
+    const bool float64 = check_floating(total, {op, "total"});
+    check_output(total, {op, "total"}, float64, "total", extents(total), "");
+    check_input(part, {op, "part"}, float64, "total", extents(total), "as total");
+    check_apart(total, {op, "total"}, part, "part");
+    void* result = total.mutable_data();
+    const int64_t size = total.size();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        accumulate(static_cast<T*>(result), readable<T>(part), size);
+    });
+}
+
+// The arrays that an optimizer updates: all of param's type and shape, none sharing memory.
+void check_state(const char* op, const py::array& param, bool float64,
+                 const std::vector<std::pair<const char*, const py::array*>>& others) {
+    check_output(param, {op, "param"}, float64, "param", extents(param), "");
+    for (const auto& [name, array] : others) {
+        if (std::string(name) == "grad")
+            check_input(*array, {op, name}, float64, "param", extents(param), "as param");
+        else
+            check_output(*array, {op, name}, float64, "param", extents(param), "as param");
+        check_apart(param, {op, "param"}, *array, name);
+        for (const auto& [other_name, other] : others)
+            if (other != array) check_apart(*array, {op, name}, *other, other_name);
+    }
+}
+
+void adam(py::array param, const py::array& grad, py::array m, py::array v, int64_t step, double lr, double beta1,
+          double beta2, double eps, double weight_decay) {
+    const char* op = "adam_step";
+    const bool float64 = check_floating(param, {op, "param"});
+    check_state(op, param, float64, {{"grad", &grad}, {"m", &m}, {"v", &v}});
+    void *p = param.mutable_data(), *first = m.mutable_data(), *second = v.mutable_data();
+    const int64_t size = param.size();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        adam_step<T>(static_cast<T*>(p), readable<T>(grad), static_cast<T*>(first), static_cast<T*>(second), size,
+                     {lr, beta1, beta2, eps, weight_decay, step});
+    });
+}
+
+void sgd(py::array param, const py::array& grad, const py::object& velocity_or_none, double lr, double momentum,
+         bool nesterov, double weight_decay) {
+    const char* op = "sgd_step";
+    const bool float64 = check_floating(param, {op, "param"});
+    void* u = nullptr;
+    if (velocity_or_none.is_none()) {
+        check_state(op, param, float64, {{"grad", &grad}});
+    } else {
+        py::array velocity = py::reinterpret_borrow<py::array>(velocity_or_none);
+        check_state(op, param, float64, {{"grad", &grad}, {"velocity", &velocity}});
+        u = velocity.mutable_data();
+    }
+    void* p = param.mutable_data();
+    const int64_t size = param.size();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        py::gil_scoped_release without_gil;
+        sgd_step(static_cast<T*>(p), readable<T>(grad), static_cast<T*>(u), size, lr, momentum, nesterov, weight_decay);
+    });
+}
+
+void gather(py::array y, const py::array& images, const py::array& indices, double scale) {
+    const char* op = "gather_images";
+    if (!py::isinstance<py::array_t<uint8_t>>(images))
+        throw py::type_error("gather_images: images is " + dtype_name(images) +
+                             "; expected uint8, as datasets.load_mnist returns them.");
+    if (!py::isinstance<py::array_t<int64_t>>(indices))
+        throw py::type_error("gather_images: indices is " + dtype_name(indices) + "; expected integers.");
+    check_contiguous(images, {op, "images"});
+    check_contiguous(indices, {op, "indices"});
+    check_rank(indices, {op, "indices"}, "B");
+    if (images.ndim() < 1)
+        throw py::value_error("gather_images: images has no axes; expected [n, ...], for example [n, H, W, C].");
+    Extents shape = extents(images);
+    const int64_t n = shape[0], count = indices.size();
+    shape[0] = count;
+    check_output(y, {op, "out"}, false, "float32", shape, "[B, ...] (one image for each index)");
+    check_apart(y, {op, "out"}, images, "images");
+    check_apart(y, {op, "out"}, indices, "indices");
+    const int64_t* which = readable<int64_t>(indices);
+    for (int64_t i = 0; i < count; ++i)
+        if (which[i] < 0 || which[i] >= n)
+            throw py::index_error("gather_images: indices[" + std::to_string(i) + "] is " + std::to_string(which[i]) +
+                                  "; expected 0 .. " + std::to_string(n - 1) + ", since images holds " +
+                                  std::to_string(n) + ".");
+    float* result = writable<float>(y);
+    const int64_t size = count ? y.size() / count : 0;
+    const uint8_t* source = readable<uint8_t>(images);
+    py::gil_scoped_release without_gil;
+    gather_images(result, source, which, count, size, static_cast<float>(scale));
+}
+
+}  // namespace
+
+void bind_elementwise(py::module_& m) {
+    m.def("relu", relu, py::arg("y"), py::arg("x"));
+    m.def("relu_backward", relu_gradient, py::arg("dx"), py::arg("dy"), py::arg("y"));
+    m.def("softmax", softmax, py::arg("y"), py::arg("x"), py::arg("logarithm"));
+    m.def("softmax_backward", softmax_gradient, py::arg("dx"), py::arg("dy"), py::arg("y"), py::arg("logarithm"));
+    m.def("softmax_cross_entropy", cross_entropy, py::arg("dlogits"), py::arg("logits"), py::arg("labels"),
+          py::arg("label_smoothing"));
+    m.def("add_bias", add_bias_to, py::arg("y"), py::arg("bias"));
+    m.def("accumulate", accumulate_into, py::arg("total"), py::arg("part"));
+    m.def("adam_step", adam, py::arg("param"), py::arg("grad"), py::arg("m"), py::arg("v"), py::arg("step"),
+          py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"));
+    m.def("sgd_step", sgd, py::arg("param"), py::arg("grad"), py::arg("velocity"), py::arg("lr"), py::arg("momentum"),
+          py::arg("nesterov"), py::arg("weight_decay"));
+    m.def("gather_images", gather, py::arg("y"), py::arg("images"), py::arg("indices"), py::arg("scale"));
+}
+
+}  // namespace pycnn
