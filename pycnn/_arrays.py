@@ -1,0 +1,176 @@
+"""Array habits shared by the operators: aligned memory, visible conversion, options as tuples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Pair: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = str | int | Sequence[int] | Sequence[Sequence[int]]
+
+_LINE = 64  # bytes in a cache line; a 64-byte load that crosses one counts twice
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
+    """`np.empty` that starts at a multiple of 64 bytes."""
+    kind = np.dtype(dtype)
+    count = math.prod(shape)
+    if count * kind.itemsize < 4 * _LINE:
+        return np.empty(shape, kind)
+    room = np.empty(count + _LINE // kind.itemsize, kind)
+    start = -room.ctypes.data % _LINE // kind.itemsize
+    return room[start : start + count].reshape(shape)
+
+
+def contiguous(x: npt.ArrayLike) -> Array:
+    """X itself if it is an aligned array without gaps, else a copy that is.
+
+    This is the one place where the operators convert an input; its type never changes.
+    """
+    array = np.asarray(x)
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.require(array, requirements=["C", "A"])
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+
+
+def pair(value: Pair, op: str, name: str) -> tuple[int, int]:
+    """An int, (h, w) or the lecture's [1, h, w, 1] as (h, w), each at least 1."""
+    items: Sequence[Any]
+    if _is_int(value):
+        items = (value, value)
+    elif isinstance(value, (tuple, list, np.ndarray)):
+        items = tuple(value)
+        if len(items) == 4 and items[0] == 1 and items[3] == 1:
+            items = items[1:3]
+    else:
+        items = ()
+    if len(items) != 2 or not all(_is_int(item) and item >= 1 for item in items):
+        raise ValueError(
+            f"{op}: {name} is {value!r}; expected an int of 1 or more, a pair (h, w) of them, "
+            f"or [1, h, w, 1]."
+        )
+    return int(items[0]), int(items[1])
+
+
+def four_sided(value: Padding, op: str) -> tuple[int, int, int, int] | None:
+    """Padding as (top, bottom, left, right); None stands for SAME."""
+    message = (
+        f'{op}: padding is {value!r}; expected "same", "valid", an int, a pair (h, w) or '
+        "((top, bottom), (left, right)), all 0 or more."
+    )
+    if isinstance(value, str):
+        if value.lower() == "same":
+            return None
+        if value.lower() == "valid":
+            return (0, 0, 0, 0)
+        raise ValueError(message)
+    sides: list[Any]
+    if _is_int(value):
+        sides = [value] * 4
+    elif isinstance(value, (tuple, list, np.ndarray)) and len(value) == 2:
+        sides = []
+        for axis in value:
+            if _is_int(axis):
+                sides += [axis, axis]
+            elif isinstance(axis, (tuple, list, np.ndarray)) and len(axis) == 2:
+                sides += list(axis)
+            else:
+                raise ValueError(message)
+    else:
+        raise ValueError(message)
+    if not all(_is_int(side) and side >= 0 for side in sides):
+        raise ValueError(message)
+    top, bottom, left, right = (int(side) for side in sides)
+    return top, bottom, left, right
+
+
+def is_nchw(data_format: str, op: str) -> bool:
+    """True for "NCHW", False for "NHWC"; anything else is refused."""
+    if data_format == "NHWC":
+        return False
+    if data_format == "NCHW":
+        return True
+    raise ValueError(f'{op}: data_format is {data_format!r}; expected "NHWC" or "NCHW".')
+
+
+def nhwc_shape(shape: Sequence[int], nchw: bool) -> tuple[int, ...]:
+    """The shape in N H W C order."""
+    if nchw and len(shape) == 4:
+        n, c, h, w = shape
+        return (n, h, w, c)
+    return tuple(shape)
+
+
+def to_nhwc(x: npt.ArrayLike, nchw: bool) -> Array:
+    """X as a contiguous NHWC array: a copy where it is NCHW."""
+    array = np.asarray(x)
+    return contiguous(array.transpose(0, 2, 3, 1) if nchw and array.ndim == 4 else array)
+
+
+class Result:
+    """Where an operator writes: `out`, or a fresh array; through a copy where the result is NCHW.
+
+    `array` is what the operator writes to, NHWC; `finish()` returns what the caller gets.
+    """
+
+    def __init__(
+        self, out: Array | None, shape: tuple[int, ...], like: npt.DTypeLike, op: str, nchw: bool
+    ) -> None:
+        if out is not None and not isinstance(out, np.ndarray):
+            raise TypeError(f"{op}: out is {type(out).__name__}; expected a NumPy array.")
+        self._out, self._nchw = out, nchw
+        if not nchw:
+            self.array = aligned_empty(shape, like) if out is None else out
+            return
+        self.array = aligned_empty(shape, like)
+        if out is not None:
+            n, h, w, c = shape
+            _check_out(out, (n, c, h, w), np.dtype(like), op)
+
+    def finish(self) -> Array:
+        """The result in the caller's layout, in `out` if there was one."""
+        if not self._nchw:
+            return self.array
+        turned = self.array.transpose(0, 3, 1, 2)
+        if self._out is None:
+            return np.ascontiguousarray(turned)
+        self._out[...] = turned
+        return self._out
+
+
+def _check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any], op: str) -> None:
+    """What array_check.h asks of an NHWC `out`, for an NCHW one, which never reaches C++."""
+    if out.dtype != dtype:
+        raise TypeError(f"{op}: out is {out.dtype}; expected {dtype} as the inputs.")
+    if out.shape != shape:
+        raise ValueError(f"{op}: out has shape {out.shape}; expected {shape} [N, C, H, W].")
+    if not (out.flags.c_contiguous and out.flags.aligned):
+        raise ValueError(f"{op}: out is not C-contiguous and aligned; pass a fresh array.")
+    if not out.flags.writeable:
+        raise ValueError(f"{op}: out is read-only; expected an array that can be written to.")
+
+
+def check_apart_nchw(out: Array | None, nchw: bool, op: str, **inputs: Array | None) -> None:
+    """Refuse an NCHW `out` that shares memory with an input, as C++ does for NHWC."""
+    if out is None or not nchw:
+        return
+    for name, array in inputs.items():
+        if array is not None and np.may_share_memory(out, array):
+            raise ValueError(f"{op}: out shares memory with {name}; pass a fresh array.")
+
+
+def shape4(shape: Sequence[int], op: str, name: str, axes: str) -> tuple[int, ...]:
+    """A shape given by the caller as a tuple of four ints."""
+    items = tuple(shape) if isinstance(shape, (tuple, list, np.ndarray)) else ()
+    if len(items) != 4 or not all(_is_int(item) and item >= 0 for item in items):
+        raise ValueError(f"{op}: {name} is {shape!r}; expected four sizes {axes}.")
+    return tuple(int(item) for item in items)

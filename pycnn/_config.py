@@ -1,0 +1,120 @@
+"""Threads and instruction sets: process-wide settings, and the first lines of a bug report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+
+import _pycnn
+import numpy as np
+
+MAX_THREADS = 4096
+
+
+def _check_threads(n: object, who: str) -> int:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"{who}: n is {n!r}; expected a whole number of threads, 1 or more.")
+    if not 1 <= n <= MAX_THREADS:
+        raise ValueError(f"{who}: n is {n}; expected 1 to {MAX_THREADS} threads.")
+    return int(n)
+
+
+def _check_environment() -> None:
+    """A PYCNN_NUM_THREADS that is no number is refused at import, not ignored."""
+    text = os.environ.get("PYCNN_NUM_THREADS", "")
+    if text and not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_THREADS):
+        raise ImportError(
+            f"PYCNN_NUM_THREADS is {text!r}; expected a whole number of threads from 1 to "
+            f"{MAX_THREADS}, or no such variable."
+        )
+
+
+def get_num_threads() -> int:
+    """Threads that an operator may use: the last `set_num_threads`, or the default.
+
+    The default is PYCNN_NUM_THREADS, else the first number of OMP_NUM_THREADS, else the CPUs of
+    this process: the smaller of its affinity mask and its cgroup's CPU quota (rounded up). A child
+    of `os.fork` has 1: OpenMP's threads do not survive a fork.
+    """
+    return _pycnn.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Use at most n threads in every operator of this process, from 1 to 4096.
+
+    Small operators use fewer. Results have the same bits whatever n is. Without effect in a child
+    of `os.fork`. Raises TypeError or ValueError if n is not such a number.
+    """
+    _pycnn.set_num_threads(_check_threads(n, "set_num_threads"))
+
+
+@contextlib.contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Use at most n threads inside a `with` block, process-wide; restored at its end."""
+    count = _check_threads(n, "num_threads")
+    before = _pycnn.get_num_threads()
+    _pycnn.set_num_threads(count)
+    try:
+        yield
+    finally:
+        _pycnn.set_num_threads(before)
+
+
+def isa() -> str:
+    """The instruction set whose kernels run: "baseline", "avx2", "avx512" or "neon"."""
+    return _pycnn.isa()
+
+
+def available_isas() -> list[str]:
+    """The instruction sets that were compiled and that this CPU has, lowest first."""
+    return _pycnn.available_isas()
+
+
+def use_isa(name: str) -> None:
+    """Run the kernels of another instruction set from now on, process-wide.
+
+    The environment variable PYCNN_ISA does the same at import. avx2, avx512 and neon give the same
+    bits; baseline has no fused multiply-add and rounds more often. Raises ValueError, with the list
+    of what this machine can run, if it lacks `name`.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"use_isa: name is {name!r}; expected one of {available_isas()}.")
+    _pycnn.use_isa(name)
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def show_config() -> str:
+    """A few lines on version, compiler, CPU, instruction sets and threads, to head a bug report."""
+    openmp = "OpenMP" if _pycnn.has_openmp() else "no OpenMP: one thread"
+    variables = " ".join(
+        f"{name}={os.environ[name]}"
+        for name in ("PYCNN_ISA", "PYCNN_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+        if name in os.environ
+    )
+    lines = [
+        f"pycnn {_pycnn.__version__}, _pycnn at {_pycnn.__file__}",
+        f"compiler: {_pycnn.compiler}, {openmp}",
+        f"python {platform.python_version()}, numpy {np.__version__}, {platform.platform()}",
+        f"cpu: {_cpu_name()}, {_pycnn.available_cpus()} for this process",
+        f"isa: {isa()} of {', '.join(available_isas())}",
+        f"threads: {get_num_threads()}",
+        f"environment: {variables or 'none of ours set'}",
+    ]
+    if _pycnn.in_forked_child():
+        lines.append("this process is a fork's child: every operator runs on one thread")
+    return "\n".join(lines)
+
+
+_check_environment()

@@ -1,0 +1,255 @@
+"""Convolution: options become a shape, arrays become contiguous, C++ does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import _pycnn
+import numpy as np
+import numpy.typing as npt
+
+from pycnn._arrays import (
+    Array,
+    Padding,
+    Pair,
+    Result,
+    check_apart_nchw,
+    contiguous,
+    four_sided,
+    is_nchw,
+    nhwc_shape,
+    pair,
+    shape4,
+    to_nhwc,
+)
+
+_X, _WEIGHT = "[N, H, W, C]", "[KH, KW, C/groups, OC]"
+
+
+def _shape(
+    op: str,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> _pycnn.Conv2dShape:
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
+        raise ValueError(f"{op}: groups is {groups!r}; expected an int of 1 or more.")
+    return _pycnn.Conv2dShape(
+        x_shape,
+        weight_shape,
+        pair(stride, op, "stride"),
+        four_sided(padding, op),
+        pair(dilation, op, "dilation"),
+        int(groups),
+    )
+
+
+def conv2d(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    data_format: str = "NHWC",
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Two-dimensional convolution (cross-correlation), as tf.nn.conv2d, with bias and relu fused.
+
+    x: [N, H, W, C] ([N, C, H, W] with data_format="NCHW"); weight: [KH, KW, C/groups, OC];
+    bias: [OC] or None. Returns y: [N, OH, OW, OC],
+
+        y[n, oh, ow, oc] = bias[oc] + sum over kh, kw, c of
+            x[n, oh*stride_h + kh*dilation_h - top, ow*stride_w + kw*dilation_w - left, c]
+            * weight[kh, kw, c, oc]
+        OH = (H + top + bottom - dilation_h*(KH-1) - 1) // stride_h + 1
+
+    stride, dilation: an int, (h, w) or [1, h, w, 1]. padding: "valid" (none), "same"
+    (TensorFlow's: OH = ceil(H / stride_h), an odd pixel comes after), an int, (h, w), or
+    ((top, bottom), (left, right)), in pixels of zeros. activation: None or "relu". algorithm:
+    "auto", "naive", "im2col" or "direct"; `explain_conv2d` says what "auto" takes. float64 runs
+    "naive" only. Zeros of the padding are skipped where a whole row of taps lies in them, so an
+    infinite weight there may give NaN or nothing.
+
+    Raises ValueError for shapes or options that do not fit, TypeError for types.
+    """
+    op = "conv2d"
+    nchw = is_nchw(data_format, op)
+    x_array, w_array = to_nhwc(x, nchw), contiguous(weight)
+    bias_array = None if bias is None else contiguous(bias)
+    if activation not in (None, "relu"):
+        raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
+    shape = _shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
+    result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
+    check_apart_nchw(out, nchw, op, x=np.asarray(x), weight=w_array, bias=bias_array)
+    _pycnn.conv2d_forward(
+        result.array, x_array, w_array, bias_array, shape, activation == "relu", algorithm
+    )
+    return result.finish()
+
+
+def conv2d_backward_input(
+    dy: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    input_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+    data_format: str = "NHWC",
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Gradient of `conv2d` with respect to x: the adjoint, <conv2d(x, w), dy> = <x, dx>.
+
+    dy: [N, OH, OW, OC]; weight: [KH, KW, C/groups, OC]; input_shape: that of x, in the layout of
+    data_format; options as in the forward call. Returns dx, of input_shape,
+
+        dx[n, h, w, c] = sum of dy[n, oh, ow, oc] * weight[kh, kw, c, oc] over the oh, ow, kh, kw
+                         with oh*stride_h + kh*dilation_h - top = h (and w alike)
+
+    Raises ValueError for shapes or options that do not fit, TypeError for types.
+    """
+    op = "conv2d_backward_input"
+    nchw = is_nchw(data_format, op)
+    dy_array, w_array = to_nhwc(dy, nchw), contiguous(weight)
+    x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
+    shape = _shape(op, x_shape, w_array.shape, stride, padding, dilation, groups)
+    result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
+    check_apart_nchw(out, nchw, op, dy=np.asarray(dy), weight=w_array)
+    _pycnn.conv2d_backward_input(result.array, dy_array, w_array, shape, algorithm)
+    return result.finish()
+
+
+def conv2d_backward_weight(
+    x: npt.ArrayLike,
+    dy: npt.ArrayLike,
+    weight_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+    data_format: str = "NHWC",
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Gradient of `conv2d` with respect to weight: <conv2d(x, w), dy> = <w, dweight>.
+
+    x: [N, H, W, C]; dy: [N, OH, OW, OC]; weight_shape: (KH, KW, C/groups, OC); options as in the
+    forward call. Returns dweight, of weight_shape,
+
+        dweight[kh, kw, c, oc] = sum over n, oh, ow of
+            x[n, oh*stride_h + kh*dilation_h - top, ow*stride_w + kw*dilation_w - left, c]
+            * dy[n, oh, ow, oc]
+
+    Raises ValueError for shapes or options that do not fit, TypeError for types.
+    """
+    op = "conv2d_backward_weight"
+    nchw = is_nchw(data_format, op)
+    x_array, dy_array = to_nhwc(x, nchw), to_nhwc(dy, nchw)
+    w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
+    shape = _shape(op, x_array.shape, w_shape, stride, padding, dilation, groups)
+    result = Result(out, shape.weight_shape, x_array.dtype, op, False)
+    _pycnn.conv2d_backward_weight(result.array, x_array, dy_array, shape, algorithm)
+    return result.finish()
+
+
+def conv2d_backward_bias(
+    dy: npt.ArrayLike, *, data_format: str = "NHWC", out: Array | None = None
+) -> Array:
+    """Gradient of `conv2d` with respect to bias: dbias[oc] = sum of dy[n, oh, ow, oc].
+
+    The sum runs over n, oh, ow. dy: [N, OH, OW, OC]. Returns dbias: [OC]. Raises ValueError for a dy without four axes.
+    """
+    op = "conv2d_backward_bias"
+    dy_array = to_nhwc(dy, is_nchw(data_format, op))
+    result = Result(out, dy_array.shape[-1:], dy_array.dtype, op, False)
+    _pycnn.conv2d_backward_bias(result.array, dy_array)
+    return result.finish()
+
+
+def conv2d_output_shape(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tuple[int, int, int, int]:
+    """The shape (N, OH, OW, OC) of `conv2d`'s result, or the ValueError that it would raise."""
+    op = "conv2d"
+    return _shape(
+        op,
+        shape4(input_shape, op, "input_shape", _X),
+        shape4(weight_shape, op, "weight_shape", _WEIGHT),
+        stride,
+        padding,
+        dilation,
+        groups,
+    ).output_shape
+
+
+@dataclass(frozen=True)
+class Conv2dExplanation:
+    """What `algorithm="auto"` does with one shape; print it, or read the three names."""
+
+    forward: str
+    backward_input: str
+    backward_weight: str
+    reasons: tuple[str, str, str]
+    output_shape: tuple[int, int, int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    flop: float
+
+    def __str__(self) -> str:
+        """One line a direction, with the reason, under a line on the shape."""
+        names = ("forward", "backward_input", "backward_weight")
+        chosen = (self.forward, self.backward_input, self.backward_weight)
+        head = (
+            f"y {self.output_shape} [N, OH, OW, OC], padding ((top, bottom), (left, right)) = "
+            f"{self.padding}, {self.flop * 1e-6:.3f} MFLOP a direction"
+        )
+        rows = zip(names, chosen, self.reasons, strict=True)
+        return "\n".join([head, *(f"{name:16}{what}: {why}" for name, what, why in rows)])
+
+
+def explain_conv2d(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+    data_format: str = "NHWC",
+) -> Conv2dExplanation:
+    """Which algorithm "auto" takes in each direction for float32, and why.
+
+    input_shape: that of x; weight_shape: (KH, KW, C/groups, OC); options as in `conv2d`. The rules
+    depend on the shape alone, so the answer is the same on every machine.
+    """
+    op = "explain_conv2d"
+    x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), is_nchw(data_format, op))
+    w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
+    shape = _shape(op, x_shape, w_shape, stride, padding, dilation, groups)
+    choices = [shape.choice(d) for d in ("forward", "backward_input", "backward_weight")]
+    return Conv2dExplanation(
+        forward=choices[0][0],
+        backward_input=choices[1][0],
+        backward_weight=choices[2][0],
+        reasons=(choices[0][1], choices[1][1], choices[2][1]),
+        output_shape=shape.output_shape,
+        padding=shape.padding,
+        flop=shape.flop,
+    )

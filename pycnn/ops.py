@@ -1,0 +1,70 @@
+"""Pure functions, arrays in and arrays out: what layers are made of and what tests compare.
+
+float32 runs on the vector kernels, float64 on plain loops (for gradient checks); any other type is
+a TypeError, never a silent cast. Images are [N, H, W, C] unless `data_format="NCHW"` (then results
+are NCHW too; weights stay [KH, KW, C/groups, OC]). Inputs that have gaps are copied first, in
+`_arrays.contiguous`. `out=` must fit exactly: C-contiguous, of the result's type and shape, apart
+from the inputs. Every function drops the GIL while it computes.
+"""
+
+from __future__ import annotations
+
+from pycnn._ops_conv2d import (
+    Conv2dExplanation,
+    conv2d,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_weight,
+    conv2d_output_shape,
+    explain_conv2d,
+)
+from pycnn._ops_dense import (
+    accumulate,
+    adam_step,
+    add_bias,
+    gather_images,
+    log_softmax,
+    log_softmax_backward,
+    matmul,
+    relu,
+    relu_backward,
+    sgd_step,
+    softmax,
+    softmax_backward,
+    softmax_cross_entropy,
+)
+from pycnn._ops_pool2d import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    pool2d_output_shape,
+)
+
+__all__ = [
+    "Conv2dExplanation",
+    "accumulate",
+    "adam_step",
+    "add_bias",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "conv2d_output_shape",
+    "explain_conv2d",
+    "gather_images",
+    "log_softmax",
+    "log_softmax_backward",
+    "matmul",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "pool2d_output_shape",
+    "relu",
+    "relu_backward",
+    "sgd_step",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+]
