@@ -1,0 +1,151 @@
+"""`python -m benchmarks`: see README.md in this folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+SECTIONS = ("kernels", "gemm", "training", "inference")
+
+
+def main() -> int:
+    """Run the chosen sections, print their tables, write the JSON file."""
+    options = parse_options()
+    # NumPy's BLAS reads these when it is loaded; the GEMM section sets them for its own processes.
+    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(variable, None)
+    from . import machine
+
+    report: dict[str, Any] = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "left_out": {},
+    }
+    load = os.getloadavg()[0]
+    print(f"{machine.cpu_name()}, {machine.cpu_count()} CPUs, load average {load:.2f}")
+    pycnn_error = find_pycnn()
+    peak: dict[int, float] = {}
+    if pycnn_error:
+        print(f"pycnn is left out: {pycnn_error}")
+    else:
+        import pycnn
+
+        options.threads = options.threads or sorted({1, pycnn.get_num_threads()})
+        peak = {count: machine.fma_peak(count) for count in sorted({1, *options.threads})}
+        report["machine"].update(isa=pycnn.isa(), fma_peak_gflops=peak, pycnn=pycnn.__version__)
+        for count, gflops in peak.items():
+            print(f"FMA peak, {pycnn.isa()}, {count} thread(s): {gflops:.1f} GFLOP/s")
+    options.threads = options.threads or sorted({1, machine.cpu_count()})
+    for section in options.only:
+        warning = machine.busy_warning()
+        if warning:
+            print(warning)
+            report.setdefault("warnings", []).append(f"before {section}: {warning}")
+        if section in ("kernels", "gemm") and pycnn_error:
+            print(f"\n{section}: needs pycnn, left out")
+            report["left_out"][section] = pycnn_error
+            continue
+        report[section] = run_section(section, options, peak)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        print(f"\nwritten: {options.json}")
+    return 0
+
+
+def run_section(
+    section: str, options: argparse.Namespace, peak: dict[int, float]
+) -> dict[str, Any]:
+    """Run one section with the options that concern it."""
+    repeats = options.repeats
+    if section == "kernels":
+        from . import bench_kernels
+
+        return bench_kernels.run(batch=options.batch, repeats=repeats)
+    if section == "gemm":
+        from . import bench_gemm
+
+        return bench_gemm.run(threads=options.threads, repeats=max(2, repeats // 2))
+    from . import bench_inference, bench_training
+
+    contest = bench_training.run if section == "training" else bench_inference.run
+    return contest(
+        threads=options.threads,
+        batch=options.batch,
+        rounds=repeats,
+        calls=options.calls,
+        peers_python=options.peers_python,
+        peak=peak,
+    )
+
+
+def find_pycnn() -> str | None:
+    """Why pycnn can't be imported, or None when it can."""
+    try:
+        import _pycnn
+
+        import pycnn
+    except ImportError as error:
+        return str(error)
+    complete = hasattr(_pycnn, "fma_peak") and hasattr(pycnn, "available_isas")
+    return None if complete else "the pycnn that was found has no fma_peak or no available_isas"
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line; a wrong value is a usage error (exit code 2)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="pycnn beside this machine's FMA peak, NumPy, and every installed peer.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--threads",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="thread counts to measure, as in --threads 1 2 (default: 1 and pycnn's own choice)",
+    )
+    add("--only", choices=SECTIONS, nargs="+", default=SECTIONS, help="sections to run")
+    add("--batch", type=positive, default=100, metavar="N", help="images in a batch")
+    add("--repeats", type=positive, default=10, metavar="N", help="interleaved rounds")
+    add("--quick", action="store_true", help="3 rounds of 5 calls: does it work, not how fast")
+    add("--json", type=Path, metavar="FILE", help="also write all results to this file")
+    add(
+        "--peers-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="interpreter with the peers' packages, when it is not this one",
+    )
+    options = parser.parse_args()
+    options.threads = sorted(set(getattr(options, "threads", [])))
+    options.calls = 20
+    if options.quick:
+        options.repeats, options.calls = min(options.repeats, 3), 5
+    if not shutil.which(options.peers_python):
+        parser.error(f"--peers-python {options.peers_python}: there is no such program")
+    if options.json and not options.json.resolve().parent.is_dir():
+        parser.error(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
+    return options
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1, or a usage error."""
+    value = int(text) if text.strip().lstrip("+").isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        sys.exit(130)
