@@ -56,9 +56,10 @@ void gemm_pack_b(float* packed, const Matrix& b, int64_t kc, int64_t nc) {
         const int64_t nr = nc - jr < NR ? nc - jr : NR;
         const float* columns = b.data + jr * b.col;
         if (b.col == 1 && nr == NR) {  // the panel's rows are contiguous already
-            for (int64_t p = 0; p < kc; ++p)
-                PYCNN_UNROLL for (int v = 0; v < NV; ++v)
+            for (int64_t p = 0; p < kc; ++p) PYCNN_UNROLL for (int v = 0; v < NV; ++v) {
+                    __builtin_prefetch(columns + p * b.row + NR + v * VL, 0, 2);  // the next panel
                     store(packed + p * NR + v * VL, load(columns + p * b.row + v * VL));
+                }
         } else if (b.col == 1) {
             memset(packed, 0, sizeof(float) * kc * NR);
             for (int64_t p = 0; p < kc; ++p) memcpy(packed + p * NR, columns + p * b.row, sizeof(float) * nr);

@@ -13,32 +13,39 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-constexpr int SIDE = REG == 64 ? 4 : 2;  // a SIDE x SIDE tile of dots: one load for two (one) FMAs
-
-// Rows past `mr` and `nr` repeat the last one; only the inside is stored.
+// I x J dots at once, I * J a multiple of 4. Rows past `mr` and `nr` repeat the last one; only the inside is stored.
+template <int I, int J>
 PYCNN_INLINE void dots_tile(float* c, int64_t c_row, int64_t c_col, const float* a, int64_t lda, const float* b,
                             int64_t ldb, int64_t mr, int64_t nr, int64_t k) {
-    const float *ai[SIDE], *bj[SIDE];
-    PYCNN_UNROLL for (int i = 0; i < SIDE; ++i) {
-        ai[i] = a + (i < mr ? i : mr - 1) * lda;
-        bj[i] = b + (i < nr ? i : nr - 1) * ldb;
-    }
-    vec acc[SIDE][SIDE];
-    PYCNN_UNROLL for (int i = 0; i < SIDE; ++i) PYCNN_UNROLL for (int j = 0; j < SIDE; ++j) acc[i][j] = splat(0.0f);
-    for (int64_t p = 0; p < k; p += VL) {
-        const int64_t lanes = k - p < VL ? k - p : VL;
-        vec bv[SIDE];
-        PYCNN_UNROLL for (int j = 0; j < SIDE; ++j) bv[j] = load_first(bj[j] + p, lanes);
-        PYCNN_UNROLL for (int i = 0; i < SIDE; ++i) {
+    const float *ai[I], *bj[J];
+    PYCNN_UNROLL for (int i = 0; i < I; ++i) ai[i] = a + (i < mr ? i : mr - 1) * lda;
+    PYCNN_UNROLL for (int j = 0; j < J; ++j) bj[j] = b + (j < nr ? j : nr - 1) * ldb;
+    vec acc[I * J];
+    PYCNN_UNROLL for (int i = 0; i < I * J; ++i) acc[i] = splat(0.0f);
+    const auto add = [&](int64_t p, int64_t lanes) __attribute__((always_inline)) {
+        vec bv[J];
+        PYCNN_UNROLL for (int j = 0; j < J; ++j) bv[j] = load_first(bj[j] + p, lanes);
+        PYCNN_UNROLL for (int i = 0; i < I; ++i) {
             const vec av = load_first(ai[i] + p, lanes);
-            PYCNN_UNROLL for (int j = 0; j < SIDE; ++j) acc[i][j] = fma(av, bv[j], acc[i][j]);
+            PYCNN_UNROLL for (int j = 0; j < J; ++j) acc[i * J + j] = fma(av, bv[j], acc[i * J + j]);
         }
-    }
-    float sum[SIDE][SIDE];
-    PYCNN_UNROLL for (int i = 0; i < SIDE; ++i) PYCNN_UNROLL for (int j = 0; j < SIDE; ++j) sum[i][j] =
-        sum_lanes(acc[i][j]);
+    };
+    int64_t p = 0;
+    for (; p + VL <= k; p += VL) add(p, VL);
+    if (p < k) add(p, k - p);
+    float sum[I * J];
+    PYCNN_UNROLL for (int i = 0; i < I * J; i += 4) sum_lanes(sum + i, acc[i], acc[i + 1], acc[i + 2], acc[i + 3]);
     for (int64_t i = 0; i < mr; ++i)
-        for (int64_t j = 0; j < nr; ++j) c[i * c_row + j * c_col] = sum[i][j];
+        for (int64_t j = 0; j < nr; ++j) c[i * c_row + j * c_col] = sum[i * J + j];
+}
+
+template <int I, int J>
+PYCNN_INLINE void dots_tiles(float* c, int64_t c_row, int64_t c_col, const float* a, int64_t lda, const float* b,
+                             int64_t ldb, int64_t m, int64_t n, int64_t k) {
+    for (int64_t i = 0; i < m; i += I)
+        for (int64_t j = 0; j < n; j += J)
+            dots_tile<I, J>(c + i * c_row + j * c_col, c_row, c_col, a + i * lda, lda, b + j * ldb, ldb,
+                            m - i < I ? m - i : I, n - j < J ? n - j : J, k);
 }
 
 // V vecs of columns at once, `last` lanes in the last of them.
@@ -60,10 +67,9 @@ PYCNN_INLINE void row_times_panel(float* c, const float* x, int64_t x_step, cons
 
 void gemm_dots(float* c, int64_t c_row, int64_t c_col, const float* a, int64_t lda, const float* b, int64_t ldb,
                int64_t m, int64_t n, int64_t k) {
-    for (int64_t i = 0; i < m; i += SIDE)
-        for (int64_t j = 0; j < n; j += SIDE)
-            dots_tile(c + i * c_row + j * c_col, c_row, c_col, a + i * lda, lda, b + j * ldb, ldb,
-                      m - i < SIDE ? m - i : SIDE, n - j < SIDE ? n - j : SIDE, k);
+    constexpr int SIDE = REG == 64 ? 4 : 2, COLUMN = 2 * SIDE;  // 16 of 32 registers, 8 of 16
+    if (n == 1) return dots_tiles<COLUMN, 1>(c, c_row, c_col, a, lda, b, ldb, m, n, k);
+    dots_tiles<SIDE, SIDE>(c, c_row, c_col, a, lda, b, ldb, m, n, k);
 }
 
 void gemm_one_row(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k) {

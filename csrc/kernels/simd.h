@@ -163,29 +163,52 @@ PYCNN_INLINE ivec select(ivec m, ivec a, ivec b) {
     return r;
 }
 
-// to[j * stride + i] = from[i * step + j] for 4 x 4 elements: how packing turns rows into columns.
-PYCNN_INLINE void transpose_4x4(float* to, int64_t stride, const float* from, int64_t step) {
-    typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef int32_t lanes __attribute__((vector_size(16)));
-    quad r[4];
-    PYCNN_UNROLL for (int i = 0; i < 4; ++i) r[i] = *reinterpret_cast<const quad*>(from + i * step);
-    const quad low01 = __builtin_shuffle(r[0], r[1], lanes{0, 4, 1, 5}),
-               high01 = __builtin_shuffle(r[0], r[1], lanes{2, 6, 3, 7});
-    const quad low23 = __builtin_shuffle(r[2], r[3], lanes{0, 4, 1, 5}),
-               high23 = __builtin_shuffle(r[2], r[3], lanes{2, 6, 3, 7});
-    *reinterpret_cast<quad*>(to) = __builtin_shuffle(low01, low23, lanes{0, 1, 4, 5});
-    *reinterpret_cast<quad*>(to + stride) = __builtin_shuffle(low01, low23, lanes{2, 3, 6, 7});
-    *reinterpret_cast<quad*>(to + 2 * stride) = __builtin_shuffle(high01, high23, lanes{0, 1, 4, 5});
-    *reinterpret_cast<quad*>(to + 3 * stride) = __builtin_shuffle(high01, high23, lanes{2, 3, 6, 7});
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+PYCNN_INLINE void transpose(quad (&r)[4]) {
+    const quad low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+    const quad high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    const quad low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+    const quad high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+    r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+    r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
 }
 
-// Lanes added (or compared) pairwise, 16 -> 8 -> 4 -> 2 -> 1: the same tree on every machine.
+// to[j * stride + i] = from[i * step + j] for 4 x 4 elements: how packing turns rows into columns.
+PYCNN_INLINE void transpose_4x4(float* to, int64_t stride, const float* from, int64_t step) {
+    quad r[4];
+    PYCNN_UNROLL for (int i = 0; i < 4; ++i) r[i] = *reinterpret_cast<const quad*>(from + i * step);
+    transpose(r);
+    PYCNN_UNROLL for (int i = 0; i < 4; ++i) * reinterpret_cast<quad*>(to + i * stride) = r[i];
+}
+
+// Lanes are added pairwise, i and i + 8, then i + 4, i + 2, i + 1: the same tree on every machine.
+PYCNN_INLINE quad sum_to_four_lanes(vec v) {
+#if defined(__AVX2__)
+    typedef float octet __attribute__((vector_size(32)));
+#if defined(__AVX512F__)
+    const octet low = __builtin_shufflevector(v.part[0], v.part[0], 0, 1, 2, 3, 4, 5, 6, 7);
+    const octet high = __builtin_shufflevector(v.part[0], v.part[0], 8, 9, 10, 11, 12, 13, 14, 15);
+    const octet sum = low + high;
+#else
+    const octet sum = v.part[0] + v.part[1];
+#endif
+    return __builtin_shufflevector(sum, sum, 0, 1, 2, 3) + __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
+#else
+    return (v.part[0] + v.part[2]) + (v.part[1] + v.part[3]);
+#endif
+}
 PYCNN_INLINE float sum_lanes(vec v) {
-    float a[VL];
-    store(a, v);
-    for (int half = VL / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) a[i] += a[i + half];
-    return a[0];
+    const quad s = sum_to_four_lanes(v);
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+// The sums of four vecs at once, to sums[0 .. 3].
+PYCNN_INLINE void sum_lanes(float* sums, vec a, vec b, vec c, vec d) {
+    quad r[4] = {sum_to_four_lanes(a), sum_to_four_lanes(b), sum_to_four_lanes(c), sum_to_four_lanes(d)};
+    transpose(r);
+    *reinterpret_cast<quad*>(sums) = (r[0] + r[2]) + (r[1] + r[3]);
 }
 
 }  // namespace pycnn::PYCNN_ISA

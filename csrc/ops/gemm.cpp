@@ -34,8 +34,8 @@ const float* contiguous_rows(const float* data, int64_t row, int64_t step, int64
     *stride = row;
     if (step == 1) return data;
     float* copy = scratch(Scratch::columns, rows * k);
-    for (int64_t p = 0; p < k; ++p)
-        for (int64_t r = 0; r < rows; ++r) copy[r * k + p] = data[r * row + p * step];
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t p = 0; p < k; ++p) copy[r * k + p] = data[r * row + p * step];
     *stride = k;
     return copy;
 }
@@ -92,22 +92,6 @@ void narrow(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, 
     });
 }
 
-// Few rows: B is read once, so it is read in place; only a ragged last panel is packed.
-void few_rows(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k,
-              bool accumulate) {
-    const int64_t NR = kernels().NR, whole = n / 16 * 16;
-    const int64_t* offset = column_offsets(a, k);
-    parallel_for(ceil_div(whole, NR), grain_units(kGrainFlop, 2.0 * m * NR * k), [&](int64_t begin, int64_t end) {
-        for (int64_t j = begin * NR; j < std::min(end * NR, whole); j += NR)
-            indirect_rows(c + j, ldc, a, b.data + j, b.row, 0, m, std::min(NR, whole - j), offset, k, accumulate);
-    });
-    if (whole < n) {
-        float* packed = scratch(Scratch::packed_b, k * NR);
-        kernels().gemm_pack_b(packed, {b.data + whole, b.row, 1}, k, n - whole);
-        indirect_rows(c + whole, ldc, a, packed, NR, 0, m, n - whole, offset, k, accumulate);
-    }
-}
-
 // The blocks of C that one thread owns for one packed B: rows [i0, i1), columns [j0, j1) of this NC.
 void thread_share(float* c, int64_t ldc, const Matrix& a, const float* packed_b, int64_t i0, int64_t i1, int64_t j0,
                   int64_t j1, int64_t kc, bool accumulate) {
@@ -161,14 +145,13 @@ void gemm(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, in
     if (!accumulate) {
         if (m == 1 && b.col == 1) return one_row(c, a.data, a.col, b.data, b.row, n, k);
         if (n == 1 && a.row == 1 && ldc == 1) return one_row(c, b.data, b.row, a.data, a.col, m, k);
-        const bool vector = m == 1 || n == 1;
-        if (n <= kDotsWidth && n <= m && a.col == 1 && (vector || k >= kDotsDepth))
-            return dots(c, ldc, 1, a, b, m, n, k);
-        if (m <= kDotsWidth && b.row == 1 && (vector || k >= kDotsDepth))
-            return dots(c, 1, ldc, {b.data, b.col, 1}, {a.data, a.col, a.row}, n, m, k);
+        const auto as_dots = [&](int64_t narrow_side, int64_t long_side) {
+            return narrow_side == 1 || (narrow_side <= kDotsWidth && long_side >= 4 * narrow_side && k >= kDotsDepth);
+        };
+        if (a.col == 1 && as_dots(n, m)) return dots(c, ldc, 1, a, b, m, n, k);
+        if (b.row == 1 && as_dots(m, n)) return dots(c, 1, ldc, {b.data, b.col, 1}, {a.data, a.col, a.row}, n, m, k);
     }
     if (n <= kernels().NR) return narrow(c, ldc, a, b, m, n, k, accumulate);
-    if (m <= 2 * kernels().MR && b.col == 1) return few_rows(c, ldc, a, b, m, n, k, accumulate);
     blocked(c, ldc, a, b, m, n, k, accumulate);
 }
 
