@@ -169,7 +169,8 @@ def conv2d_backward_bias(
 ) -> Array:
     """Gradient of `conv2d` with respect to bias: dbias[oc] = sum of dy[n, oh, ow, oc].
 
-    The sum runs over n, oh, ow. dy: [N, OH, OW, OC]. Returns dbias: [OC]. Raises ValueError for a dy without four axes.
+    The sum runs over n, oh, ow. dy: [N, OH, OW, OC]. Returns dbias: [OC].
+    Raises ValueError for a dy without four axes.
     """
     op = "conv2d_backward_bias"
     dy_array = to_nhwc(dy, is_nchw(data_format, op))

@@ -1,0 +1,225 @@
+"""A strict reader of IDX files, plain or gzip'd: exactly what was announced, or an `IdxError`.
+
+An IDX file is a header of big-endian 32-bit numbers, the magic number and the extent of each axis,
+and then the elements, the last axis fastest. The magic number's bytes are 0, 0, the code of the
+type (8: unsigned byte) and the number of axes. MNIST and its relatives have two kinds:
+
+    images   2051   n 28 28   n * 28 * 28 bytes   a file of  16 + 784 n  bytes
+    labels   2049   n         n bytes             a file of   8 +     n  bytes
+
+A gzip'd file of a few hundred kilobytes can unpack to gigabytes, and its header can say anything.
+So n is bounded by `MAX_ITEMS`, and what is unpacked by the size that then follows.
+
+Source of the format: http://yann.lecun.com/exdb/mnist/, "The IDX file format"; gzip: RFC 1952.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+IMAGE_SIZE = 28
+CLASSES = 10
+# EMNIST Digits, the largest set of ten classes at this size that is in use, has 240,000 images.
+MAX_ITEMS = 250_000
+PIECE = 1 << 16
+GZIP_MAGIC = b"\x1f\x8b"
+TYPES = {
+    0x08: "unsigned bytes",
+    0x09: "signed bytes",
+    0x0B: "16-bit integers",
+    0x0C: "32-bit integers",
+    0x0D: "32-bit floats",
+    0x0E: "64-bit floats",
+}
+
+
+class IdxError(ValueError):
+    """A data file is missing or not what it should be; the message names it and says why."""
+
+
+def read_images(path: str | os.PathLike[str]) -> Bytes:
+    """The images of one IDX file, gzip'd if its name ends in ".gz": uint8 [n, 28, 28], n >= 1.
+
+    Raises IdxError for a file that is not exactly such a file.
+    """
+    return _read(Path(path), IMAGES)
+
+
+def read_labels(path: str | os.PathLike[str]) -> Bytes:
+    """The labels of one IDX file, gzip'd if its name ends in ".gz": uint8 [n] in 0 .. 9, n >= 1.
+
+    Raises IdxError for a file that is not exactly such a file.
+    """
+    labels = _read(Path(path), LABELS)
+    if labels.max() >= CLASSES:
+        at = int(np.argmax(labels >= CLASSES))
+        _refuse(path, f"label {labels[at]} at position {at:,}", f"0 to {CLASSES - 1}")
+    return labels
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What one kind of file holds: items of one shape."""
+
+    items: str
+    item_shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return 1 + len(self.item_shape)
+
+    @property
+    def magic(self) -> int:
+        return 0x0800 + self.rank
+
+    @property
+    def header_size(self) -> int:
+        return 4 + 4 * self.rank
+
+
+IMAGES = _Kind("images", (IMAGE_SIZE, IMAGE_SIZE))
+LABELS = _Kind("labels", ())
+
+
+class _Source(Protocol):
+    """A file, or the content of a gzip'd one: at most n bytes; none only at a sound end."""
+
+    def read(self, n: int, /) -> bytes: ...
+
+
+class _Gunzip:
+    """The content of a gzip'd file; never unpacks more than it is asked for."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+        self._decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    def read(self, n: int, /) -> bytes:
+        while not self._decoder.eof:
+            packed = self._decoder.unconsumed_tail or self._file.read(PIECE)
+            try:
+                data = self._decoder.decompress(packed, n)
+            except zlib.error as error:
+                _refuse(self._path, f"a corrupt gzip stream ({error})", "an intact one")
+            if data:
+                return data
+            if not packed:
+                _refuse(self._path, "a gzip stream that is cut off", "a complete one")
+        if self._decoder.unused_data or self._file.read(1):
+            _refuse(self._path, "more bytes after the end of the gzip stream", "one stream alone")
+        return b""
+
+
+def _refuse(path: str | os.PathLike[str], found: str, expected: str) -> NoReturn:
+    raise IdxError(f"{os.fspath(path)}: found {found}; expected {expected}.")
+
+
+def _read(path: Path, kind: _Kind) -> Bytes:
+    with _opened(path) as source:
+        n = _read_header(source, path, kind)
+        items = np.empty((n, *kind.item_shape), np.uint8)
+        size = _fill(source, memoryview(items.reshape(-1)))
+        if size < items.size:
+            _refuse(
+                path,
+                f"{size:,} bytes after the header",
+                f"{items.size:,} for the {n:,} {kind.items} that the header announces",
+            )
+        if source.read(1):
+            _refuse(
+                path,
+                f"more bytes after the {n:,} {kind.items} that the header announces",
+                f"{kind.header_size + items.size:,} bytes in all",
+            )
+    return items
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Source]:
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            _refuse(path, "a folder" if stat.S_ISDIR(mode) else "no regular file", "an IDX file")
+        with path.open("rb") as file:
+            start = file.read(4)
+            file.seek(0)
+            if path.suffix == ".gz":
+                _check_gzip(start, path)
+                yield _Gunzip(file, path)
+            else:
+                yield file
+    except OSError as error:
+        raise IdxError(f"{path}: cannot be read: {error.strerror or error}.") from error
+
+
+def _check_gzip(start: bytes, path: Path) -> None:
+    if not start.startswith(GZIP_MAGIC):
+        advice = f"; if it is already unpacked, call it {path.stem}" if start[:2] == b"\0\0" else ""
+        _refuse(path, _hex(start), f"gzip, which starts with {GZIP_MAGIC.hex(' ')}{advice}")
+
+
+def _read_header(source: _Source, path: Path, kind: _Kind) -> int:
+    """The number of items; everything else in a header has one right value."""
+    header = bytearray(kind.header_size)
+    size = _fill(source, memoryview(header))
+    if size >= 4:
+        _check_magic(bytes(header[:4]), path, kind)
+    if size < len(header):
+        _refuse(path, f"{size} bytes", f"a header of {len(header)} bytes and {kind.items}")
+    n, *item_shape = struct.unpack(f">{kind.rank}I", header[4:])
+    if tuple(item_shape) != kind.item_shape:
+        _refuse(path, f"{kind.items} of {_times(item_shape)} pixels", _times(kind.item_shape))
+    if not 1 <= n <= MAX_ITEMS:
+        _refuse(path, f"{n:,} {kind.items} in the header", f"1 to {MAX_ITEMS:,}")
+    return int(n)
+
+
+def _check_magic(start: bytes, path: Path, kind: _Kind) -> None:
+    magic = int.from_bytes(start, "big")
+    if magic == kind.magic:
+        return
+    expected = f"{kind.magic} ({_contents(TYPES[0x08], kind.rank)}), the magic number of IDX"
+    expected += f" {kind.items}"
+    if start.startswith(GZIP_MAGIC):
+        _refuse(path, "a gzip'd file", f"{expected}; if it is gzip'd IDX, call it {path.name}.gz")
+    zeros, element, rank = start[:2], start[2], start[3]
+    if zeros == b"\0\0" and element in TYPES:
+        _refuse(path, f"magic number {magic} ({_contents(TYPES[element], rank)})", expected)
+    _refuse(path, _hex(start), expected)
+
+
+def _contents(element: str, rank: int) -> str:
+    return f"{element}, {rank} {'axis' if rank == 1 else 'axes'}"
+
+
+def _times(shape: list[int] | tuple[int, ...]) -> str:
+    return " x ".join(f"{extent:,}" for extent in shape)
+
+
+def _hex(start: bytes) -> str:
+    return f"the first bytes {start.hex(' ')}" if start else "an empty file"
+
+
+def _fill(source: _Source, target: memoryview) -> int:
+    """Read until the target is full or the source ends; the number of bytes read."""
+    size = 0
+    while size < len(target):
+        piece = source.read(min(PIECE, len(target) - size))
+        if not piece:
+            break
+        target[size : size + len(piece)] = piece
+        size += len(piece)
+    return size

@@ -1,0 +1,117 @@
+"""Initial values: float32 arrays drawn from one seeded np.random.Generator.
+
+Draws are made in float64 and rounded once: NumPy takes the rare ones in the tails from the C
+library's log, whose last bit differs between machines, and the rounding hides it.
+
+Shapes of weights are [KH, KW, C / groups, OC] and [in, out], so fan_in, the number of inputs of one
+output, is the product of all extents but the last; fan_out is KH * KW * OC or out.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+def normal(shape: int | Sequence[int], std: float, rng: np.random.Generator) -> Floats:
+    """Normal values with mean 0 and standard deviation `std`, as tf.random_normal.
+
+    Raises ValueError for a shape without or with empty axes, or a std that is negative or not
+    finite; TypeError for an rng that is no Generator. So do the others.
+    """
+    size = _shape("normal", shape)
+    draws = _rng("normal", rng).standard_normal(size)
+    return (draws * _std("normal", std)).astype(np.float32)
+
+
+def truncated_normal(shape: int | Sequence[int], std: float, rng: np.random.Generator) -> Floats:
+    """Normal values cut at two `std`: what lies outside is drawn again (tf.truncated_normal).
+
+    Their own standard deviation is 0.88 * std.
+    """
+    size = _shape("truncated_normal", shape)
+    scale = _std("truncated_normal", std)
+    draws = _rng("truncated_normal", rng).standard_normal(size)
+    outside = np.abs(draws) > 2
+    while outside.any():
+        draws[outside] = rng.standard_normal(np.count_nonzero(outside))
+        outside = np.abs(draws) > 2
+    return (draws * scale).astype(np.float32)
+
+
+def he_normal(shape: Sequence[int], rng: np.random.Generator) -> Floats:
+    """Normal values with std = sqrt(2 / fan_in): relu layers keep the size of their signal.
+
+    He et al. 2015, "Delving Deep into Rectifiers".
+    """
+    fan_in, _ = _fans("he_normal", shape)
+    return normal(shape, math.sqrt(2 / fan_in), _rng("he_normal", rng))
+
+
+def glorot_uniform(shape: Sequence[int], rng: np.random.Generator) -> Floats:
+    """Uniform values in +-sqrt(6 / (fan_in + fan_out)).
+
+    Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward networks".
+    """
+    fan_in, fan_out = _fans("glorot_uniform", shape)
+    limit = math.sqrt(6 / (fan_in + fan_out))
+    draws = _rng("glorot_uniform", rng).random(_shape("glorot_uniform", shape))
+    return ((2 * draws - 1) * limit).astype(np.float32)
+
+
+def generator(rng: np.random.Generator | int) -> np.random.Generator:
+    """`rng` itself, or a new Generator with this seed; an error for anything else."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)):
+        raise TypeError(
+            f"rng is {rng!r}; expected a np.random.Generator or an int to seed one: "
+            "write np.random.default_rng(0)."
+        )
+    if rng < 0:
+        raise ValueError(f"rng is {rng}; expected a seed of at least 0.")
+    return np.random.default_rng(rng)
+
+
+def _rng(who: str, rng: Any) -> np.random.Generator:
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"{who}: rng is {rng!r}; expected a np.random.Generator: make one for the whole model, "
+            "rng = np.random.default_rng(0)."
+        )
+    return rng
+
+
+def _shape(who: str, shape: Any) -> tuple[int, ...]:
+    try:
+        extents = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        extents = tuple(map(operator.index, extents))
+    except TypeError:
+        extents = ()
+    if not extents or min(extents) < 1:
+        raise ValueError(f"{who}: shape is {shape!r}; expected whole numbers of at least 1.")
+    return extents
+
+
+def _std(who: str, std: Any) -> float:
+    if isinstance(std, (int, float, np.number)) and 0 <= std < math.inf:
+        return float(std)
+    raise ValueError(f"{who}: std is {std!r}; expected a finite number of at least 0.")
+
+
+def _fans(who: str, shape: Any) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight's shape."""
+    extents = _shape(who, shape)
+    if len(extents) not in (2, 4):
+        raise ValueError(
+            f"{who}: shape is {shape!r}, {len(extents)} axes; expected a weight's, [KH, KW, C, OC] "
+            "or [in, out]: for other arrays use normal(shape, std, rng)."
+        )
+    return math.prod(extents[:-1]), math.prod(extents[:-2]) * extents[-1]

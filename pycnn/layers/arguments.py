@@ -1,0 +1,26 @@
+"""Arguments of layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycnn._arrays import Padding
+
+
+def positive(who: str, name: str, value: Any) -> int:
+    """`value` as an int of at least 1; ValueError for anything else, a bool or a float too."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{who}: {name} is {value!r}; expected a whole number of at least 1.")
+    return int(value)
+
+
+def frozen(padding: Padding) -> Padding:
+    """`padding` in a form that cannot change behind the layer: lower case, tuples."""
+    if isinstance(padding, str):
+        return padding.lower()
+    if isinstance(padding, (list, tuple, np.ndarray)):
+        return tuple(side if np.ndim(side) == 0 else tuple(side) for side in padding)
+    return padding

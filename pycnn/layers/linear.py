@@ -1,0 +1,102 @@
+"""The fully connected layer, and what brings images to it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pycnn import init, ops
+from pycnn._arrays import Array
+from pycnn.layers.arguments import positive
+from pycnn.layers.base import Layer
+from pycnn.layers.memory import Place
+from pycnn.layers.parameter import Parameter
+from pycnn.layers.run import Shape
+
+
+class Linear(Layer):
+    """y = x @ weight + bias: [N, in_features] -> [N, out_features].
+
+    weight: [in_features, out_features], He normal at first (`init.he_normal`); bias:
+    [out_features], zero at first, or None with `bias=False`. rng: where the initial weights come
+    from, a np.random.Generator, or an int that seeds a new one (see `Conv2d`).
+
+    dweight = x^T @ dy, dbias = sum of dy over N, dx = dy @ weight^T.
+    """
+
+    weight: Parameter
+    _owns_results = True
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | int = 0,
+    ) -> None:
+        """Draw the weight, with a bias of zeros."""
+        super().__init__()
+        self.in_features = positive("Linear", "in_features", in_features)
+        self.out_features = positive("Linear", "out_features", out_features)
+        weight = init.he_normal((self.in_features, self.out_features), init.generator(rng))
+        self.weight = Parameter(weight, "weight")
+        self.bias = Parameter(np.zeros(self.out_features, np.float32), "bias") if bias else None
+
+    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
+        y = self._output(x, place)
+        ops.matmul(x, self.weight.data, out=y)
+        if self.bias is not None:
+            ops.add_bias(y, self.bias.data)
+        return y, x
+
+    def _backward(self, dy: Array, x: Array, place: Place | None) -> Array | None:
+        self.weight.add_gradient(lambda out: ops.matmul(x, dy, transpose_a=True, out=out))
+        if self.bias is not None:
+            rows = dy[:, None, None, :]  # a [N, 1, 1, C] image
+            self.bias.add_gradient(lambda out: ops.conv2d_backward_bias(rows, out=out))
+        if place is None:
+            return None
+        dx = self._input_gradient(dy, place)
+        ops.matmul(dy, self.weight.data, transpose_b=True, out=dx)
+        return dx
+
+    def _output_shape(self, x: Shape) -> Shape:
+        self._expect_axes(x, "[N, in_features]", "put Flatten() before this layer for images")
+        if x[1] != self.in_features:
+            self._refuse(
+                f"x has shape {x}, {x[1]} features in [N, in_features]; "
+                f"expected in_features = {self.in_features}."
+            )
+        return x[0], self.out_features
+
+    def flop_per_image(self, input_shape: tuple[int | None, ...]) -> int:
+        """2 * in_features * out_features."""
+        return 2 * self.weight.data.size
+
+    def _arguments(self) -> str:
+        no_bias = ", bias=False" if self.bias is None else ""
+        return f"{self.in_features}, {self.out_features}{no_bias}"
+
+
+class Flatten(Layer):
+    """[N, H, W, C] -> [N, H * W * C], a view in memory order: element (h * W + w) * C + c.
+
+    Any number of axes, at least two. (PyTorch's order, of [N, C, H, W], is another.)
+    """
+
+    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
+        return x.reshape(self._shapes[1]), None
+
+    def _backward(self, dy: Array, kept: None, place: Place | None) -> Array | None:
+        return None if place is None else dy.reshape(self._shapes[0])
+
+    def _is_view(self) -> bool:
+        return True
+
+    def _output_shape(self, x: Shape) -> Shape:
+        if len(x) < 2:
+            self._refuse(f"x has shape {x}; expected at least two axes, [N, ...].")
+        return x[0], math.prod(x[1:])

@@ -1,0 +1,57 @@
+"""Strict loading: all names, shapes and types are right, or nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pycnn._arrays import Array
+
+
+def load(
+    who: str,
+    targets: Mapping[str, Array],
+    d: Mapping[str, Array],
+    not_negative: Sequence[str] = (),
+) -> None:
+    """Copy d[name] into targets[name] for all names.
+
+    who: begins the sentences of the ValueError, for example "Sequential.load_state_dict". It lists
+    names that are missing or unexpected, entries of another shape or type, and negative values in
+    entries that must not have them.
+    """
+    if not isinstance(d, Mapping):
+        raise TypeError(
+            f"{who}: got a {type(d).__name__}; expected a dict of arrays, as state_dict() returns."
+        )
+    wrong = [
+        _listed("missing", [name for name in targets if name not in d]),
+        _listed("unexpected", [name for name in d if name not in targets]),
+        *(_difference(name, targets[name], d[name]) for name in targets if name in d),
+    ]
+    sentences = [sentence for sentence in wrong if sentence]
+    if not sentences:
+        sentences = [
+            f"{name!r} is {d[name]}; expected 0 or more."
+            for name in not_negative
+            if np.any(d[name] < 0)
+        ]
+    if sentences:
+        raise ValueError(f"{who}: {' '.join(sentences)} Nothing was loaded.")
+    for name, target in targets.items():
+        target[...] = d[name]
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    return f"{kind}: {', '.join(map(repr, names))}." if names else ""
+
+
+def _difference(name: str, target: Array, value: Array) -> str:
+    if not isinstance(value, np.ndarray):
+        return f"{name!r} is a {type(value).__name__}; expected a NumPy array."
+    if value.shape != target.shape:
+        return f"{name!r} has shape {value.shape}; expected {target.shape}."
+    if value.dtype != target.dtype:
+        return f"{name!r} is {value.dtype}; expected {target.dtype}: convert it with astype."
+    return ""

@@ -1,0 +1,253 @@
+"""Optimizers: they turn gradients into steps, in place.
+
+A step of training is `optimizer.zero_grad()`, `model.backward(dlogits, input_gradient=False)`,
+`optimizer.step()`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pycnn import ops
+from pycnn.layers import Parameter, state
+
+Array = npt.NDArray[Any]
+
+
+class Optimizer:
+    """What all optimizers share: parameters, learning rate, step count, and moments.
+
+    parameters: as `model.parameters()` gives them. lr: the learning rate, finite and above 0; it
+    may be changed between steps (a schedule), then also to 0. `step_count`: the steps taken.
+
+    To write an optimizer, call `_moment` for each running mean and define `_update`.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], lr: float) -> None:
+        """Raises ValueError for no parameters, one that comes twice, or a bad lr."""
+        self.parameters = list(parameters)
+        for parameter in self.parameters:
+            if not isinstance(parameter, Parameter):
+                self._refuse(
+                    f"a parameter is a {type(parameter).__name__}; expected layers.Parameter: "
+                    "write model.parameters().",
+                    TypeError,
+                )
+        if not self.parameters:
+            self._refuse("no parameters; expected at least one: write model.parameters().")
+        if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
+            names = [parameter.name for parameter in self.parameters]
+            self._refuse(f"a parameter comes twice; expected each once, got {', '.join(names)}.")
+        self._expect("lr", lr, _is_real(lr) and lr > 0, "a finite number above 0")
+        self.lr = lr
+        self.step_count = 0
+        self._moments: dict[str, list[Array]] = {}
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._expect("lr", value, _is_real(value) and value >= 0, "a finite number, not negative")
+        self._lr = float(value)
+
+    def step(self) -> None:
+        """Change all parameters by their gradients.
+
+        Raises RuntimeError if a gradient is empty; then nothing has changed.
+        """
+        empty = [parameter.name for parameter in self.parameters if parameter.grad is None]
+        if empty:
+            self._refuse(
+                f"step() without a gradient of {', '.join(empty)}: call model.backward(dy) after "
+                "zero_grad() and before step().",
+                RuntimeError,
+            )
+        t = self.step_count + 1
+        for i, parameter in enumerate(self.parameters):
+            assert parameter.grad is not None
+            self._update(i, t, parameter.data, parameter.grad)
+        self.step_count = t
+
+    def zero_grad(self) -> None:
+        """Mark all gradients as empty; the next backward overwrites them."""
+        for parameter in self.parameters:
+            parameter.zero_grad()
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the step count, "step", and the moments, for example "m.0" of parameter 0.
+
+        lr and the other arguments are not in it: they belong to the constructor.
+        """
+        step = np.array(self.step_count, np.int64)
+        return {"step": step, **{name: m.copy() for name, m in self._named_moments().items()}}
+
+    def load_state_dict(self, d: Mapping[str, Array]) -> None:
+        """Go on from `state_dict()` of an optimizer of the same kind for the same parameters.
+
+        Raises ValueError that tells all that is missing, unexpected or of another shape or type;
+        then nothing has changed.
+        """
+        step = np.array(self.step_count, np.int64)
+        targets = {"step": step, **self._named_moments()}
+        state.load(f"{type(self).__name__}.load_state_dict", targets, d, not_negative=["step"])
+        self.step_count = int(step)
+
+    def _update(self, i: int, t: int, param: Array, grad: Array) -> None:
+        """Make step t, counted from 1, of parameter i, in place."""
+        raise NotImplementedError(f"{type(self).__name__} must define _update.")
+
+    def _moment(self, name: str) -> list[Array]:
+        """Zeros beside each parameter, saved under this name."""
+        self._moments[name] = [np.zeros_like(parameter.data) for parameter in self.parameters]
+        return self._moments[name]
+
+    def _named_moments(self) -> dict[str, Array]:
+        return {
+            f"{name}.{i}": array
+            for name, arrays in self._moments.items()
+            for i, array in enumerate(arrays)
+        }
+
+    def _expect(self, name: str, value: object, right: bool, expected: str) -> None:
+        if not right:
+            self._refuse(f"{name} is {value!r}; expected {expected}.")
+
+    def _refuse(self, message: str, error: type[Exception] = ValueError) -> None:
+        raise error(f"{type(self).__name__}: {message}")
+
+
+class Adam(Optimizer):
+    """Adam, algorithm 1 of Kingma & Ba 2015.
+
+    With t counting the steps from 1, g the gradient, m and v zero at first:
+
+        m <- b1 * m + (1 - b1) * g             m_hat = m / (1 - b1^t)
+        v <- b2 * v + (1 - b2) * g^2           v_hat = v / (1 - b2^t)
+        param <- param - lr * m_hat / (sqrt(v_hat) + eps)
+
+    lr: above 0. betas = (b1, b2): each in [0, 1). eps: above 0.
+
+    TensorFlow 1's AdamOptimizer, the lecture's, computes lr_t = lr * sqrt(1 - b2^t) / (1 - b1^t)
+    and param - lr_t * m / (sqrt(v) + eps): its eps is the paper's "epsilon hat" (end of section 2);
+    here eps stands beside the corrected sqrt(v_hat). The two agree if epsilon hat is
+    eps * sqrt(1 - b2^t): TensorFlow's 1e-8 acts like 3.2e-7 in the first step.
+    """
+
+    weight_decay = 0.0
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        """Zero moments m and v."""
+        super().__init__(parameters, lr)
+        right = isinstance(betas, (tuple, list)) and len(betas) == 2
+        right = right and all(_is_real(b) and 0 <= b < 1 for b in betas)
+        self._expect("betas", betas, right, "two numbers, at least 0 and below 1")
+        self._expect("eps", eps, _is_real(eps) and eps > 0, "a finite number above 0")
+        self.betas = float(betas[0]), float(betas[1])
+        self.eps = float(eps)
+        self._m = self._moment("m")
+        self._v = self._moment("v")
+
+    def _update(self, i: int, t: int, param: Array, grad: Array) -> None:
+        b1, b2 = self.betas
+        ops.adam_step(
+            param,
+            grad,
+            self._m[i],
+            self._v[i],
+            step=t,
+            lr=self.lr,
+            beta1=b1,
+            beta2=b2,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, Loshchilov & Hutter 2019.
+
+    Before the step of `Adam`, and outside of m and v:
+
+        param <- param - lr * weight_decay * param
+
+    weight_decay: not negative; it acts on all parameters. The rest as in `Adam`.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        """As in `Adam`, and the decay."""
+        super().__init__(parameters, lr, betas, eps)
+        right = _is_real(weight_decay) and weight_decay >= 0
+        self._expect("weight_decay", weight_decay, right, "a finite number, not negative")
+        self.weight_decay = float(weight_decay)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, as torch.optim.SGD.
+
+    With g the gradient, u zero at first:
+
+        g <- g + weight_decay * param
+        u <- momentum * u + g
+        param <- param - lr * u                      (nesterov: param - lr * (g + momentum * u))
+
+    lr: above 0. momentum: in [0, 1); without it u is g and takes no memory. nesterov: needs a
+    momentum. weight_decay: not negative.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Zero velocities, if there is momentum."""
+        super().__init__(parameters, lr)
+        right = _is_real(momentum) and 0 <= momentum < 1
+        self._expect("momentum", momentum, right, "a number, at least 0 and below 1")
+        right = _is_real(weight_decay) and weight_decay >= 0
+        self._expect("weight_decay", weight_decay, right, "a finite number, not negative")
+        if nesterov and momentum == 0:
+            self._refuse("nesterov=True with momentum 0; expected a momentum, for example 0.9.")
+        self.momentum = float(momentum)
+        self.nesterov = bool(nesterov)
+        self.weight_decay = float(weight_decay)
+        self._u = self._moment("u") if momentum > 0 else None
+
+    def _update(self, i: int, t: int, param: Array, grad: Array) -> None:
+        ops.sgd_step(
+            param,
+            grad,
+            None if self._u is None else self._u[i],
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
+
+
+def _is_real(value: object) -> bool:
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return real and math.isfinite(value)  # type: ignore[arg-type]
