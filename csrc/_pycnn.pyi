@@ -1,4 +1,4 @@
-"""The compiled module: checked arrays in, results written in place. `pycnn.ops` is its public face."""
+"""The compiled module: checked arrays in, results in place. `pycnn.ops` is its public face."""
 
 from typing import Any
 

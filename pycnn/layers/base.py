@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,12 @@ class Layer(Runnable):
         """Compute y = f(x): the same as `forward`."""
         return self.forward(x)
 
+    @overload
+    def backward(self, dy: Array, *, input_gradient: Literal[True] = ...) -> Array: ...
+    @overload
+    def backward(self, dy: Array, *, input_gradient: Literal[False]) -> None: ...
+    @overload
+    def backward(self, dy: Array, *, input_gradient: bool) -> Array | None: ...
     def backward(self, dy: Array, *, input_gradient: bool = True) -> Array | None:
         """Add to the gradients of the parameters and return dx, the gradient of the last x.
 

@@ -1,0 +1,167 @@
+"""What each operator refuses: a change of its first sample, the exception and what it must say.
+
+A message is a sentence for people: it names the argument, what came and what was expected. Each
+word is a regular expression, and all must occur. Wrong types and ranks are the same for all: see
+test_errors.py.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from op_table import ONE_HOT, OPERATORS, normal
+
+
+@dataclass(frozen=True)
+class Bad:
+    """What to change in the first sample, and what the exception must be and say."""
+
+    changes: dict
+    exception: type
+    words: tuple
+
+
+_GEOMETRY = {
+    "stride_0": Bad({"stride": 0}, ValueError, ("stride", "0")),
+    "stride_of_three": Bad({"stride": (1, 2, 3)}, ValueError, ("stride", r"\(1, 2, 3\)")),
+    "stride_over_the_batch": Bad({"stride": [2, 1, 1, 1]}, ValueError, ("stride", r"2, 1, 1, 1")),
+    "padding_name": Bad({"padding": "full"}, ValueError, ("padding", "full", "same", "valid")),
+    "padding_negative": Bad({"padding": -1}, ValueError, ("padding", "-1")),
+    "data_format": Bad(
+        {"data_format": "NCWH"}, ValueError, ("data_format", "NCWH", "NHWC", "NCHW")
+    ),
+}
+_CONV_BAD = {
+    **_GEOMETRY,
+    "dilation_0": Bad({"dilation": 0}, ValueError, ("dilation", "0")),
+    "groups_0": Bad({"groups": 0}, ValueError, ("groups", "0")),
+    "groups_that_cut_a_channel": Bad({"groups": 2}, ValueError, ("groups", "2", "3")),
+    "algorithm": Bad(
+        {"algorithm": "fft"}, ValueError, ("algorithm", "fft", "auto", "naive", "im2col", "direct")
+    ),
+}
+
+
+def _five_by_five(**shape):
+    """Winograd's transforms are for 3 x 3 kernels."""
+    return Bad({"algorithm": "winograd", **shape}, ValueError, ("winograd",))
+
+
+_INDICES = OPERATORS["max_pool2d_backward"].samples["lecture"].arrays[1]
+_POOL_BAD = {
+    **_GEOMETRY,
+    "window_0": Bad({"kernel_size": 0}, ValueError, ("kernel_size", "0")),
+    "window_of_padding": Bad({"padding": 2}, ValueError, ("padding", "2")),
+}
+_WINDOW_TOO_LARGE = Bad({"kernel_size": 8, "padding": "valid"}, ValueError, ("8", "5|7"))
+
+
+def _labels(*labels):
+    return {"labels": np.array(labels)}
+
+
+def _unlike(*names):
+    return {name: Bad({name: normal(7, 5)}, ValueError, (name, r"\(7, 5\)")) for name in names}
+
+
+_NO_ROW = {
+    "no_axis": Bad({"x": np.array(1, np.float32)}, ValueError, ("x", "ax[ei]s")),
+    "no_class": Bad({"x": normal(3, 0)}, ValueError, ("x", "0")),
+}
+_OTHER_SHAPE = {"shape": Bad({"y": normal(5, 9)}, ValueError, ("y", r"5, 9", "10"))}
+
+BAD = {
+    "conv2d": {
+        **_CONV_BAD,
+        "channels": Bad({"weight": normal(3, 3, 4, 17)}, ValueError, ("weight", "4", "3")),
+        "bias_length": Bad({"bias": normal(16)}, ValueError, ("bias", "16", "17", "OC")),
+        "groups_that_cut_a_filter": Bad({"groups": 3}, ValueError, ("groups", "3")),
+        "winograd": _five_by_five(weight=normal(5, 5, 3, 17)),
+        "activation": Bad({"activation": "swish"}, ValueError, ("activation", "swish", "relu")),
+        "kernel_too_large": Bad(
+            {"weight": normal(8, 3, 3, 17), "padding": "valid"}, ValueError, ("8", "7")
+        ),
+    },
+    "conv2d_backward_input": {
+        **_CONV_BAD,
+        "winograd": _five_by_five(weight=normal(5, 5, 3, 17)),
+        "input_rank": Bad({"input_shape": (7, 5, 3)}, ValueError, ("input_shape", r"7, 5, 3")),
+        "channels": Bad({"input_shape": (2, 7, 5, 4)}, ValueError, ("weight", "3", "4")),
+        "other_output": Bad({"dy": normal(2, 6, 5, 17)}, ValueError, ("dy", "6", "7")),
+        "other_batch": Bad({"dy": normal(3, 7, 5, 17)}, ValueError, ("dy", "3", "2")),
+    },
+    "conv2d_backward_weight": {
+        **_CONV_BAD,
+        "winograd": _five_by_five(weight_shape=(5, 5, 3, 17)),
+        "weight_rank": Bad({"weight_shape": (3, 3, 3)}, ValueError, ("weight_shape", "3, 3, 3")),
+        "channels": Bad({"weight_shape": (3, 3, 4, 17)}, ValueError, ("weight", "4", "3")),
+        "other_output": Bad({"dy": normal(2, 6, 5, 17)}, ValueError, ("dy", "6", "7")),
+        "other_batch": Bad({"dy": normal(3, 7, 5, 17)}, ValueError, ("dy", "3", "2")),
+    },
+    "conv2d_backward_bias": {"data_format": _GEOMETRY["data_format"]},
+    "max_pool2d": {**_POOL_BAD, "window_too_large": _WINDOW_TOO_LARGE},
+    "max_pool2d_backward": {
+        "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
+        "index_type": Bad({"indices": np.float32(_INDICES)}, TypeError, ("indices", "int32")),
+        "indices_shape": Bad({"indices": _INDICES[:, :3]}, ValueError, ("indices", "3", "4")),
+        "index_too_large": Bad(
+            {"indices": _INDICES + 33}, ValueError, ("indices", "3[5-9]|6[0-7]")
+        ),
+        "index_negative": Bad({"indices": -1 - _INDICES}, ValueError, ("indices", "-[0-9]")),
+        "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "16", "17")),
+        "data_format": _GEOMETRY["data_format"],
+    },
+    "avg_pool2d": {**_POOL_BAD, "window_too_large": _WINDOW_TOO_LARGE},
+    "avg_pool2d_backward": {
+        **_POOL_BAD,
+        "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
+        "other_output": Bad({"dy": normal(2, 4, 4, 17)}, ValueError, ("dy", r"2, 4, 4, 17")),
+    },
+    "matmul": {
+        "inner_size": Bad({"b": normal(12, 18)}, ValueError, ("a", "b", "11", "12", "transpose")),
+        "forgotten_transpose": Bad({"transpose_a": True}, ValueError, ("a", "7", "11")),
+        "vector": Bad({"b": normal(11)}, ValueError, ("b", r"\(11,\)", "2")),
+    },
+    "relu": {},
+    "relu_backward": _OTHER_SHAPE,
+    "softmax_cross_entropy": {
+        "label_too_large": Bad(
+            _labels(3, 0, 10, 9, 1), ValueError, ("label", r"labels\[2\]", "10")
+        ),
+        "label_negative": Bad(_labels(3, 0, 9, -1, 1), ValueError, ("label", r"labels\[3\]", "-1")),
+        "labels_short": Bad(_labels(3, 0, 9, 9), ValueError, ("labels", "4", "5")),
+        "labels_float": Bad(_labels(3.0, 0.0, 9.0, 9.0, 1.0), TypeError, ("labels", "float64")),
+        "labels_bool": Bad(_labels(*[True] * 5), TypeError, ("labels", "bool")),
+        "one_hot_narrow": Bad({"labels": ONE_HOT[:, :9]}, ValueError, ("labels", "9", "10")),
+        "one_axis": Bad({"logits": normal(5)}, ValueError, ("logits", r"\(5,\)")),
+        "smoothing": Bad({"label_smoothing": 1.5}, ValueError, ("label_smoothing", "1.5")),
+        "smoothing_negative": Bad(
+            {"label_smoothing": -0.1}, ValueError, ("label_smoothing", "-0.1")
+        ),
+        "smoothing_nan": Bad({"label_smoothing": np.nan}, ValueError, ("label_smoothing", "nan")),
+    },
+    "adam_step": {
+        **_unlike("grad", "m", "v"),
+        "step_0": Bad({"step": 0}, ValueError, ("step", "0", "1")),
+        "beta1": Bad({"beta1": 1.0}, ValueError, ("beta1", "1.0")),
+        "beta2": Bad({"beta2": -0.1}, ValueError, ("beta2", "-0.1")),
+        "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
+    },
+    "sgd_step": {
+        **_unlike("grad", "velocity"),
+        "no_velocity": Bad({"velocity": None, "momentum": 0.9}, ValueError, ("velocity", "None")),
+        "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
+    },
+    "gather_images": {
+        "index_too_large": Bad({"indices": np.array([0, 9])}, IndexError, ("9", "8|9")),
+        "index_negative": Bad({"indices": np.array([0, -10])}, IndexError, ("-10",)),
+        "images_float": Bad(
+            {"images": normal(9, 4, 3, 1)}, TypeError, ("images", "float32", "uint8")
+        ),
+        "indices_float": Bad({"indices": normal(3)}, TypeError, ("indices", "float32", "int")),
+        "indices_rank": Bad({"indices": np.zeros((2, 2), int)}, ValueError, ("indices", "2")),
+    },
+    "softmax": _NO_ROW,
+    "log_softmax": _NO_ROW,
+    "softmax_backward": _OTHER_SHAPE,
+    "log_softmax_backward": _OTHER_SHAPE,
+}

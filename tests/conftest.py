@@ -1,0 +1,40 @@
+"""Fixtures: a generator seeded by the test's name, every instruction set, one to three threads."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+import pycnn
+
+pytest.register_assert_rewrite("op_table", "tolerance")
+
+
+def pytest_report_header(config):
+    isas = pycnn.available_isas()
+    missing = [name for name in ("baseline", "avx2", "avx512", "neon") if name not in isas]
+    return [
+        *pycnn.show_config().splitlines(),
+        f"instruction sets that will run: {', '.join(isas)}; not on this CPU: {', '.join(missing)}",
+    ]
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of its own for every test: the same numbers in any order of the tests."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(params=pycnn.available_isas())
+def isa(request):
+    """The name of the instruction set that runs; each one of this machine in turn."""
+    before = pycnn.isa()
+    pycnn.use_isa(request.param)
+    yield request.param
+    pycnn.use_isa(before)
+
+
+@pytest.fixture(params=[1, 2, 3], ids=["1_thread", "2_threads", "3_threads"])
+def num_threads(request):
+    with pycnn.num_threads(request.param):
+        yield request.param

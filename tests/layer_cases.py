@@ -1,0 +1,95 @@
+"""One of each kind of layer, with an input and the reference's formula."""
+
+import numpy as np
+import pytest
+import reference
+
+from pycnn import layers
+
+PADS = ((0, 2), (1, 0))
+OPTIONS = {"stride": (2, 1), "padding": PADS, "dilation": (1, 2), "groups": 2}
+# name: (how to make it, shape of x, what the reference computes or None)
+CASES = {
+    "conv_valid": (
+        lambda: layers.Conv2d(3, 4, 3),
+        (2, 5, 4, 3),
+        lambda x, p: reference.conv2d(x, *p),
+    ),
+    "conv_same_stride": (
+        lambda: layers.Conv2d(2, 3, (3, 2), stride=2, padding="SAME"),
+        (2, 5, 6, 2),
+        lambda x, p: reference.conv2d(x, *p, stride=2, padding="same"),
+    ),
+    "conv_all_options": (
+        lambda: layers.Conv2d(4, 6, (2, 3), **OPTIONS),
+        (2, 4, 6, 4),
+        lambda x, p: reference.conv2d(x, *p, **OPTIONS),
+    ),
+    "conv_no_bias": (
+        lambda: layers.Conv2d(3, 2, 1, bias=False),
+        (3, 2, 3, 3),
+        lambda x, p: reference.conv2d(x, *p),
+    ),
+    "conv_lecture_stride": (
+        lambda: layers.Conv2d(1, 2, 3, stride=[1, 2, 2, 1], padding="same"),
+        (2, 5, 5, 1),
+        lambda x, p: reference.conv2d(x, *p, stride=2, padding="same"),
+    ),
+    "max_pool": (
+        lambda: layers.MaxPool2d(2, padding="same"),
+        (2, 5, 4, 3),
+        lambda x, p: reference.max_pool2d(x, 2, padding="same")[0],
+    ),
+    "max_pool_overlapping": (
+        lambda: layers.MaxPool2d(3, stride=(1, 2), padding=1),
+        (2, 5, 6, 2),
+        lambda x, p: reference.max_pool2d(x, 3, stride=(1, 2), padding=1)[0],
+    ),
+    "avg_pool": (
+        lambda: layers.AvgPool2d((2, 3), stride=2, padding="same"),
+        (2, 5, 4, 3),
+        lambda x, p: reference.avg_pool2d(x, (2, 3), stride=2, padding="same"),
+    ),
+    "avg_pool_with_padding": (
+        lambda: layers.AvgPool2d(3, stride=2, padding=1, count_include_pad=True),
+        (2, 5, 4, 3),
+        lambda x, p: reference.avg_pool2d(x, 3, 2, 1, count_include_pad=True),
+    ),
+    "relu": (layers.ReLU, (4, 5), lambda x, p: reference.relu(x)),
+    "flatten": (layers.Flatten, (2, 3, 4, 2), lambda x, p: x.reshape(2, 24)),
+    "linear": (
+        lambda: layers.Linear(5, 3),
+        (4, 5),
+        lambda x, p: reference.matmul(x, p[0]) + p[1],
+    ),
+    "linear_no_bias": (
+        lambda: layers.Linear(5, 3, bias=False),
+        (4, 5),
+        lambda x, p: reference.matmul(x, p[0]),
+    ),
+    "dropout": (lambda: layers.Dropout(0.4, rng=3), (4, 6), None),
+}
+every_layer = pytest.mark.parametrize("name", CASES)
+
+
+def bound(dtype):
+    """The most that rounding can do: at most 50 products whose magnitudes sum to at most 100."""
+    return 50 * 100 * np.finfo(dtype).eps
+
+
+def make(name, dtype=np.float64):
+    """(layer with random parameters, x)."""
+    rng = np.random.default_rng(7)
+    layer = CASES[name][0]().astype(dtype)
+    for parameter in layer.parameters():
+        parameter.data[...] = rng.standard_normal(parameter.data.shape)
+    return layer, rng.standard_normal(CASES[name][1]).astype(dtype)
+
+
+def make_with_dy(name, dtype=np.float32):
+    layer, x = make(name, dtype)
+    return (
+        layer,
+        x,
+        np.random.default_rng(8).standard_normal(layer.output_shape(x.shape)).astype(dtype),
+    )

@@ -1,0 +1,94 @@
+"""Bad inputs: the exception's type, and a message that says what came and what was expected."""
+
+import numpy as np
+import pytest
+from bad_inputs import BAD
+from op_table import OPERATORS
+
+CASES = [(name, key) for name, cases in BAD.items() for key in cases]
+FLOATS = [(name, array) for name, operator in OPERATORS.items() for array in operator.floats()]
+MIXED = [case for case in FLOATS if len(OPERATORS[case[0]].floats()) > 1]
+
+
+def sentence(operator, *words):
+    """A pattern: the operator's name, or its forward one's, and all of these words in any order."""
+    first = operator.name.partition("_backward")[0]
+    return f"(?s){first}" + "".join(f"(?=.*(?:{word}))" for word in words)
+
+
+def refused(operator, arrays, options, exception, *words):
+    """The call raises, says it in a sentence, and all arrays stay as they were."""
+    before = [None if array is None else array.copy() for array in arrays]
+    call = operator if not operator.updated else in_place(operator)
+    with pytest.raises(exception, match=sentence(operator, *words)) as caught:
+        call(arrays, options)
+    assert len(str(caught.value).split()) >= 5, "not a sentence"
+    for array, original in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, original)
+
+
+def in_place(operator):
+    """The operator on the arrays themselves, not on copies of those that it updates."""
+    from pycnn import ops
+
+    return lambda arrays, options: getattr(ops, operator.name)(*arrays, **options)
+
+
+def arguments(operator, changes):
+    """Writable copies of the first sample's arrays, and its options, with these changes."""
+    sample = next(iter(operator.samples.values()))
+    arrays = [
+        changes.get(role, array) for role, array in zip(operator.arrays, sample.arrays, strict=True)
+    ]
+    arrays = [None if array is None else np.array(array) for array in arrays]
+    options = {key: value for key, value in changes.items() if key not in operator.arrays}
+    return arrays, {**sample.options, **options}
+
+
+def test_every_operator_has_its_bad_inputs():
+    assert set(BAD) == set(OPERATORS)
+
+
+@pytest.mark.parametrize(("name", "key"), CASES, ids=["-".join(case) for case in CASES])
+def test_bad_inputs_are_refused_in_a_sentence(name, key):
+    operator, bad = OPERATORS[name], BAD[name][key]
+    arrays, options = arguments(operator, bad.changes)
+    refused(operator, arrays, options, bad.exception, *bad.words)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.complex64, np.bool_])
+@pytest.mark.parametrize(("name", "array"), FLOATS, ids=["-".join(case) for case in FLOATS])
+def test_a_type_that_is_not_computed_is_refused(name, array, dtype):
+    operator = OPERATORS[name]
+    sample = next(iter(operator.samples.values()))
+    wrong = sample.arrays[operator.arrays.index(array)].astype(dtype)
+    arrays, options = arguments(operator, {array: wrong})
+    refused(operator, arrays, options, TypeError, rf"\b{array}\b", np.dtype(dtype).name, "float32")
+
+
+@pytest.mark.parametrize(("name", "array"), MIXED, ids=["-".join(case) for case in MIXED])
+def test_two_float_types_in_one_call_are_refused(name, array):
+    operator = OPERATORS[name]
+    sample = next(iter(operator.samples.values()))
+    wrong = sample.arrays[operator.arrays.index(array)].astype(np.float64)
+    arrays, options = arguments(operator, {array: wrong})
+    refused(operator, arrays, options, TypeError, "float32", "float64")
+
+
+RANKED = [
+    (name, array)
+    for name, operator in OPERATORS.items()
+    for array in operator.arrays
+    if array in operator.images or array in ("weight", "bias")
+]
+
+
+@pytest.mark.parametrize(("name", "array"), RANKED, ids=["-".join(case) for case in RANKED])
+def test_a_missing_axis_is_named(name, array):
+    operator = OPERATORS[name]
+    sample = next(iter(operator.samples.values()))
+    wrong = sample.arrays[operator.arrays.index(array)][0]
+    arrays, options = arguments(operator, {array: wrong})
+    refused(
+        operator, arrays, options, ValueError, rf"\b{array}\b", r"\[[A-Z/a-z]+(, [A-Z/a-z]+)*\]"
+    )

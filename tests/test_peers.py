@@ -1,0 +1,219 @@
+"""Parity with PyTorch and TensorFlow, where they are installed: `pip install torch tensorflow`.
+
+Both sides compute in float32, so each lies within the derived bound of the exact result, and they
+lie within twice the bound of each other. What must be exact (maxima, indices, zeros) is compared
+exactly.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+import reference
+import tolerance
+
+from pycnn import ops
+
+
+def optional(name):
+    """The module, or a skip; the warnings of its own import are not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(name, reason=f"compares with {name}, which is not installed")
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return optional("torch")
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return optional("tensorflow")
+
+
+def nchw(array):
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+
+
+def oihw(weight):
+    return np.ascontiguousarray(weight.transpose(3, 2, 0, 1))
+
+
+CONVS = {
+    "lecture": ((2, 14, 14, 32), (3, 3, 32, 64), {"padding": 1}),
+    "stride": ((2, 9, 8, 3), (5, 3, 3, 8), {"stride": (2, 3), "padding": (2, 0)}),
+    "dilation": ((1, 9, 9, 4), (3, 3, 4, 6), {"dilation": 2, "padding": 2}),
+    "groups": ((2, 7, 6, 6), (3, 2, 2, 9), {"groups": 3}),
+    "depthwise": ((1, 7, 7, 17), (3, 3, 1, 17), {"groups": 17, "padding": 1}),
+}
+
+
+@pytest.mark.parametrize("case", CONVS)
+def test_conv2d_is_torchs(torch, isa, rng, case):
+    x_shape, weight_shape, options = CONVS[case]
+    x, weight = (rng.standard_normal(shape, np.float32) for shape in (x_shape, weight_shape))
+    bias = rng.standard_normal(weight_shape[3], np.float32)
+    theirs = [torch.tensor(a, requires_grad=True) for a in (nchw(x), oihw(weight), bias)]
+    y = torch.nn.functional.conv2d(*theirs, **options)
+    ours = ops.conv2d(x, weight, bias, **options)
+    bound = 2 * tolerance.conv2d(x, weight, bias, **options)
+    tolerance.assert_within(ours, y.detach().numpy().transpose(0, 2, 3, 1), bound)
+
+    dy = rng.standard_normal(ours.shape, np.float32)
+    y.backward(torch.tensor(nchw(dy)))
+    dx, dweight, dbias = (array.grad.numpy() for array in theirs)
+    tolerance.assert_within(
+        ops.conv2d_backward_input(dy, weight, x.shape, **options),
+        dx.transpose(0, 2, 3, 1),
+        2 * tolerance.conv2d_backward_input(dy, weight, x.shape, **options),
+    )
+    tolerance.assert_within(
+        ops.conv2d_backward_weight(x, dy, weight.shape, **options),
+        dweight.transpose(2, 3, 1, 0),
+        2 * tolerance.conv2d_backward_weight(x, dy, weight.shape, **options),
+    )
+    tolerance.assert_within(
+        ops.conv2d_backward_bias(dy), dbias, 2 * tolerance.conv2d_backward_bias(dy)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "padding"),
+    [(2, 2, 0), (3, 2, 1), ((3, 2), (1, 2), (1, 0)), (3, 1, 1)],
+)
+def test_pools_are_torchs(torch, isa, rng, kernel_size, stride, padding):
+    x = np.round(2 * rng.standard_normal((2, 7, 8, 17), np.float32))
+    options = {"stride": stride, "padding": padding}
+    theirs = torch.tensor(nchw(x), requires_grad=True)
+    y, indices = torch.nn.functional.max_pool2d(theirs, kernel_size, return_indices=True, **options)
+    ours, our_indices = ops.max_pool2d(x, kernel_size, return_indices=True, **options)
+    np.testing.assert_array_equal(nchw(ours), y.detach().numpy())
+    np.testing.assert_array_equal(nchw(our_indices), indices.numpy())
+    dy = np.float32(rng.integers(-9, 10, ours.shape))
+    y.backward(torch.tensor(nchw(dy)))
+    dx = ops.max_pool2d_backward(dy, our_indices, x.shape)
+    np.testing.assert_array_equal(nchw(dx), theirs.grad.numpy())
+
+    for include in (False, True):
+        options["count_include_pad"] = include
+        theirs = torch.tensor(nchw(x), requires_grad=True)
+        y = torch.nn.functional.avg_pool2d(theirs, kernel_size, **options)
+        bound = 2 * tolerance.avg_pool2d(x, kernel_size, **options)
+        exact = y.detach().numpy().transpose(0, 2, 3, 1)
+        tolerance.assert_within(ops.avg_pool2d(x, kernel_size, **options), exact, bound)
+        y.backward(torch.tensor(nchw(dy)))
+        bound = 2 * tolerance.avg_pool2d_backward(dy, x.shape, kernel_size, **options)
+        dx = ops.avg_pool2d_backward(dy, x.shape, kernel_size, **options)
+        tolerance.assert_within(dx, theirs.grad.numpy().transpose(0, 2, 3, 1), bound)
+
+
+def test_nan_wins_in_torch_too(torch, rng):
+    """Torch lets the last NaN's index win; the values agree."""
+    x = rng.standard_normal((1, 6, 6, 5), np.float32)
+    x[0, ::3, ::2] = np.nan
+    theirs = torch.nn.functional.max_pool2d(torch.tensor(nchw(x)), 2)
+    np.testing.assert_array_equal(nchw(ops.max_pool2d(x, 2)), theirs.numpy())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("one_hot", [False, True], ids=["classes", "one_hot"])
+def test_cross_entropy_is_torchs(torch, isa, rng, smoothing, one_hot):
+    logits, labels = 3 * rng.standard_normal((9, 10), np.float32), rng.integers(0, 10, 9)
+    target = np.eye(10, dtype=np.float32)[labels] if one_hot else labels
+    theirs = torch.tensor(logits, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(
+        theirs, torch.tensor(target), label_smoothing=smoothing
+    )
+    loss.backward()
+    bounds = tolerance.softmax_cross_entropy(logits, labels, smoothing)
+    ours = ops.softmax_cross_entropy(logits, target, label_smoothing=smoothing)
+    for result, value, bound in zip(ours, (loss.item(), theirs.grad.numpy()), bounds, strict=True):
+        tolerance.assert_within(result, value, 2 * bound)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_is_torchs_adamw(torch, isa, rng, weight_decay):
+    """Five steps; their errors add up, each by the bound of its own step."""
+    param, m, v = rng.standard_normal(53, np.float32), *np.zeros((2, 53), np.float32)
+    theirs = torch.tensor(param, requires_grad=True)
+    optimizer = torch.optim.AdamW([theirs], lr=0.01, weight_decay=weight_decay)
+    bound = 0.0
+    for step in range(1, 6):
+        grad = rng.standard_normal(53, np.float32)
+        options = {"step": step, "lr": 0.01, "weight_decay": weight_decay}
+        bound = bound + 2 * step * tolerance.adam_step(param, grad, m, v, **options)[0]
+        theirs.grad = torch.tensor(grad)
+        optimizer.step()
+        ops.adam_step(param, grad, m, v, **options)
+        tolerance.assert_within(param, theirs.detach().numpy(), bound, f"step {step}")
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}])
+def test_sgd_is_torchs(torch, isa, rng, options):
+    param, velocity = rng.standard_normal(53, np.float32), np.zeros(53, np.float32)
+    theirs = torch.tensor(param, requires_grad=True)
+    optimizer = torch.optim.SGD([theirs], lr=0.1, weight_decay=0.01, **options)
+    bound = 0.0
+    for step in range(1, 6):
+        grad = rng.standard_normal(53, np.float32)
+        used = {"lr": 0.1, "weight_decay": 0.01, **options}
+        bound = bound + 2 * step * tolerance.sgd_step(param, grad, velocity, **used)[0]
+        theirs.grad = torch.tensor(grad)
+        optimizer.step()
+        ops.sgd_step(param, grad, velocity, **used)
+        tolerance.assert_within(param, theirs.detach().numpy(), bound, f"step {step}")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 8), (28, 13)], ids=str)
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (5, 4)], ids=str)
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 1), (4, 3)], ids=str)
+def test_same_is_tensorflows(tf, rng, size, kernel, stride):
+    """Integers, so exactly; where the odd pixel goes decides the numbers, not only the shape."""
+    x = np.float32(rng.integers(-4, 5, (2, *size, 3)))
+    weight = np.float32(rng.integers(-4, 5, (*kernel, 3, 5)))
+    ours = ops.conv2d(x, weight, stride=[1, *stride, 1], padding="SAME")
+    theirs = tf.nn.conv2d(x, weight, [1, *stride, 1], "SAME").numpy()
+    np.testing.assert_array_equal(ours, theirs)
+    ours = ops.max_pool2d(x, kernel, stride=stride, padding="SAME")
+    np.testing.assert_array_equal(ours, tf.nn.max_pool2d(x, kernel, stride, "SAME").numpy())
+    ours = ops.avg_pool2d(x, kernel, stride=stride, padding="SAME")
+    bound = 2 * tolerance.avg_pool2d(x, kernel, stride=stride, padding="same")
+    tolerance.assert_within(ours, tf.nn.avg_pool2d(x, kernel, stride, "SAME").numpy(), bound)
+
+
+@pytest.mark.parametrize("dilation", [2, 3])
+def test_dilated_same_is_tensorflows(tf, rng, dilation):
+    x = np.float32(rng.integers(-4, 5, (2, 9, 7, 3)))
+    weight = np.float32(rng.integers(-4, 5, (3, 2, 3, 5)))
+    ours = ops.conv2d(x, weight, dilation=dilation, padding="same")
+    theirs = tf.nn.conv2d(x, weight, 1, "SAME", dilations=dilation).numpy()
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", ["lecture", "stride"])
+def test_gradients_are_tensorflows(tf, isa, rng, case):
+    x_shape, weight_shape, _ = CONVS[case]
+    stride = 2 if case == "stride" else 1
+    x, weight = (np.float32(rng.integers(-3, 4, shape)) for shape in (x_shape, weight_shape))
+    options = {"stride": stride, "padding": "same"}
+    dy = np.float32(rng.integers(-3, 4, ops.conv2d(x, weight, **options).shape))
+    variables = tf.constant(x), tf.constant(weight)
+    with tf.GradientTape() as tape:
+        tape.watch(variables)
+        loss = tf.reduce_sum(tf.nn.conv2d(*variables, stride, "SAME") * dy)
+    dx, dweight = (gradient.numpy() for gradient in tape.gradient(loss, variables))
+    np.testing.assert_array_equal(ops.conv2d_backward_input(dy, weight, x.shape, **options), dx)
+    np.testing.assert_array_equal(
+        ops.conv2d_backward_weight(x, dy, weight.shape, **options), dweight
+    )
+
+
+def test_the_reference_itself_is_torchs_in_float64(torch, rng):
+    """The loops that everything else is compared with."""
+    x, weight = rng.standard_normal((2, 7, 6, 4)), rng.standard_normal((3, 2, 2, 6))
+    options = {"stride": (2, 1), "padding": (1, 0), "groups": 2, "dilation": (1, 2)}
+    y = torch.nn.functional.conv2d(torch.tensor(nchw(x)), torch.tensor(oihw(weight)), **options)
+    bound = tolerance.conv2d(x, weight, **options)
+    exact = reference.conv2d(x, weight, **options)
+    tolerance.assert_within(y.numpy().transpose(0, 2, 3, 1), exact, bound)

@@ -1,0 +1,206 @@
+"""How far a result may lie from the exact one: bounds that are derived, not chosen.
+
+Notation: u is the unit roundoff, half the distance from 1 to the next number: 2**-24 for float32.
+One operation returns the exact result times (1 + d), |d| <= u (Higham, Accuracy and Stability of
+Numerical Algorithms, section 2.2), and a product of k such factors lies within
+
+    gamma(k) = k u / (1 - k u)                                            (lemma 3.1)
+
+of 1. Hence the sum of k products, added in any order, with or without fused multiply-add, satisfies
+
+    |computed - exact| <= gamma(k) * (sum of |a_i| |b_i|)                 (section 3.1)
+
+because every product meets at most 1 multiplication and k - 1 additions. The sum on the right is
+the reference run on absolute values. Two more roundings are granted: one for a bias, and one for
+the reference itself, which rounds in float64. Rounding is monotone, so relu after the sum changes
+nothing. Numbers near the subnormal ones, where the relative error is larger, are tested for
+themselves; TINY covers results that underflow.
+
+Each bound takes the arguments of the operator and returns one array for each of its results.
+"""
+
+import numpy as np
+import reference
+
+EXP_ROUNDINGS = 4  # our exp and log are promised within 2 ulp, and one ulp is at most two roundings
+TINY = 2.0**-126  # the smallest normal float32: a result below it may have lost its last bits
+
+
+def unit_roundoff(dtype):
+    return float(np.finfo(dtype).eps) / 2
+
+
+def gamma(k, dtype=np.float32):
+    """The relative error of k operations; in float64 twice, as the reference rounds too."""
+    u = unit_roundoff(dtype) * (1 if np.dtype(dtype) == np.float32 else 2)
+    return k * u / (1 - k * u)
+
+
+def assert_within(actual, exact, bound, what=""):
+    """Every element of `actual` is finite and lies within `bound` of `exact`."""
+    actual, exact = np.asarray(actual), np.asarray(exact)
+    assert actual.shape == exact.shape, f"{what}: shape {actual.shape}, expected {exact.shape}"
+    error = np.abs(actual.astype(np.float64) - exact)
+    wrong = ~(error <= bound)
+    if wrong.any():
+        excess = np.where(np.isnan(error), np.inf, error - bound)
+        at = np.unravel_index(np.argmax(excess), excess.shape)
+        raise AssertionError(
+            f"{what}: {wrong.sum()} of {wrong.size} elements are out of bounds; at {at} "
+            f"{actual[at]!r}, expected {exact[at]!r} +- {np.broadcast_to(bound, error.shape)[at]!r}"
+        )
+
+
+def matmul(a, b, transpose_a=False, transpose_b=False):
+    k = a.shape[0 if transpose_a else 1]
+    return gamma(k + 2, a.dtype) * reference.matmul(np.abs(a), np.abs(b), transpose_a, transpose_b)
+
+
+def conv2d(x, weight, bias=None, **options):
+    """k = KH * KW * C / groups products, and the bias."""
+    k = weight[..., 0].size
+    magnitude = reference.conv2d(
+        np.abs(x), np.abs(weight), None if bias is None else np.abs(bias), **options
+    )
+    return gamma(k + 2, x.dtype) * magnitude
+
+
+def conv2d_backward_input(dy, weight, input_shape, groups=1, **options):
+    """A pixel meets each weight of its group at most once: k = KH * KW * OC / groups."""
+    k = weight[:, :, 0].size // groups
+    magnitude = reference.conv2d_backward_input(
+        np.abs(dy), np.abs(weight), input_shape, groups=groups, **options
+    )
+    return gamma(k + 2, dy.dtype) * magnitude
+
+
+def conv2d_backward_weight(x, dy, weight_shape, **options):
+    """A weight acts once in every output pixel: k = N * OH * OW."""
+    k = dy[..., 0].size
+    magnitude = reference.conv2d_backward_weight(np.abs(x), np.abs(dy), weight_shape, **options)
+    return gamma(k + 2, x.dtype) * magnitude
+
+
+def conv2d_backward_bias(dy):
+    return gamma(dy[..., 0].size + 2, dy.dtype) * reference.conv2d_backward_bias(np.abs(dy))
+
+
+def max_pool2d_backward(dy, indices, input_shape):
+    """A pixel adds up the windows that it won: at most all of them."""
+    k = dy[0, :, :, 0].size if len(dy) else 0
+    return gamma(k + 2, dy.dtype) * reference.max_pool2d_backward(np.abs(dy), indices, input_shape)
+
+
+def avg_pool2d(x, kernel_size, **options):
+    """The sum of a window, a reciprocal and a product."""
+    KH, KW = reference.pair(kernel_size)
+    return gamma(KH * KW + 2, x.dtype) * reference.avg_pool2d(np.abs(x), kernel_size, **options)
+
+
+def avg_pool2d_backward(dy, input_shape, kernel_size, **options):
+    k = dy[0, :, :, 0].size if len(dy) else 0
+    magnitude = reference.avg_pool2d_backward(np.abs(dy), input_shape, kernel_size, **options)
+    return gamma(k + 3, dy.dtype) * magnitude
+
+
+def exact(*arrays, **options):
+    """No rounding at all: relu, a maximum, a copy."""
+    return 0.0
+
+
+def _depth(x):
+    """How far each element lies below the maximum of its row."""
+    return np.float64(x).max(axis=-1, keepdims=True) - np.float64(x)
+
+
+def _sum_error(x):
+    """Relative error of sum(exp(x - max)) in each row.
+
+    The argument d = x - max is rounded: exp(d (1 + u)) = exp(d) exp(d u), a relative error of
+    |d| u, which enters the sum in proportion to the term's share. Then exp itself, and K - 1
+    additions.
+    """
+    u = gamma(1, x.dtype)
+    from_arguments = 2 * u * (reference.softmax(x) * _depth(x)).sum(axis=-1, keepdims=True)
+    return gamma(x.shape[-1] + EXP_ROUNDINGS, x.dtype) + from_arguments
+
+
+def softmax(x):
+    """The errors of the element's own exp, of the sum and of the division, relative to y."""
+    relative = _sum_error(x) + 2 * gamma(1, x.dtype) * _depth(x)
+    relative = relative + gamma(EXP_ROUNDINGS + 2, x.dtype)
+    return relative * reference.softmax(x) + 2 * TINY
+
+
+def log_softmax(x):
+    """x - max, log and the difference round; the sum's relative error is absolute in its log."""
+    y, depth = reference.log_softmax(x), _depth(x)
+    log_sum = -y - depth
+    rounding = depth + EXP_ROUNDINGS * np.abs(log_sum) + np.abs(y)
+    return _sum_error(x) + 2 * gamma(1, x.dtype) * rounding
+
+
+def softmax_backward(dy, y):
+    total = (np.abs(np.float64(dy)) * np.abs(y)).sum(axis=-1, keepdims=True)
+    return gamma(dy.shape[-1] + 3, dy.dtype) * np.abs(y) * (np.abs(dy) + total)
+
+
+def log_softmax_backward(dy, y):
+    total = np.abs(np.float64(dy)).sum(axis=-1, keepdims=True)
+    k = dy.shape[-1] + EXP_ROUNDINGS + 3
+    return gamma(k, dy.dtype) * (np.abs(dy) + np.exp(np.float64(y)) * total) + TINY * total
+
+
+def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
+    """The loss adds N * K products of a target and a log-probability; the gradient subtracts.
+
+    A target takes 3 roundings ((1 - s) * t + s / K), the product, the K terms of a row and the
+    division by N some more; the N rows are added to a mean.
+    """
+    N, K = logits.shape
+    target = reference.smoothed_targets(labels, K, label_smoothing)
+    p, log_p = reference.softmax(logits), np.abs(reference.log_softmax(logits))
+    rounding = gamma(N + K + 8, logits.dtype)
+    loss = (target * (log_softmax(logits) + rounding * log_p)).sum()
+    dlogits = softmax(logits) + gamma(K + 8, logits.dtype) * (p + target)
+    return loss / max(N, 1), dlogits / max(N, 1)
+
+
+def adam_step(param, grad, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    """(param, m, v): each line of the algorithm in turn, its coefficients rounded once.
+
+    m and v: a coefficient, two products and a sum, 4 roundings (5 with grad * grad). v adds
+    positive terms, so its relative error is that, and half of it goes through the square root. The
+    update then takes the two corrections, root, eps, quotient, lr: 10 roundings cover them. The
+    decay and the last subtraction round at the size of the parameter.
+    """
+    g3, g4, g5, g10 = (gamma(k, param.dtype) for k in (3, 4, 5, 10))
+    p64, g64, m64, v64 = (np.abs(np.float64(array)) for array in (param, grad, m, v))
+    m_size = beta1 * m64 + (1 - beta1) * g64
+    new_param, _, new_v = reference.adam_step(
+        param, grad, m, v, step, lr, beta1, beta2, eps, weight_decay
+    )
+    denominator = np.sqrt(new_v / (1 - beta2**step)) + eps
+    update = lr * m_size / (1 - beta1**step) / denominator
+    decay = g3 * (1 + lr * weight_decay) * p64 + g3 * np.abs(new_param)
+    return (g4 + g5 + g10) * update + decay, g4 * m_size, g5 * (beta2 * v64 + (1 - beta2) * g64**2)
+
+
+def sgd_step(param, grad, velocity, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+    """(param, velocity): the decay takes the longest way, 10 roundings."""
+    absolute = [np.abs(np.float64(array)) for array in (param, grad, velocity)]
+    size, new_velocity = reference.sgd_step(*absolute, -lr, momentum, nesterov, weight_decay)
+    return gamma(10, param.dtype) * size, gamma(10, param.dtype) * new_velocity
+
+
+def gather_images(images, indices, scale=1 / 255):
+    """`scale` is rounded to float32, and so is the product."""
+    return gamma(2) * reference.gather_images(images, indices, abs(scale))
+
+
+def central_difference(size, third_derivative, h):
+    """|(f(x + h) - f(x - h)) / (2 h) - f'(x)|: truncation h^2 / 6 |f'''|, rounding u |f| / h.
+
+    `size` bounds |f| and counts the roundings of its evaluation; float64 throughout.
+    """
+    return h * h / 6 * third_derivative + unit_roundoff(np.float64) * size / h
