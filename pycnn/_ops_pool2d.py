@@ -148,6 +148,8 @@ def max_pool2d_backward(
     dy_array, where = to_nhwc(dy, nchw), to_nhwc(indices, nchw)
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     result = Result(out, x_shape, dy_array.dtype, op, nchw)
+    if result.array.shape != x_shape:
+        raise ValueError(f"{op}: out has shape {result.array.shape}; expected {x_shape} {_X}.")
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy), indices=np.asarray(indices))
     _pycnn.max_pool2d_backward(result.array, dy_array, where)
     return result.finish()

@@ -56,9 +56,9 @@ def test_any_folder_of_that_shape(tmp_path, compress):
 @pytest.mark.parametrize(
     ("size", "error", "words"),
     [
-        (-1, ValueError, "validation_size is -1; expected 0 to 39"),
+        (-1, ValueError, "validation_size is -1; expected 0 or more"),
         (40, ValueError, "validation_size is 40; expected 0 to 39"),
-        (2.5, TypeError, "validation_size is 2.5; expected an int"),
+        (2.5, TypeError, "validation_size is 2.5; expected a whole number"),
         (True, TypeError, "validation_size is True"),
     ],
 )
@@ -71,12 +71,14 @@ def test_a_bad_validation_size(tmp_path, size, error, words):
 def test_files_that_do_not_belong_together(tmp_path):
     write_folder(tmp_path, compress=False)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(19)))
-    with pytest.raises(datasets.IdxError, match=r"holds 20 images, but .*t10k-labels.* 19 labels"):
+    with pytest.raises(datasets.IdxError, match=r"t10k-labels.*found 19 labels; .* 20 images"):
         datasets.load_mnist(tmp_path, 0)
     labels = np.zeros(20)
     labels[7] = 10
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
-    with pytest.raises(datasets.IdxError, match=r"t10k-labels.*label 7 is 10; expected 0 to 9"):
+    with pytest.raises(
+        datasets.IdxError, match=r"t10k-labels.*label 10 at position 7; expected 0 to 9"
+    ):
         datasets.load_mnist(tmp_path, 0)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(datasets.IdxError, match=r"neither t10k-labels-idx1-ubyte.gz nor"):
@@ -123,7 +125,7 @@ def test_next_batch_visits_every_image_once_an_epoch(tmp_path):
     assert seen[:40] != list(range(40))
 
 
-def test_next_batch_is_seeded_and_can_keep_the_order(tmp_path):
+def test_next_batch_is_seeded(tmp_path):
     write_folder(tmp_path, train=5040, test=20)
 
     def first(seed):
@@ -131,11 +133,6 @@ def test_next_batch_is_seeded_and_can_keep_the_order(tmp_path):
 
     np.testing.assert_array_equal(first(1), first(1))
     assert not np.array_equal(first(1), first(2))
-    train = datasets.read_data_sets(tmp_path).train
-    images, _ = train.next_batch(30, shuffle=False)
-    np.testing.assert_array_equal(images, train.images[:30])
-    images, _ = train.next_batch(30, shuffle=False)
-    np.testing.assert_array_equal(images, train.images[np.r_[30:40, 0:20]])
 
 
 @pytest.mark.parametrize(("size", "error"), [(0, ValueError), (41, ValueError), (1.0, TypeError)])

@@ -1,8 +1,8 @@
 """The IDX reader: all of a file, or one sentence that names it."""
 
 import gzip
-import re
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -11,115 +11,83 @@ from idx_files import idx_bytes
 
 from pycnn.datasets import IdxError, idx
 
-ARRAY = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)
+ARRAY = (np.arange(3 * 28 * 28) % 251).astype(np.uint8).reshape(3, 28, 28)
+WHOLE = idx_bytes(ARRAY)
 
 
-def read(path):
-    return idx.read(path, "NHW", item_shape=(2, 4), max_items=5)
-
-
-def refused(path, content, *words):
+def refused(path, content):
     path.write_bytes(content)
     with pytest.raises(IdxError) as caught:
-        read(path)
+        idx.read_images(path)
     message = str(caught.value)
     assert str(path) in message
+    assert "found" in message
+    assert "expected" in message
     assert message.endswith(".")
-    for word in words:
-        assert re.search(word, message), message
+    return message
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_reads_what_was_written(tmp_path, packed):
-    path = tmp_path / "file"
-    path.write_bytes(gzip.compress(idx_bytes(ARRAY)) if packed else idx_bytes(ARRAY))
-    array = read(path)
+    path = tmp_path / ("file.gz" if packed else "file")
+    path.write_bytes(gzip.compress(WHOLE) if packed else WHOLE)
+    array = idx.read_images(path)
     assert array.dtype == np.uint8
     assert array.flags.c_contiguous
-    assert array.flags.writeable
-    np.testing.assert_array_equal(array, ARRAY)
+    np.testing.assert_array_equal(array.reshape(3, 28, 28), ARRAY)
+    path.write_bytes(gzip.compress(idx_bytes(ARRAY[0, 0] % 10)) if packed else b"")
+    if packed:
+        np.testing.assert_array_equal(idx.read_labels(path), ARRAY[0, 0] % 10)
 
 
 CASES = {
-    "empty": (b"", ["holds 0 bytes", "header of 16"]),
-    "magic": (b"\x89PNG" + bytes(20), ["89 50 4e 47", "00 00 08 03"]),
-    "type": (idx_bytes(ARRAY, kind=13), ["float32", "uint8"]),
-    "rank": (idx_bytes(ARRAY[0]), ["2 axes", "expected 3", "magic 2051"]),
-    "cut_header": (idx_bytes(ARRAY)[:9], ["inside its header", "9 of 16"]),
-    "short": (idx_bytes(ARRAY)[:-1], ["ends early", "39 bytes", "expected 40"]),
-    "trailing": (idx_bytes(ARRAY) + b"x", ["goes on", "41 bytes", "expected 40"]),
-    "item_shape": (idx_bytes(ARRAY.reshape(3, 4, 2)), [r"\(4, 2\)", r"expected \(2, 4\)"]),
-    "no_items": (idx_bytes(ARRAY[:0]), ["announces 0", "1 to 5"]),
-    "too_many": (
-        idx_bytes(np.zeros((6, 2, 4))),
-        ["announces 6 items; expected 1 to 5|decompresses to more than 56 bytes"],
-    ),
-    "lying_header": (
-        struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2, 4),
-        ["announces 4294967295", "1 to 5"],
-    ),
+    "empty": (b"", "0 bytes"),
+    "magic": (b"\x89PNG" + bytes(20), "89 50 4e 47"),
+    "type": (idx_bytes(ARRAY, kind=13), "32-bit floats"),
+    "rank": (idx_bytes(ARRAY[0]), "magic number 2050"),
+    "cut_header": (WHOLE[:9], "9 bytes"),
+    "short": (WHOLE[:-1], "2,351 bytes"),
+    "trailing": (WHOLE + b"x", "more"),
+    "item_shape": (idx_bytes(ARRAY.reshape(3, 14, 56)), "14 x 56"),
+    "no_items": (idx_bytes(ARRAY[:0]), "0 images"),
+    "lying_header": (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 28, 28), "4,294,967,295 images"),
 }
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("case", CASES)
 def test_refuses(tmp_path, case, packed):
-    content, words = CASES[case]
-    refused(tmp_path / "file", gzip.compress(content) if packed else content, *words)
+    content, word = CASES[case]
+    path = tmp_path / ("file.gz" if packed else "file")
+    assert word in refused(path, gzip.compress(content) if packed else content)
 
 
 def test_refuses_a_damaged_gzip(tmp_path):
-    whole = gzip.compress(idx_bytes(ARRAY))
+    whole = gzip.compress(WHOLE)
     path = tmp_path / "file.gz"
-    refused(path, whole[:-9], "ends early")
-    refused(path, whole[:-1], "ends early")
-    refused(path, whole[:12], "ends early")
-    refused(path, whole + b"more", "4 bytes follow")
-    wrong_sum = bytearray(whole)
-    wrong_sum[-8] ^= 1
-    refused(path, bytes(wrong_sum), "damaged")
-    wrong_data = bytearray(whole)
-    wrong_data[11] ^= 0xFF
-    refused(path, bytes(wrong_data))
-    refused(path, idx_bytes(ARRAY), "not gzip'd")
+    for cut in (9, 1, len(whole) - 12):
+        assert "cut off" in refused(path, whole[:-cut])
+    assert "after the end" in refused(path, whole + b"more")
+    for at in (-8, -1):  # the checksum, the length
+        wrong = bytearray(whole)
+        wrong[at] ^= 1
+        assert "corrupt" in refused(path, bytes(wrong))
+    assert "gzip" in refused(path, WHOLE)
 
 
-def test_a_gzip_bomb_is_never_unpacked(tmp_path, monkeypatch):
+def test_a_gzip_bomb_is_never_unpacked(tmp_path):
     bomb = zlib.compressobj(9, wbits=31)
-    header = struct.pack(">HBB3I", 0, 8, 3, 5, 2, 4)
-    content = bomb.compress(header) + bomb.compress(bytes(200_000_000)) + bomb.flush()
-    assert len(content) < 300_000
-    unpacked = []
-    real = zlib.decompressobj
-
-    class Counting:
-        def __init__(self, wbits):
-            self.inner = real(wbits=wbits)
-
-        def decompress(self, data, limit):
-            piece = self.inner.decompress(data, limit)
-            unpacked.append(len(piece))
-            return piece
-
-        def __getattr__(self, name):
-            return getattr(self.inner, name)
-
-    monkeypatch.setattr(idx.zlib, "decompressobj", lambda wbits: Counting(wbits))
-    refused(tmp_path / "bomb.gz", content, "more than 56 bytes")
-    assert sum(unpacked) <= 57
+    content = bomb.compress(WHOLE) + bomb.compress(bytes(300_000_000)) + bomb.flush()
+    assert len(content) < 400_000
+    tracemalloc.start()
+    refused(tmp_path / "bomb.gz", content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
-def test_find_prefers_gzip_and_names_both(tmp_path):
-    with pytest.raises(IdxError, match=r"neither images\.gz nor images"):
-        idx.find(tmp_path, "images")
-    (tmp_path / "images").write_bytes(b"")
-    assert idx.find(tmp_path, "images") == tmp_path / "images"
-    (tmp_path / "images.gz").write_bytes(b"")
-    assert idx.find(tmp_path, "images") == tmp_path / "images.gz"
-    (tmp_path / "labels").mkdir()
-    with pytest.raises(IdxError, match=r"labels is a folder"):
-        idx.find(tmp_path, "labels")
-    with pytest.raises(IdxError, match=r"does not exist"):
-        idx.find(tmp_path / "nowhere", "images")
-    with pytest.raises(IdxError, match=r"is a file; expected a folder"):
-        idx.find(tmp_path / "images", "images")
+def test_a_label_above_nine_is_named(tmp_path):
+    path = tmp_path / "labels"
+    path.write_bytes(idx_bytes(np.array([1, 2, 10])))
+    with pytest.raises(IdxError, match="found label 10 at position 2; expected 0 to 9"):
+        idx.read_labels(path)

@@ -162,7 +162,7 @@ def test_a_bad_file_is_exit_1(folder, tmp_path):
     run = command("--data-dir", tmp_path, "--validation-size", 0, "--batch-size", 10)
     assert run.returncode == 1
     assert len(run.stderr.splitlines()) == 1
-    assert "t10k-images-idx3-ubyte.gz: the gzip stream ends early" in run.stderr
+    assert "t10k-images-idx3-ubyte.gz: found a gzip stream that is cut off" in run.stderr
     assert "RESULT" not in run.stdout
 
 

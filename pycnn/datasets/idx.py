@@ -131,7 +131,7 @@ def _read(path: Path, kind: _Kind) -> Bytes:
     with _opened(path) as source:
         n = _read_header(source, path, kind)
         items = np.empty((n, *kind.item_shape), np.uint8)
-        size = _fill(source, memoryview(items.reshape(-1)))
+        size = _fill(source, items.reshape(-1).data)
         if size < items.size:
             _refuse(
                 path,

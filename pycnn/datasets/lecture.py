@@ -53,7 +53,8 @@ class DataSet:
         the rest of the old order and then the start of the new one, as in TensorFlow's
         `next_batch`: no image is left out, and one may be in that batch twice.
 
-        Raises ValueError for a batch_size below 1 or above num_examples, TypeError for no int.
+        Raises ValueError for an empty set and for a batch_size below 1 or above num_examples,
+        TypeError for one that is no int.
         """
         which = self._next_indices(self._check(batch_size))
         return _floats(self._pixels[which]), self.labels[which]
@@ -71,6 +72,8 @@ class DataSet:
     def _check(self, batch_size: object) -> int:
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
             raise TypeError(f"next_batch: batch_size is {batch_size!r}; expected a whole number.")
+        if self.num_examples == 0:
+            raise ValueError("next_batch: this set is empty; expected a validation_size above 0.")
         if not 1 <= batch_size <= self.num_examples:
             raise ValueError(
                 f"next_batch: batch_size is {batch_size:,}; expected 1 to the {self.num_examples:,}"
