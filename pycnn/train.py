@@ -8,29 +8,30 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
-from tqdm import tqdm
 
 import pycnn
 from pycnn import datasets, layers, losses, models, ops, optim
+from pycnn._config import MAX_THREADS
+from pycnn._progress import Screen, abandon_stdout, complain
 
 DONE, FAILED, USAGE, DIVERGED = 0, 1, 2, 3
 _EVALUATION_BATCH = 500
 
 
 class Diverged(Exception):
-    """The loss is NaN or infinite."""
+    """The loss, or an output of the network, is NaN or infinite."""
 
 
 class Stopped(BaseException):
@@ -54,22 +55,29 @@ class Progress:
 
 
 def train(
-    model: layers.Sequential, data: datasets.Splits, options: argparse.Namespace, progress: Progress
+    model: layers.Sequential,
+    data: datasets.Splits,
+    options: argparse.Namespace,
+    progress: Progress,
+    screen: Screen,
 ) -> None:
     """Train model on data.train with Adam; print the lecture's lines.
 
     Each epoch visits the images in a new order, drawn from one Generator of options.seed, in
     num_examples // batch_size steps, as the lecture; what is left over is dropped.
     """
+    size, total_batch = options.batch_size, len(data.train) // options.batch_size
     loss_of = losses.SoftmaxCrossEntropy()
     optimizer = optim.Adam(model.parameters(), lr=options.lr)
     rng = np.random.default_rng([options.seed, 1])  # another stream than the initial values
-    x = np.empty((options.batch_size, *data.train.images.shape[1:]), np.float32)
+    x = np.empty((size, *data.train.images.shape[1:]), np.float32)
+    screen.start(options.epochs * total_batch * size)
     for epoch in range(options.epochs):
         start = time.perf_counter()
         model.train()
         order = rng.permutation(len(data.train))
-        for step, batch in enumerate(_batches(order, options, epoch)):
+        for step in range(total_batch):
+            batch = order[step * size : (step + 1) * size]
             ops.gather_images(data.train.images, batch, out=x)
             loss, dlogits = loss_of(model.forward(x), data.train.labels[batch])
             if not math.isfinite(loss):
@@ -79,66 +87,49 @@ def train(
             optimizer.step()
             progress.epoch, progress.step = epoch, step
             progress.steps_done += 1
-            progress.images_done += len(batch)
+            progress.images_done += size
+            screen.advance(size)
             if step % options.log_interval == 0:
-                _say(options, f"epochs = {epoch}, step = {step}, loss_val = {loss:.6f}")
+                screen.line(f"epochs = {epoch}, step = {step}, loss_val = {loss:.6f}")
         progress.training_seconds += time.perf_counter() - start
         if len(data.validation):
             accuracy = evaluate(model, data.validation)
-            _say(options, f"epochs = {epoch}, validation accuracy = {accuracy:.4f}")
+            screen.line(f"epochs = {epoch}, validation accuracy = {accuracy:.4f}")
+    screen.finish()
 
 
 def evaluate(model: layers.Sequential, split: datasets.Split) -> float:
-    """The share of split's images whose largest logit is that of their label."""
+    """The share of split's images whose largest logit is that of their label.
+
+    Raises Diverged for a NaN or infinite logit: the largest would mean nothing.
+    """
     model.eval()
     right = 0
     for first in range(0, len(split), _EVALUATION_BATCH):
         batch = np.arange(first, min(first + _EVALUATION_BATCH, len(split)))
         logits = model.forward(ops.gather_images(split.images, batch))
-        right += int((logits.argmax(axis=1) == split.labels[batch]).sum())
+        if not np.isfinite(logits).all():
+            raise Diverged("an output of the network is NaN or infinite in an evaluation")
+        right += int(np.count_nonzero(logits.argmax(axis=1) == split.labels[batch]))
     return right / len(split)
 
 
-def _batches(
-    order: npt.NDArray[np.int64], options: argparse.Namespace, epoch: int
-) -> Iterator[npt.NDArray[np.int64]]:
-    """The batches of one epoch, under a progress bar if a person watches."""
-    steps = len(order) // options.batch_size
-    with tqdm(
-        total=steps * options.batch_size,
-        desc=f"epoch {epoch}",
-        unit=" images",
-        unit_scale=True,
-        leave=False,
-        disable=options.quiet or not sys.stderr.isatty(),
-    ) as bar:
-        for step in range(steps):
-            yield order[step * options.batch_size : (step + 1) * options.batch_size]
-            bar.update(options.batch_size)
-
-
-def _say(options: argparse.Namespace, line: str = "") -> None:
-    """Print a line for a person, above the progress bar; the RESULT line is printed without it."""
-    if not options.quiet:
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
-
-
-def _whole_number(low: int, what: str) -> type[int]:
-    """An argparse type: a whole number, `low` or more."""
+def _whole_number(low: int, what: str, high: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number, `low` or more, at most `high`."""
 
     def parse(text: str) -> int:
         try:
-            value = int(text)
-        except ValueError:
+            value = int(text) if text.isascii() and text.isdigit() else low - 1
+        except ValueError:  # Python reads no number of thousands of digits
             value = low - 1
-        if value < low:
+        if value < low or (high is not None and value > high):
+            bound = f"{low} or more" if high is None else f"{low} to {high}"
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not {what}; expected a whole number, {low} or more"
+                f"{text!r} is not {what}; expected a whole number, {bound}"
             )
         return value
 
-    return parse  # type: ignore[return-value]
+    return parse
 
 
 def _learning_rate(text: str) -> float:
@@ -164,7 +155,12 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage that would hide it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}. See --help.\n")
+        self.exit(USAGE, f"{self.prog}: {message} (see --help).\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where `main` handles a reader that has left
+        super().exit(status, message)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -182,74 +178,80 @@ def _parser() -> argparse.ArgumentParser:
         description="Train the lecture's network on MNIST, on the CPU.",
         formatter_class=_Help,
         epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 diverged (NaN), 130 interrupted (SIGINT), "
-        "143 ended (SIGTERM). The last line of a run is RESULT and a JSON object.",
+        "143 ended (SIGTERM). The last line of a run is RESULT and a JSON object: elapsed_s is the "
+        "time of all epochs with their validation, images_per_s the speed of training alone. "
+        "No file is written.",
         allow_abbrev=False,
     )
-    run = parser.add_argument_group("training")
-    run.add_argument(
-        "--epochs",
-        type=_whole_number(1, "a number of epochs"),
-        default=30,
-        metavar="N",
-        help="passes over the training images",
+    _training_options(parser.add_argument_group("training"))
+    _data_options(parser.add_argument_group("data"))
+    _other_options(parser.add_argument_group("machine and output"))
+    return parser
+
+
+def _training_options(group: argparse._ArgumentGroup) -> None:
+    epochs, batch = _whole_number(1, "a number of epochs"), _whole_number(1, "a batch size")
+    seed = _whole_number(0, "a seed")
+    group.add_argument(
+        "--epochs", type=epochs, default=30, metavar="N", help="passes over the training images"
     )
-    run.add_argument(
+    group.add_argument(
         "--batch-size",
-        type=_whole_number(1, "a batch size"),
+        type=batch,
         default=100,
         metavar="N",
-        help="images a step",
+        help="images a step; the last images of an epoch, if too few for a step, are dropped",
     )
-    run.add_argument(
+    group.add_argument(
         "--lr", type=_learning_rate, default=0.001, metavar="X", help="learning rate of Adam"
     )
-    run.add_argument(
+    group.add_argument(
         "--seed",
-        type=_whole_number(0, "a seed"),
+        type=seed,
         default=0,
         metavar="N",
         help="of the initial values and of the order of images",
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
+
+
+def _data_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--data-dir",
         type=_folder,
-        default=None,
         metavar="DIR",
         help="a folder of four IDX files, plain or .gz, instead of the embedded MNIST",
     )
-    data.add_argument(
+    group.add_argument(
         "--validation-size",
         type=_whole_number(0, "a number of images"),
         default=5000,
         metavar="N",
         help="first training images that are set aside for validation",
     )
-    data.add_argument(
+    group.add_argument(
         "--limit-train",
         type=_whole_number(1, "a number of images"),
-        default=None,
         metavar="N",
-        help="train on the first N images only",
+        help="train on the first N of the other images only; by default on all",
     )
-    machine = parser.add_argument_group("machine and output")
-    machine.add_argument(
+
+
+def _other_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--threads",
-        type=_whole_number(1, "a number of threads"),
-        default=None,
+        type=_whole_number(1, "a number of threads", MAX_THREADS),
         metavar="N",
         help="threads to use; by default PYCNN_NUM_THREADS, "
         "OMP_NUM_THREADS, or the CPUs of this process",
     )
-    machine.add_argument(
+    group.add_argument(
         "--log-interval",
         type=_whole_number(1, "a number of steps"),
         default=100,
         metavar="N",
         help="steps between two lines with the loss",
     )
-    machine.add_argument("--quiet", action="store_true", help="print the RESULT line only")
-    return parser
+    group.add_argument("--quiet", action="store_true", help="print the RESULT line only")
 
 
 def _load(options: argparse.Namespace, parser: argparse.ArgumentParser) -> datasets.Splits:
@@ -260,38 +262,38 @@ def _load(options: argparse.Namespace, parser: argparse.ArgumentParser) -> datas
     except ValueError as error:
         parser.error(f"argument --validation-size: {str(error).rstrip('.')}")
     if options.limit_train is not None:
-        if options.limit_train > len(data.train):
-            parser.error(
-                f"argument --limit-train: {options.limit_train} is more than the {len(data.train)} "
-                "training images there are"
-            )
+        _check_fits("--limit-train", options.limit_train, data, parser)
         kept = slice(options.limit_train)
-        train_split = datasets.Split(data.train.images[kept], data.train.labels[kept])
-        data = datasets.Splits(train_split, data.validation, data.test)
-    if options.batch_size > len(data.train):
-        parser.error(
-            f"argument --batch-size: {options.batch_size} is more than the {len(data.train)} "
-            "training images there are"
-        )
+        first = datasets.Split(data.train.images[kept], data.train.labels[kept])
+        data = datasets.Splits(first, data.validation, data.test)
+    _check_fits("--batch-size", options.batch_size, data, parser)
     return data
 
 
-def _head(options: argparse.Namespace, data: datasets.Splits) -> None:
+def _check_fits(
+    option: str, value: int, data: datasets.Splits, parser: argparse.ArgumentParser
+) -> None:
+    if value > len(data.train):
+        parser.error(
+            f"argument {option}: {value} is more than the {len(data.train)} training images there "
+            "are"
+        )
+
+
+def _head(data: datasets.Splits, screen: Screen) -> None:
     """The lecture's first lines: sizes and shapes."""
-    _say(options, f"{len(data.train)} {len(data.test)} {len(data.validation)}")
+    screen.line(f"{len(data.train)} {len(data.test)} {len(data.validation)}")
     for name, split in (("train", data.train), ("test", data.test)):
-        _say(options, f"{name} image shape = {split.images.shape}")
-        _say(options, f"{name} label shape = {split.labels.shape}")
-    _say(options, f"pycnn {pycnn.__version__}, {pycnn.isa()}, {pycnn.get_num_threads()} thread(s)")
+        screen.line(f"{name} image shape = {split.images.shape}")
+        screen.line(f"{name} label shape = {split.labels.shape}")
+    screen.line(f"pycnn {pycnn.__version__}, {pycnn.isa()}, {pycnn.get_num_threads()} thread(s)")
 
 
-def _result(
-    accuracy: float, elapsed: float, options: argparse.Namespace, progress: Progress
-) -> str:
+def _result(accuracy: float, elapsed: float, epochs: int, progress: Progress) -> str:
     values = {
         "test_accuracy": accuracy,
         "elapsed_s": round(elapsed, 3),
-        "epochs": options.epochs,
+        "epochs": epochs,
         "steps": progress.steps_done,
         "images_per_s": round(progress.images_done / progress.training_seconds, 1),
     }
@@ -308,51 +310,71 @@ def _reached(progress: Progress) -> str:
 
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser, progress: Progress) -> None:
-    if options.threads is not None:
-        pycnn.set_num_threads(options.threads)
-    data = _load(options, parser)
-    _head(options, data)
-    model = models.mnist_cnn(rng=options.seed, init="lecture")
-    start = time.perf_counter()
-    train(model, data, options, progress)
-    elapsed = time.perf_counter() - start
-    _say(options, f"elapsed time = {elapsed:.3f} s")
-    accuracy = evaluate(model, data.test)
-    _say(options, f"Accuracy = {accuracy:.4f}")
-    print(_result(accuracy, elapsed, options, progress), flush=True)
+    threads = options.threads or pycnn.get_num_threads()
+    with pycnn.num_threads(threads), Screen(options.quiet) as screen:
+        data = _load(options, parser)
+        _head(data, screen)
+        model = models.mnist_cnn(rng=options.seed, init="lecture")
+        start = time.perf_counter()
+        train(model, data, options, progress, screen)
+        elapsed = time.perf_counter() - start
+        screen.line(f"elapsed time = {elapsed:.3f} s")
+        accuracy = evaluate(model, data.test)
+        screen.line(f"Accuracy = {accuracy:.4f}")
+        screen.result(_result(accuracy, elapsed, options.epochs, progress))
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGINT and SIGTERM raise Stopped in here; the first one counts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; argv has no program name, by default sys.argv's."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    progress = Progress()
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        _run(options, parser, progress)
-    except Stopped as stop:
-        name = signal.Signals(stop.number).name
-        print(f"pycnn.train: stopped by {name}; {_reached(progress)}.", file=sys.stderr)
-        return 128 + stop.number
-    except Diverged as error:
-        print(
-            f"pycnn.train: diverged: {error}; {_reached(progress)}. Try a smaller --lr.",
-            file=sys.stderr,
-        )
-        return DIVERGED
-    except BrokenPipeError:  # the reader of our lines has gone: nobody is left to talk to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except (datasets.IdxError, OSError, MemoryError) as error:
-        print(f"pycnn.train: {error or 'out of memory'}", file=sys.stderr)
-        return FAILED
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; argv has no program name, by default sys.argv's.
+
+    Raises SystemExit, as argparse does, for --help (0) and for a usage error (2).
+    """
+    progress = Progress()
+    with _stoppable():
+        try:
+            parser = _parser()
+            _run(parser.parse_args(argv), parser, progress)
+        except Stopped as stop:
+            name = signal.Signals(stop.number).name
+            complain(f"pycnn.train: stopped by {name}; {_reached(progress)}.")
+            return 128 + stop.number
+        except Diverged as error:
+            complain(f"pycnn.train: diverged: {error}; {_reached(progress)}. Try a smaller --lr.")
+            return DIVERGED
+        except BrokenPipeError:  # the reader of our lines has gone: nobody is left to talk to
+            abandon_stdout()
+            return FAILED
+        except datasets.IdxError as error:
+            complain(f"pycnn.train: {error}")
+            return FAILED
+        except OSError as error:
+            complain(f"pycnn.train: cannot write its lines: {error.strerror or error}.")
+            abandon_stdout()
+            return FAILED
+        except MemoryError as error:
+            complain(f"pycnn.train: out of memory: {error or 'try a smaller --batch-size'}.")
+            return FAILED
     return DONE
 
 
