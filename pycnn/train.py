@@ -189,68 +189,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _option(
+    group: argparse._ArgumentGroup,
+    name: str,
+    kind: Callable[[str], object],
+    default: float | None,
+    meaning: str,
+    metavar: str = "N",
+) -> None:
+    group.add_argument(name, type=kind, default=default, metavar=metavar, help=meaning)
+
+
 def _training_options(group: argparse._ArgumentGroup) -> None:
-    epochs, batch = _whole_number(1, "a number of epochs"), _whole_number(1, "a batch size")
-    seed = _whole_number(0, "a seed")
-    group.add_argument(
-        "--epochs", type=epochs, default=30, metavar="N", help="passes over the training images"
-    )
-    group.add_argument(
-        "--batch-size",
-        type=batch,
-        default=100,
-        metavar="N",
-        help="images a step; the last images of an epoch, if too few for a step, are dropped",
-    )
-    group.add_argument(
-        "--lr", type=_learning_rate, default=0.001, metavar="X", help="learning rate of Adam"
-    )
-    group.add_argument(
-        "--seed",
-        type=seed,
-        default=0,
-        metavar="N",
-        help="of the initial values and of the order of images",
-    )
+    kind = _whole_number(1, "a number of epochs")
+    _option(group, "--epochs", kind, 30, "passes over the training images")
+    kind = _whole_number(1, "a batch size")
+    meaning = "images a step; those at the end of an epoch that are too few for one are dropped"
+    _option(group, "--batch-size", kind, 100, meaning)
+    _option(group, "--lr", _learning_rate, 0.001, "learning rate of Adam", metavar="X")
+    kind = _whole_number(0, "a seed")
+    _option(group, "--seed", kind, 0, "of the initial values and of the order of images")
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--data-dir",
-        type=_folder,
-        metavar="DIR",
-        help="a folder of four IDX files, plain or .gz, instead of the embedded MNIST",
-    )
-    group.add_argument(
-        "--validation-size",
-        type=_whole_number(0, "a number of images"),
-        default=5000,
-        metavar="N",
-        help="first training images that are set aside for validation",
-    )
-    group.add_argument(
-        "--limit-train",
-        type=_whole_number(1, "a number of images"),
-        metavar="N",
-        help="train on the first N of the other images only; by default on all",
-    )
+    meaning = "a folder of four IDX files, plain or .gz, instead of the embedded MNIST"
+    _option(group, "--data-dir", _folder, None, meaning, metavar="DIR")
+    kind = _whole_number(0, "a number of images")
+    meaning = "first training images that are set aside for validation"
+    _option(group, "--validation-size", kind, 5000, meaning)
+    kind = _whole_number(1, "a number of images")
+    meaning = "train on the first N of the other images only; by default on all"
+    _option(group, "--limit-train", kind, None, meaning)
 
 
 def _other_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--threads",
-        type=_whole_number(1, "a number of threads", MAX_THREADS),
-        metavar="N",
-        help="threads to use; by default PYCNN_NUM_THREADS, "
-        "OMP_NUM_THREADS, or the CPUs of this process",
+    kind = _whole_number(1, "a number of threads", MAX_THREADS)
+    meaning = (
+        "threads to use; by default PYCNN_NUM_THREADS, OMP_NUM_THREADS, or the CPUs of this process"
     )
-    group.add_argument(
-        "--log-interval",
-        type=_whole_number(1, "a number of steps"),
-        default=100,
-        metavar="N",
-        help="steps between two lines with the loss",
-    )
+    _option(group, "--threads", kind, None, meaning)
+    kind = _whole_number(1, "a number of steps")
+    _option(group, "--log-interval", kind, 100, "steps between two lines with the loss")
     group.add_argument("--quiet", action="store_true", help="print the RESULT line only")
 
 
@@ -330,14 +309,15 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread only
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    stopped = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number)
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

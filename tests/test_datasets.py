@@ -17,15 +17,27 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+MD5 = {
+    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+}
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
 @pytest.mark.parametrize("name", SHA256)
 def test_the_embedded_files_are_the_originals(name):
-    content = gzip.decompress((mnist.EMBEDDED / f"{name}.gz").read_bytes())
-    assert hashlib.sha256(content).hexdigest() == SHA256[name]
-    assert SHA256[name] in (mnist.EMBEDDED / "LICENSE").read_text()
+    packed = (mnist.EMBEDDED / f"{name}.gz").read_bytes()
+    assert hashlib.md5(packed, usedforsecurity=False).hexdigest() == MD5[name]
+    assert hashlib.sha256(gzip.decompress(packed)).hexdigest() == SHA256[name]
+
+
+def test_the_licence_lies_beside_the_data():
+    text = (mnist.EMBEDDED / "LICENSE").read_text()
+    for words in ("CC BY-SA 3.0", "Yann LeCun", "Corinna Cortes", *MD5.values(), *SHA256.values()):
+        assert words in text
 
 
 def test_load_mnist():
@@ -140,3 +152,73 @@ def test_next_batch_refuses(tmp_path, size, error):
     write_folder(tmp_path, train=5040, test=20)
     with pytest.raises(error, match="batch_size is"):
         datasets.read_data_sets(tmp_path).train.next_batch(size)
+
+
+def test_a_missing_folder_or_file_is_named(tmp_path):
+    with pytest.raises(datasets.IdxError, match=r"MNIST_data: found no folder .* no data_dir"):
+        datasets.read_data_sets(tmp_path / "MNIST_data")
+    with pytest.raises(
+        datasets.IdxError,
+        match=r"found neither train-images-idx3-ubyte.gz nor train-images-idx3-ubyte;",
+    ):
+        datasets.load_mnist(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").mkdir()
+    write_folder(tmp_path)
+    datasets.load_mnist(tmp_path, 0)  # the .gz beside the folder is taken
+    (tmp_path / "train-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(datasets.IdxError, match=r"train-images-idx3-ubyte: found a folder"):
+        datasets.load_mnist(tmp_path, 0)
+
+
+def test_gzip_wins_over_plain(tmp_path):
+    write_folder(tmp_path, seed=1)
+    packed = datasets.load_mnist(tmp_path, 0).train.images
+    write_folder(tmp_path, seed=2, compress=False)
+    np.testing.assert_array_equal(datasets.load_mnist(tmp_path, 0).train.images, packed)
+
+
+def test_floats_are_those_of_gather_images(tmp_path):
+    write_folder(tmp_path)
+    bytes_ = datasets.load_mnist(tmp_path, 10).train.images
+    train = datasets.read_data_sets(tmp_path, validation_size=10).train
+    x = pycnn.ops.gather_images(bytes_, np.arange(30)).reshape(30, 784)
+    np.testing.assert_array_equal(train.images, x)
+    images, _ = train.next_batch(30)
+    position = {image.tobytes(): i for i, image in enumerate(x)}
+    assert sorted(position[image.tobytes()] for image in images) == list(range(30))
+    with pytest.raises(ValueError, match="read-only"):
+        train.images[0, 0] = 1.0
+    assert pycnn.ops.relu(train.images).shape == (30, 784)  # read-only input is fine
+
+
+def test_one_hot_batches_and_epochs_completed(tmp_path):
+    write_folder(tmp_path)
+    train = datasets.read_data_sets(tmp_path, one_hot=True, validation_size=0).train
+    _, labels = train.next_batch(40)
+    assert labels.dtype == np.float32
+    np.testing.assert_array_equal(labels.sum(axis=0), np.full(10, 4.0))
+    assert train.epochs_completed == 0  # as TensorFlow: an epoch ends when the next batch begins
+    train.next_batch(1)
+    assert train.epochs_completed == 1
+
+
+def test_the_three_sets_have_orders_of_their_own(tmp_path):
+    write_folder(tmp_path, train=40, test=20)
+    data = datasets.read_data_sets(tmp_path, validation_size=20)
+    validation, test = data.validation.next_batch(20)[1], data.test.next_batch(20)[1]
+    assert sorted(validation) == sorted(test)
+    assert validation.tolist() != test.tolist()
+
+
+def test_an_empty_set_has_no_batch(tmp_path):
+    write_folder(tmp_path)
+    validation = datasets.read_data_sets(tmp_path, validation_size=0).validation
+    assert validation.images.shape == (0, 784)
+    with pytest.raises(ValueError, match="this set is empty; expected a validation_size above 0"):
+        validation.next_batch(1)
+
+
+@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_bad_seed(tmp_path, seed, error):
+    with pytest.raises(error, match="read_data_sets: seed is"):
+        datasets.read_data_sets(tmp_path, seed=seed)

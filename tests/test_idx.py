@@ -91,3 +91,56 @@ def test_a_label_above_nine_is_named(tmp_path):
     path.write_bytes(idx_bytes(np.array([1, 2, 10])))
     with pytest.raises(IdxError, match="found label 10 at position 2; expected 0 to 9"):
         idx.read_labels(path)
+
+
+def test_the_largest_file_has_a_bound(tmp_path):
+    path = tmp_path / "images"
+    for n, answer in ((idx.MAX_ITEMS, "0 bytes after the header"), (idx.MAX_ITEMS + 1, "250,000")):
+        header = struct.pack(">HBB3I", 0, 8, 3, n, 28, 28)
+        assert answer in refused(path, header)
+
+
+def test_images_and_labels_are_not_taken_for_each_other(tmp_path):
+    path = tmp_path / "file"
+    labels = idx_bytes(ARRAY[0, 0] % 10)
+    message = refused(path, labels)
+    assert "magic number 2049 (unsigned bytes, 1 axis)" in message
+    assert "2051 (unsigned bytes, 3 axes)" in message
+    path.write_bytes(WHOLE)
+    with pytest.raises(IdxError, match=r"magic number 2051 .* expected 2049"):
+        idx.read_labels(path)
+
+
+def test_a_name_that_lies_about_gzip_is_told_the_right_one(tmp_path):
+    assert "call it images.gz" in refused(tmp_path / "images", gzip.compress(WHOLE))
+    assert "call it images" in refused(tmp_path / "images.gz", WHOLE)
+    assert "call it" not in refused(tmp_path / "images.gz", b"<html>")
+
+
+def test_two_streams_and_zeros_at_the_end_are_refused(tmp_path):
+    whole = gzip.compress(WHOLE)
+    path = tmp_path / "file.gz"
+    assert "after the end" in refused(path, whole + gzip.compress(b""))
+    assert "after the end" in refused(path, whole + bytes(512))
+    halves = gzip.compress(WHOLE[:1000]) + gzip.compress(WHOLE[1000:])
+    assert "after the end" in refused(path, halves)
+
+
+def test_a_damaged_byte_anywhere_is_never_a_result(tmp_path):
+    whole = gzip.compress(WHOLE, mtime=0)
+    path = tmp_path / "file.gz"
+    for at in range(10, len(whole), 7):  # after the gzip header, whose time and system are free
+        wrong = bytearray(whole)
+        wrong[at] ^= 0x10
+        refused(path, bytes(wrong))
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with pytest.raises(IdxError, match="images: found a folder; expected an IDX file"):
+        idx.read_images(folder)
+    with pytest.raises(IdxError, match="no regular file"):
+        idx.read_images("/dev/null")
+    with pytest.raises(IdxError, match="nowhere: cannot be read: No such file"):
+        idx.read_images(tmp_path / "nowhere")

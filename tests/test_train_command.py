@@ -1,17 +1,22 @@
 """`python -m pycnn.train` as a person or a script sees it."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
 from idx_files import write_folder
 
 import pycnn
+from pycnn import train
 
 COMMAND = [sys.executable, "-m", "pycnn.train"]
 ROOT = os.path.dirname(os.path.dirname(pycnn.__file__))
@@ -112,6 +117,10 @@ def test_quiet_prints_the_result_alone(folder):
         (["--lr", "inf"], "'inf' is not a learning rate"),
         (["--lr", 0], "'0' is not a learning rate"),
         (["--threads", 0], "'0' is not a number of threads"),
+        (["--threads", 5000], "'5000' is not a number of threads; expected a whole number, 1 to"),
+        (["--seed", -1], "'-1' is not a seed; expected a whole number, 0 or more"),
+        (["--epochs", "9" * 5000], "is not a number of epochs"),
+        (["--epoch", 1], "unrecognized arguments: --epoch 1"),
         (["--log-interval", 0], "'0' is not a number of steps"),
         (["--data-dir", "no/such/folder"], "'no/such/folder' is not a folder"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
@@ -219,3 +228,84 @@ def test_a_reader_that_leaves_is_no_traceback(folder):
     assert process.wait() == 1
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_divergence_of_the_last_step_is_seen_too(folder):
+    options = ("--data-dir", folder, "--validation-size", 0, "--batch-size", 120, "--epochs", 1)
+    run = command(*options, "--lr", "1e30")  # one step: its own loss is finite
+    assert run.returncode == 3
+    assert "NaN or infinite" in run.stderr
+    assert "epoch 0, step 0" in run.stderr
+    assert "RESULT" not in run.stdout
+
+
+def test_images_that_fill_no_batch_are_dropped(folder):
+    run = command(*small(folder, "--limit-train", 27, "--epochs", 2, "--quiet"))
+    assert run.returncode == 0, run.stderr
+    assert result_of(run)["steps"] == 4
+
+
+def test_a_second_signal_does_not_disturb_the_answer_to_the_first():
+    with train._stoppable():
+        with pytest.raises(train.Stopped) as caught:
+            signal.raise_signal(signal.SIGTERM)
+        assert caught.value.number == signal.SIGTERM
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_behind_stdout_is_a_sentence(folder):
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [*COMMAND, *map(str, small(folder, "--epochs", 1))],
+            env=ENVIRONMENT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert "cannot write its lines: No space left on device" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_terminal_gets_a_bar_with_speed_and_time_left(folder):
+    ours, its = os.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, small(folder, "--epochs", 10))],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=its,
+        text=True,
+    )
+    os.close(its)
+    seen = b""
+    with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
+        while piece := os.read(ours, 1 << 16):
+            seen += piece
+    os.close(ours)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    bar = r"%\|.*[\dk]/1\.00k \[\d\d:\d\d<\S+, +\S+ images/s\]"
+    assert re.search(r" [1-9]\d" + bar, seen.decode())
+    assert re.search("100" + bar, seen.decode())
+    assert "images/s]" not in out
+    assert out.splitlines()[-1].startswith("RESULT {")
+
+
+def test_main_returns_and_leaves_the_process_as_it_was(folder, capsys):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    threads = pycnn.get_num_threads()
+    other = 2 if threads == 1 else 1
+    options = small(folder, "--epochs", 1, "--threads", other, "--quiet")
+    assert train.main([str(option) for option in options]) == 0
+    assert capsys.readouterr().out.startswith("RESULT {")
+    assert pycnn.get_num_threads() == threads
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--epochs", "0"])
+    assert caught.value.code == 2

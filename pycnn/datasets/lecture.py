@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn.datasets.idx import CLASSES
+from pycnn.datasets.idx import CLASSES, IMAGE_SIZE
 from pycnn.datasets.mnist import Split, check_validation_size, load_mnist
 
 Floats = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ class DataSet:
         self.labels: npt.NDArray[Any] = split.labels
         if one_hot:
             self.labels = np.eye(CLASSES, dtype=np.float32)[split.labels]
-        self._pixels = split.images.reshape(len(split), -1)
+        self._pixels = split.images.reshape(len(split), IMAGE_SIZE * IMAGE_SIZE)
         self._rng = rng
         self._order = rng.permutation(self.num_examples)
         self._start = 0
