@@ -101,7 +101,7 @@ void list_row(Pixels& pixels, const Correlation& s, const float* row_start, int6
 // panel).
 void run_rows(const Correlation& s, const int64_t* offset, int64_t begin, int64_t end, int64_t panel_begin,
               int64_t panel_end) {
-    // About 196 pixels a block: 14 tiles of 14, 33 of 6; their padded rows (16 to 150 KB in the lecture) stay in L2.
+    // About 196 pixels a block: 14 tiles of 14, 33 of 6; their padded rows (1 to 170 KB in the lecture) stay in L2.
     constexpr int64_t kPixels = 196;
     const int64_t block = std::max<int64_t>(kPixels / s.cols, 1), NR = kernels().NR, Cg = s.C / s.groups;
     const int64_t Wp = s.padded_W(), panels = s.panels(), halo = s.last_dh() + 1;

@@ -69,7 +69,7 @@ Rows rows_of_slot(const Problem& p, int64_t slot) {
 void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
     const Conv2dShape& s = p.s;
     const int64_t OH = s.OH(), OW = s.OW(), MR = kernels().MR, NR = kernels().NR, tiles = ceil_div(p.M, MR);
-    constexpr int64_t kPixels = 256;  // a block of x and dy: 30 to 200 KB in the lecture's layers
+    constexpr int64_t kPixels = 256;  // a block of x and dy: 30 to 240 KB in the lecture's layers
     const int64_t block = std::max<int64_t>(kPixels / OW, 1);
     const Rows rows = rows_of_slot(p, slot);
     std::vector<int64_t> offset;

@@ -25,7 +25,7 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
 int take_team_size();
 bool has_openmp();
 
-// Work that pays for a region (1 to 2 microseconds on a quiet machine): about ten times that on one thread.
+// Work that pays for a region. First guesses, not measured kernel by kernel yet: some 10 microseconds on one thread.
 constexpr int64_t kGrainFlop = 1000000;  // arithmetic in the vector kernels, near the FMA peak
 constexpr int64_t kGrainBytes = 200000;  // elementwise passes, read plus written
 constexpr int64_t kGrainPlain = 20000;   // steps of the plain loops (naive, float64)
