@@ -187,8 +187,6 @@ const float* pack_backward(const float* weight, const Conv2dShape& s, const std:
     return packed;
 }
 
-int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
-
 struct AxisTap {
     int64_t shift, k;  // dy row of output row r of the phase: r + shift; tap k of the weight
 };
@@ -198,7 +196,7 @@ std::vector<AxisTap> taps_of_phase(int64_t phase, int64_t before, int64_t kernel
     std::vector<AxisTap> taps;
     for (int64_t k = kernel - 1; k >= 0; --k)
         if ((phase + before - k * dilation) % stride == 0)
-            taps.push_back({floor_div(phase + before - k * dilation, stride), k});
+            taps.push_back({(phase + before - k * dilation) / stride, k});
     return taps;
 }
 
