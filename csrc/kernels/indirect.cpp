@@ -9,8 +9,8 @@
 //   a[i] + offset[k] walks through a (padded) image in place: no im2col buffer is ever written.
 //
 // Rows come in tiles of MR, a last tile repeats its last row and drops it; columns: one panel of at most NR. Each
-// element adds k = k_begin .. k_end in order, starting from zero (or from c with `accumulate`), so tiles do not change
-// the bits. A tile runs over the union of its rows' k ranges.
+// element adds its k in order, starting from zero (or from c with `accumulate`), so tiles do not change the bits. All
+// rows of a call skip the same k: the caller sorts pixels by the taps that lie inside the image.
 
 #include "kernels.h"
 #include "simd.h"
@@ -26,11 +26,11 @@ struct Tile {
 
 template <int V>
 PYCNN_INLINE void multiply(Tile<V>& t, const float* const* rows, const int64_t* offset, const float* b, int64_t ldb,
-                           int64_t k_begin, int64_t k_end) {
+                           Steps steps) {
     const float* a[MR];
     PYCNN_UNROLL for (int i = 0; i < MR; ++i) a[i] = rows[i];
-    b += k_begin * ldb;
-    for (int64_t k = k_begin; k < k_end; ++k, b += ldb) {
+    b += steps.begin * ldb;
+    for (int64_t k = steps.begin; k < steps.end; ++k, b += ldb) {
         const int64_t at = offset[k];
         vec row[V];
         PYCNN_UNROLL for (int v = 0; v < V; ++v) row[v] = load(b + v * VL);
@@ -47,21 +47,21 @@ PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t la
     const int64_t count = s.rows - first < MR ? s.rows - first : MR;
     const float* a[MR];
     float* c[MR];
-    int64_t k_begin = s.k_begin ? s.k_begin[first] : 0, k_end = s.k_end ? s.k_end[first] : s.K;
     for (int i = 0; i < MR; ++i) {
         const int64_t row = first + (i < count ? i : count - 1);
         a[i] = s.a[row];
         c[i] = s.c[row];
-        if (s.k_begin && s.k_begin[row] < k_begin) k_begin = s.k_begin[row];
-        if (s.k_end && s.k_end[row] > k_end) k_end = s.k_end[row];
     }
+    // Fetched for writing while the tile is computed, or 28 stores in a row wait for memory.
+    for (int i = 0; i < MR; ++i)
+        for (int v = 0; v < V; ++v) __builtin_prefetch(c[i] + v * VL, 1);
     Tile<V> t;
     PYCNN_UNROLL for (int i = 0; i < MR; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] = splat(0.0f);
     if (s.accumulate) {
         PYCNN_UNROLL for (int i = 0; i < MR; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
             load_first(c[i] + v * VL, v == V - 1 ? last : VL);
     }
-    multiply<V>(t, a, s.offset, s.b, s.ldb, k_begin, k_end);
+    for (int64_t r = 0; r < s.ranges; ++r) multiply<V>(t, a, s.offset, s.b, s.ldb, s.steps[r]);
     if (s.bias) {
         PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const vec bias = load_first(s.bias + v * VL, v == V - 1 ? last : VL);

@@ -21,6 +21,10 @@ struct Matrix {
     int64_t row, col;
 };
 
+struct Steps {  // begin <= k < end
+    int64_t begin, end;
+};
+
 // c[i][j] (+)= sum over k of a[i][offset[k]] * b[k * ldb + j]: one panel of at most NR columns, any number of rows.
 // The heart of direct convolution in all three directions: `a` points at pixels (or taps), `offset` at taps (or
 // pixels).
@@ -28,13 +32,13 @@ struct IndirectBlock {
     float* const* c;        // [rows] each [columns]
     const float* const* a;  // [rows]
     int64_t rows, columns;
-    const int64_t* offset;  // [K]
-    const float* b;         // [K] rows of `columns` rounded up to a multiple of 16, stride ldb
-    int64_t ldb, K;
-    const int64_t* k_begin;  // [rows], or null: row i needs k_begin[i] <= k < k_end[i] only; a tile runs over the
-    const int64_t* k_end;    //   union of its rows' ranges, so what is outside must multiply zeros (padding)
-    const float* bias;       // [columns] or null
-    bool relu, accumulate;   // relu after bias; accumulate: c is read first
+    const int64_t* offset;  // [k]
+    const float* b;         // [k] rows of `columns` rounded up to a multiple of 16, stride ldb
+    int64_t ldb;
+    const Steps* steps;  // [ranges] the k that take part, ascending; for the others neither a nor b is read
+    int64_t ranges;
+    const float* bias;      // [columns] or null
+    bool relu, accumulate;  // relu after bias; accumulate: c is read first
 };
 
 struct PoolRow {  // one output row of a pool: the windows of row oh

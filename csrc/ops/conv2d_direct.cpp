@@ -1,16 +1,17 @@
 // Direct convolution, forward and gradient of the input: one routine, since both are correlations.
 //
-//   out[n][r*os + r0][q*os + q0][:] = sum over taps t, channels c of padded[n][r*step + dh_t][q*step + dw_t][c] *
-//   B[t][c][:]
+//   out[n][r*os + r0][q*os + q0][:] = sum over taps (i, j), channels c of
+//                                     in[n][r*step - top + dh_i][q*step - left + dw_j][c] * B[i][j][c][:]
 //
-// forward          in = x, step = stride, taps (kh*dilation, kw*dilation); out = y, dense (os = 1)
-// backward_input   in = dy, step = 1; for each of the stride_h * stride_w phases of the pixels of dx, the taps that
-// meet it
-//                  (h + top - kh*dilation divisible by the stride), at row (h + top - kh*dilation) / stride of dy
+//   forward          in = x, step = stride, taps (kh*dilation, kw*dilation); out = y, dense (os = 1)
+//   backward_input   in = dy, step = 1; for each of the stride_h * stride_w phases of the pixels of dx, the taps that
+//                    meet it (h + top - kh*dilation divisible by the stride), at row (h + top - kh*dilation) / stride
 //
-// A thread copies a block of rows into its scratch with the zero rim that it needs (L2-sized; nothing is copied where
-// there is no padding), lists its pixels, and hands them with one panel of packed weights after the other to
-// kernels().indirect_block, which reads the patches in place. Rows of taps that lie in the rim are skipped.
+// A thread takes a block of output rows whose input stays in L2, sorts its pixels by the taps that lie inside the image
+// (for 3x3 with a rim of one: corners, edges, the rest) and hands each sort with one panel of packed weights after the
+// other to kernels().indirect_block. So the patches are read in place, no image is copied, and no product with a
+// zero of the padding is computed. Where the sorts are too small to fill register tiles (one small image), the block is
+// copied with its zero rim instead and all its pixels are of one sort.
 
 #include <cstring>
 #include <vector>
@@ -23,138 +24,219 @@
 namespace pycnn::direct {
 namespace {
 
-struct Tap {
-    int64_t dh, dw;  // in the padded image, never negative
-    int64_t kh, kw;  // in the weight
+struct Tap {    // along one axis
+    int64_t d;  // input row of output row r: r * step - before + d
+    int64_t k;  // in the weight
+};
+
+struct Sort {  // output rows (or columns) [begin, end) whose taps [first, last) lie inside the image
+    int64_t begin, end, first, last;
+};
+
+struct Axis {
+    int64_t size, before, step, outputs;
+    std::vector<Tap> taps;  // ascending in d, d >= 0
+    std::vector<Sort> sorts;
+
+    int64_t taps_count() const { return static_cast<int64_t>(taps.size()); }
+    int64_t last_d() const { return taps.empty() ? 0 : taps.back().d; }
+    int64_t padded() const { return std::max(before + size, (outputs - 1) * step + last_d() + 1); }
+
+    void sort_outputs() {
+        for (int64_t r = 0; r < outputs; ++r) {
+            int64_t first = 0, last = taps_count();
+            while (first < last && r * step - before + taps[first].d < 0) ++first;
+            while (last > first && r * step - before + taps[last - 1].d >= size) --last;
+            if (first == last) first = last = 0;
+            if (sorts.empty() || sorts.back().first != first || sorts.back().last != last)
+                sorts.push_back({r, r, first, last});
+            sorts.back().end = r + 1;
+        }
+    }
 };
 
 struct Correlation {
-    const float* in;  // [N][H][W][C]
-    int64_t N, H, W, C;
-    int64_t top, left, step_h, step_w;
-    std::vector<Tap> taps;  // by dh, then dw
+    const float* in;  // [N][h.size][w.size][C]
+    int64_t N, C;
+    Axis h, w;
 
     float* out;  // [N][out_H][out_W][out_C]
-    int64_t out_H, out_W, out_C, rows, cols, out_step_h, out_step_w, out_row, out_col;
+    int64_t out_H, out_W, out_C, out_step_h, out_step_w, out_row, out_col;
 
     int64_t groups;       // input channels and output channels are cut into this many equal parts
     const float* packed;  // [groups][panels][K][NR]
     Epilogue epilogue;
 
-    int64_t K() const { return static_cast<int64_t>(taps.size()) * (C / groups); }
+    int64_t taps() const { return h.taps_count() * w.taps_count(); }
+    int64_t group_in() const { return C / groups; }
     int64_t group_out() const { return out_C / groups; }
+    int64_t K() const { return taps() * group_in(); }
     int64_t panels() const { return ceil_div(group_out(), kernels().NR); }
-    int64_t last_dh() const { return taps.empty() ? 0 : taps.back().dh; }
-    int64_t last_dw() const {
-        int64_t last = 0;
-        for (const Tap& t : taps) last = std::max(last, t.dw);
-        return last;
+    float* out_at(int64_t n, int64_t r, int64_t q) const {
+        return out + ((n * out_H + r * out_step_h + out_row) * out_W + q * out_step_w + out_col) * out_C;
     }
-    bool in_place() const {
-        return top == 0 && left == 0 && (rows - 1) * step_h + last_dh() < H && (cols - 1) * step_w + last_dw() < W;
-    }
-    int64_t padded_W() const { return in_place() ? W : std::max(left + W, (cols - 1) * step_w + last_dw() + 1); }
 };
 
-// Rows [p0, p1) of padded image n, C channels wide.
-void copy_padded(float* to, const Correlation& s, int64_t n, int64_t p0, int64_t p1, int64_t Wp) {
-    for (int64_t p = p0; p < p1; ++p, to += Wp * s.C) {
-        const int64_t h = p - s.top;
-        if (h < 0 || h >= s.H) {
-            std::memset(to, 0, sizeof(float) * Wp * s.C);
-            continue;
-        }
-        std::memset(to, 0, sizeof(float) * s.left * s.C);
-        std::memcpy(to + s.left * s.C, s.in + (n * s.H + h) * s.W * s.C, sizeof(float) * s.W * s.C);
-        std::memset(to + (s.left + s.W) * s.C, 0, sizeof(float) * (Wp - s.left - s.W) * s.C);
-    }
+// offset[k] of tap (i, j), channel c in an image of rows of W pixels.
+std::vector<int64_t> tap_offsets(const Correlation& s, int64_t W) {
+    std::vector<int64_t> offset;
+    for (const Tap& i : s.h.taps)
+        for (const Tap& j : s.w.taps)
+            for (int64_t c = 0; c < s.group_in(); ++c) offset.push_back((i.d * W + j.d) * s.C + c);
+    return offset;
 }
 
-// The pixels of one block: where each reads, where it writes, and which k are not in the rim above or below.
-struct Pixels {
+struct Pixels {  // of one sort in one block: where each reads its first tap and where it writes
     std::vector<const float*> in;
     std::vector<float*> out;
-    std::vector<int64_t> k_begin, k_end;
-    std::vector<const float*> a;
+    std::vector<const float*> a;  // the same for one panel
     std::vector<float*> c;
+
+    void clear() { in.clear(), out.clear(); }
+    int64_t count() const { return static_cast<int64_t>(in.size()); }
 };
 
-void list_row(Pixels& pixels, const Correlation& s, const float* row_start, int64_t n, int64_t r) {
-    const int64_t Cg = s.C / s.groups;
-    int64_t first = s.K(), end = 0;
-    for (int64_t t = 0; t < static_cast<int64_t>(s.taps.size()); ++t) {
-        const int64_t h = r * s.step_h + s.taps[t].dh - s.top;
-        if (h < 0 || h >= s.H) continue;
-        first = std::min(first, t * Cg);
-        end = (t + 1) * Cg;
-    }
-    float* out = s.out + ((n * s.out_H + r * s.out_step_h + s.out_row) * s.out_W + s.out_col) * s.out_C;
-    for (int64_t q = 0; q < s.cols; ++q) {
-        pixels.in.push_back(row_start + q * s.step_w * s.C);
-        pixels.out.push_back(out + q * s.out_step_w * s.out_C);
-        pixels.k_begin.push_back(first);
-        pixels.k_end.push_back(end);
+// One sort of pixels through panels [begin, end) of the flattened (g, panel).
+void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>& offset,
+                const std::vector<Steps>& steps, int64_t begin, int64_t end) {
+    const int64_t NR = kernels().NR, count = pixels.count(), panels = s.panels();
+    pixels.a.resize(count), pixels.c.resize(count);
+    for (int64_t panel = begin; panel < end; ++panel) {
+        const int64_t g = panel / panels, jr = panel % panels * NR, oc = g * s.group_out() + jr;
+        for (int64_t i = 0; i < count; ++i) {
+            pixels.a[i] = pixels.in[i] + g * s.group_in();
+            pixels.c[i] = pixels.out[i] + oc;
+        }
+        kernels().indirect_block({pixels.c.data(), pixels.a.data(), count, std::min(NR, s.group_out() - jr),
+                                  offset.data(), s.packed + panel * s.K() * NR, NR, steps.data(),
+                                  static_cast<int64_t>(steps.size()), s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
+                                  s.epilogue.relu, false});
     }
 }
 
-// Output rows [begin, end) of the flattened (n, row), through panels [panel_begin, panel_end) of the flattened (g,
-// panel).
-void run_rows(const Correlation& s, const int64_t* offset, int64_t begin, int64_t end, int64_t panel_begin,
-              int64_t panel_end) {
-    // About 196 pixels a block: 14 tiles of 14, 33 of 6; their padded rows (1 to 170 KB in the lecture) stay in L2.
-    constexpr int64_t kPixels = 196;
-    const int64_t block = std::max<int64_t>(kPixels / s.cols, 1), NR = kernels().NR, Cg = s.C / s.groups;
-    const int64_t Wp = s.padded_W(), panels = s.panels(), halo = s.last_dh() + 1;
-    const bool in_place = s.in_place();
+// The k of the taps that lie inside for this sort of rows and of columns: one range where whole rows of taps do.
+void list_steps(std::vector<Steps>& steps, const Correlation& s, const Sort& rows, const Sort& cols) {
+    const int64_t across = s.w.taps_count(), Cg = s.group_in();
+    steps.clear();
+    if (cols.first == cols.last || rows.first == rows.last) return;
+    if (cols.last - cols.first == across) {
+        steps.push_back({rows.first * across * Cg, rows.last * across * Cg});
+        return;
+    }
+    for (int64_t i = rows.first; i < rows.last; ++i)
+        steps.push_back({(i * across + cols.first) * Cg, (i * across + cols.last) * Cg});
+}
+
+struct Block {  // output rows [begin, end) of the flattened (n, row), through these panels
+    int64_t begin, end, panel_begin, panel_end;
+};
+
+// Visits (n, rows) of a block that lie in [r_begin, r_end) of their image.
+template <class Visit>
+void for_rows_of(const Block& b, const Axis& h, int64_t r_begin, int64_t r_end, Visit&& visit) {
+    for (int64_t n = b.begin / h.outputs; n * h.outputs < b.end; ++n) {
+        const int64_t r0 = std::max(b.begin - n * h.outputs, r_begin), r1 = std::min(b.end - n * h.outputs, r_end);
+        if (r0 < r1) visit(n, r0, r1);
+    }
+}
+
+// In place, one sort after the other.
+void run_sorts(const Correlation& s, const Block& b, const std::vector<int64_t>& offset, Pixels& pixels) {
+    std::vector<Steps> steps;
+    for (const Sort& rows : s.h.sorts)
+        for (const Sort& cols : s.w.sorts) {
+            pixels.clear();
+            for_rows_of(b, s.h, rows.begin, rows.end, [&](int64_t n, int64_t r0, int64_t r1) {
+                for (int64_t r = r0; r < r1; ++r)
+                    for (int64_t q = cols.begin; q < cols.end; ++q) {
+                        const int64_t h = r * s.h.step - s.h.before, w = q * s.w.step - s.w.before;
+                        pixels.in.push_back(s.in + ((n * s.h.size + h) * s.w.size + w) * s.C);
+                        pixels.out.push_back(s.out_at(n, r, q));
+                    }
+            });
+            if (pixels.count() == 0) continue;
+            list_steps(steps, s, rows, cols);
+            run_panels(s, pixels, offset, steps, b.panel_begin, b.panel_end);
+        }
+}
+
+// Rows [p0, p1) of padded image n.
+void copy_padded(float* to, const Correlation& s, int64_t n, int64_t p0, int64_t p1) {
+    const int64_t before = s.w.before * s.C, inside = s.w.size * s.C, row = s.w.padded() * s.C;
+    for (int64_t p = p0; p < p1; ++p, to += row) {
+        const int64_t h = p - s.h.before;
+        if (h < 0 || h >= s.h.size) {
+            std::memset(to, 0, sizeof(float) * row);
+            continue;
+        }
+        std::memset(to, 0, sizeof(float) * before);
+        std::memcpy(to + before, s.in + (n * s.h.size + h) * inside, sizeof(float) * inside);
+        std::memset(to + before + inside, 0, sizeof(float) * (row - before - inside));
+    }
+}
+
+// With a zero rim, all pixels as one sort.
+void run_padded(const Correlation& s, const Block& b, const std::vector<int64_t>& offset, Pixels& pixels) {
+    const int64_t row = s.w.padded() * s.C, halo = s.h.last_d() + 1;
+    const int64_t images = (b.end - 1) / s.h.outputs - b.begin / s.h.outputs + 1;
+    float* room = scratch(Scratch::padded, ((b.end - b.begin) * s.h.step + images * halo) * row);
+    pixels.clear();
+    for_rows_of(b, s.h, 0, s.h.outputs, [&](int64_t n, int64_t r0, int64_t r1) {
+        const int64_t rows = (r1 - 1 - r0) * s.h.step + halo;
+        copy_padded(room, s, n, r0 * s.h.step, r0 * s.h.step + rows);
+        for (int64_t r = r0; r < r1; ++r)
+            for (int64_t q = 0; q < s.w.outputs; ++q) {
+                pixels.in.push_back(room + ((r - r0) * s.h.step * s.w.padded() + q * s.w.step) * s.C);
+                pixels.out.push_back(s.out_at(n, r, q));
+            }
+        room += rows * row;
+    });
+    run_panels(s, pixels, offset, {{0, s.K()}}, b.panel_begin, b.panel_end);
+}
+
+// Whether the sorts of this block fill register tiles better than one padded sort of all pixels: tiles times taps.
+bool sorts_pay(const Correlation& s, const Block& b) {
+    const int64_t MR = kernels().MR;
+    int64_t sorted = 0, all = 0;
+    for (const Sort& rows : s.h.sorts) {
+        int64_t count = 0;
+        for_rows_of(b, s.h, rows.begin, rows.end, [&](int64_t, int64_t r0, int64_t r1) { count += r1 - r0; });
+        for (const Sort& cols : s.w.sorts) {
+            const int64_t pixels = count * (cols.end - cols.begin);
+            sorted += ceil_div(pixels, MR) * (rows.last - rows.first) * (cols.last - cols.first);
+            all += pixels;
+        }
+    }
+    return sorted <= ceil_div(all, MR) * s.taps();
+}
+
+void run_blocks(const Correlation& s, const std::vector<int64_t>& in_place, const std::vector<int64_t>& padded,
+                const Block& all) {
+    // Rows whose input is about 256 KB, half of the smallest L2 that we tune for; the lists of pixels stay small too.
+    constexpr int64_t kFloats = 65536, kPixels = 4096;
+    const int64_t rows = std::max<int64_t>(
+        std::min(kFloats / std::max<int64_t>(s.h.step * s.w.size * s.C, 1), kPixels / s.w.outputs), 1);
     Pixels pixels;
-    for (int64_t first = begin; first < end; first += block) {
-        const int64_t last = std::min(first + block, end);
-        pixels.in.clear(), pixels.out.clear(), pixels.k_begin.clear(), pixels.k_end.clear();
-        const int64_t images = (last - 1) / s.rows - first / s.rows + 1;
-        float* room =
-            in_place ? nullptr : scratch(Scratch::padded, ((last - first) * s.step_h + images * halo) * Wp * s.C);
-        for (int64_t at = first; at < last;) {  // the part of this block in each image
-            const int64_t n = at / s.rows, r0 = at % s.rows, r1 = std::min(r0 + last - at, s.rows);
-            const float* start = s.in + (n * s.H + r0 * s.step_h) * s.W * s.C;
-            if (!in_place) {
-                const int64_t padded_rows = (r1 - 1 - r0) * s.step_h + halo;
-                copy_padded(room, s, n, r0 * s.step_h, r0 * s.step_h + padded_rows, Wp);
-                start = room;
-                room += padded_rows * Wp * s.C;
-            }
-            for (int64_t r = r0; r < r1; ++r) list_row(pixels, s, start + (r - r0) * s.step_h * Wp * s.C, n, r);
-            at += r1 - r0;
-        }
-        const int64_t count = static_cast<int64_t>(pixels.in.size());
-        pixels.a.resize(count), pixels.c.resize(count);
-        for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-            const int64_t g = panel / panels, jr = panel % panels * NR, oc = g * s.group_out() + jr;
-            for (int64_t i = 0; i < count; ++i) {
-                pixels.a[i] = pixels.in[i] + g * Cg;
-                pixels.c[i] = pixels.out[i] + oc;
-            }
-            kernels().indirect_block({pixels.c.data(), pixels.a.data(), count, std::min(NR, s.group_out() - jr), offset,
-                                      s.packed + panel * s.K() * NR, NR, s.K(), pixels.k_begin.data(),
-                                      pixels.k_end.data(), s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
-                                      s.epilogue.relu, false});
-        }
+    Block b = all;
+    for (b.begin = all.begin; b.begin < all.end; b.begin = b.end) {
+        b.end = std::min(b.begin + rows, all.end);
+        sorts_pay(s, b) ? run_sorts(s, b, in_place, pixels) : run_padded(s, b, padded, pixels);
     }
 }
 
-void run(const Correlation& s) {
-    if (s.N * s.rows == 0 || s.cols == 0) return;
-    const int64_t Cg = s.C / s.groups, Wp = s.padded_W(), panels = s.groups * s.panels();
-    std::vector<int64_t> offset;
-    for (const Tap& t : s.taps)
-        for (int64_t c = 0; c < Cg; ++c) offset.push_back((t.dh * Wp + t.dw) * s.C + c);
-    const double row_flop = 2.0 * s.cols * s.K() * s.out_C;
+void run(Correlation& s) {
+    if (s.N * s.h.outputs == 0 || s.w.outputs == 0) return;
+    s.h.sort_outputs(), s.w.sort_outputs();
+    const int64_t panels = s.groups * s.panels(), rows = s.N * s.h.outputs;
+    const auto in_place = tap_offsets(s, s.w.size), padded = tap_offsets(s, s.w.padded());
+    const double row_flop = 2.0 * s.w.outputs * s.K() * s.out_C;
     constexpr int64_t kFewRows = 32;
-    if (s.N * s.rows >= kFewRows || panels == 1) {
-        parallel_for(s.N * s.rows, grain_units(kGrainFlop, row_flop),
-                     [&](int64_t begin, int64_t end) { run_rows(s, offset.data(), begin, end, 0, panels); });
+    if (rows >= kFewRows || panels == 1) {
+        parallel_for(rows, grain_units(kGrainFlop, row_flop),
+                     [&](int64_t begin, int64_t end) { run_blocks(s, in_place, padded, {begin, end, 0, panels}); });
     } else {  // a small batch of small images: threads take channels
-        parallel_for(panels, grain_units(kGrainFlop, row_flop * s.N * s.rows / panels),
-                     [&](int64_t begin, int64_t end) { run_rows(s, offset.data(), 0, s.N * s.rows, begin, end); });
+        parallel_for(panels, grain_units(kGrainFlop, row_flop * rows / panels),
+                     [&](int64_t begin, int64_t end) { run_blocks(s, in_place, padded, {0, rows, begin, end}); });
     }
 }
 
@@ -173,42 +255,47 @@ const float* pack_forward(const float* weight, const Conv2dShape& s) {
 }
 
 // The same weight as panels [K = these taps x OCg][NR] of each group's input channels.
-const float* pack_backward(const float* weight, const Conv2dShape& s, const std::vector<Tap>& taps) {
+const float* pack_backward(const float* weight, const Conv2dShape& s, const std::vector<Tap>& h,
+                           const std::vector<Tap>& w) {
     const int64_t NR = kernels().NR, Cg = s.group_C(), OCg = s.group_OC(), panels = ceil_div(Cg, NR);
-    const int64_t T = static_cast<int64_t>(taps.size()), K = T * OCg;
+    const int64_t across = static_cast<int64_t>(w.size()), T = static_cast<int64_t>(h.size()) * across, K = T * OCg;
     float* packed = scratch(Scratch::weights, std::max<int64_t>(s.groups * panels * K * NR, 1));
     parallel_for(s.groups * panels * T, grain_units(kGrainBytes, 16.0 * OCg * NR), [&](int64_t begin, int64_t end) {
         for (int64_t unit = begin; unit < end; ++unit) {
             const int64_t t = unit % T, p = unit / T, g = p / panels, jr = p % panels * NR;
-            const float* tap = weight + ((taps[t].kh * s.KW + taps[t].kw) * Cg + jr) * s.OC + g * OCg;
+            const float* tap = weight + ((h[t / across].k * s.KW + w[t % across].k) * Cg + jr) * s.OC + g * OCg;
             kernels().gemm_pack_b(packed + p * K * NR + t * OCg * NR, {tap, 1, s.OC}, OCg, std::min(NR, Cg - jr));
         }
     });
     return packed;
 }
 
-struct AxisTap {
-    int64_t shift, k;  // dy row of output row r of the phase: r + shift; tap k of the weight
-};
+Axis forward_axis(int64_t size, int64_t before, int64_t kernel, int64_t stride, int64_t dilation, int64_t outputs) {
+    Axis axis{size, before, stride, outputs, {}, {}};
+    for (int64_t k = 0; k < kernel; ++k) axis.taps.push_back({k * dilation, k});
+    return axis;
+}
 
-// The taps along one axis that meet phase `phase` of dx, in ascending order of their row of dy.
-std::vector<AxisTap> taps_of_phase(int64_t phase, int64_t before, int64_t kernel, int64_t stride, int64_t dilation) {
-    std::vector<AxisTap> taps;
+// One phase of dx along one axis: its pixels phase, phase + stride, ... of `size`, from the `outputs` rows of dy.
+Axis backward_axis(int64_t phase, int64_t size, int64_t before, int64_t kernel, int64_t stride, int64_t dilation,
+                   int64_t outputs) {
+    Axis axis{outputs, 0, 1, ceil_div(size - phase, stride), {}, {}};
     for (int64_t k = kernel - 1; k >= 0; --k)
         if ((phase + before - k * dilation) % stride == 0)
-            taps.push_back({(phase + before - k * dilation) / stride, k});
-    return taps;
+            axis.taps.push_back({(phase + before - k * dilation) / stride, k});
+    if (!axis.taps.empty()) axis.before = std::max<int64_t>(-axis.taps.front().d, 0);
+    for (Tap& t : axis.taps) t.d += axis.before;
+    return axis;
 }
 
 }  // namespace
 
 void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
     Correlation p{};
-    p.in = x, p.N = s.N, p.H = s.H, p.W = s.W, p.C = s.C;
-    p.top = s.pad.top, p.left = s.pad.left, p.step_h = s.stride_h, p.step_w = s.stride_w;
-    for (int64_t kh = 0; kh < s.KH; ++kh)
-        for (int64_t kw = 0; kw < s.KW; ++kw) p.taps.push_back({kh * s.dilation_h, kw * s.dilation_w, kh, kw});
-    p.out = y, p.out_H = p.rows = s.OH(), p.out_W = p.cols = s.OW(), p.out_C = s.OC;
+    p.in = x, p.N = s.N, p.C = s.C;
+    p.h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
+    p.w = forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
+    p.out = y, p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
     p.out_step_h = p.out_step_w = 1;
     p.groups = s.groups, p.packed = pack_forward(weight, s), p.epilogue = epilogue;
     run(p);
@@ -217,19 +304,13 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-            const auto rows = taps_of_phase(ph, s.pad.top, s.KH, s.stride_h, s.dilation_h);
-            const auto cols = taps_of_phase(pw, s.pad.left, s.KW, s.stride_w, s.dilation_w);
             Correlation p{};
-            p.in = dy, p.N = s.N, p.H = s.OH(), p.W = s.OW(), p.C = s.OC;
-            p.top = rows.empty() ? 0 : std::max<int64_t>(-rows.front().shift, 0);
-            p.left = cols.empty() ? 0 : std::max<int64_t>(-cols.front().shift, 0);
-            p.step_h = p.step_w = 1;
-            for (const AxisTap& h : rows)
-                for (const AxisTap& w : cols) p.taps.push_back({h.shift + p.top, w.shift + p.left, h.k, w.k});
+            p.in = dy, p.N = s.N, p.C = s.OC;
+            p.h = backward_axis(ph, s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
+            p.w = backward_axis(pw, s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
             p.out = dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
-            p.rows = ceil_div(s.H - ph, s.stride_h), p.cols = ceil_div(s.W - pw, s.stride_w);
             p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
-            p.groups = s.groups, p.packed = pack_backward(weight, s, p.taps);
+            p.groups = s.groups, p.packed = pack_backward(weight, s, p.h.taps, p.w.taps);
             run(p);
         }
 }

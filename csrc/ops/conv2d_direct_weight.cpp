@@ -3,7 +3,8 @@
 //   dweight[(kh, kw, c)][oc] = sum over pixels (n, oh, ow) of padded[n][oh*s + kh*d][ow*s + kw*d][c] *
 //   dy[n][oh][ow][oc]
 //
-// Rows of the product are (kh, kw, c), its depth the pixels. First all threads copy the images with their zero rim
+// Rows of the product are (kh, kw, c), its depth the pixels; for one kh the rows of pixels that meet the rim only are
+// left out. First all threads copy the images with their zero rim
 // (nothing is copied without padding). Then each thread owns some tiles of dweight and adds all pixels to them, a block
 // of pixels after the other, so that a block of x and dy is in L2 for all its tiles. No tile is shared, so there is
 // nothing to reduce; only a dweight too small for that (a first layer) is computed in slots of the batch, whose number
@@ -51,6 +52,7 @@ struct Problem {
     const float* dy;
     float* slots;          // [S][taps * Cg][OC]
     int64_t S, M, panels;  // slots; rows (kh, kw, c) of a group; panels of NR columns of a group
+    int64_t bands, tiles;  // the M rows are cut into bands of one kh (or are one band), a band into tiles of MR
     int64_t n0, n1;        // images of this chunk
     Images images;
     std::vector<int64_t> row_offset;  // [M]
@@ -65,14 +67,29 @@ Rows rows_of_slot(const Problem& p, int64_t slot) {
     return {std::max(slot * all / p.S, p.n0 * OH), std::min((slot + 1) * all / p.S, p.n1 * OH)};
 }
 
-// Tiles [begin, end) of one slot, counted through (group, panel, tile of MR rows), over all its pixels.
+// The pixels of rows [first, last) that a band needs, counted from the first one.
+void list_steps(std::vector<Steps>& steps, const Problem& p, int64_t band, int64_t first, int64_t last) {
+    const Conv2dShape& s = p.s;
+    const int64_t OH = s.OH(), OW = s.OW();
+    steps.clear();
+    for (int64_t row = first; row < last; ++row) {
+        const int64_t h = row % OH * s.stride_h + band * s.dilation_h - s.pad.top, at = (row - first) * OW;
+        if (p.bands > 1 && (h < 0 || h >= s.H)) continue;
+        if (steps.empty() || steps.back().end != at) steps.push_back({at, at});
+        steps.back().end = at + OW;
+    }
+}
+
+// Tiles [begin, end) of one slot, counted through (group, panel, band, tile), over all its pixels.
 void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
     const Conv2dShape& s = p.s;
-    const int64_t OH = s.OH(), OW = s.OW(), MR = kernels().MR, NR = kernels().NR, tiles = ceil_div(p.M, MR);
-    constexpr int64_t kPixels = 256;  // a block of x and dy: 30 to 240 KB in the lecture's layers
+    const int64_t OH = s.OH(), OW = s.OW(), MR = kernels().MR, NR = kernels().NR, band_rows = p.M / p.bands;
+    constexpr int64_t kPixels = 128;
     const int64_t block = std::max<int64_t>(kPixels / OW, 1);
     const Rows rows = rows_of_slot(p, slot);
+    float* packed = scratch(Scratch::edge, block * OW * NR);
     std::vector<int64_t> offset;
+    std::vector<std::vector<Steps>> steps(p.bands);
     std::vector<const float*> a(p.M);
     std::vector<float*> c(p.M);
     for (int64_t first = rows.begin; first < rows.end; first += block) {
@@ -83,26 +100,39 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
                 const int64_t n = row / OH - p.n0, h = row % OH * s.stride_h, w = ow * s.stride_w;
                 offset.push_back(((n * p.images.H + h) * p.images.W + w) * s.C);
             }
+        for (int64_t band = 0; band < p.bands; ++band) list_steps(steps[band], p, band, first, last);
+        int64_t packed_panel = -1;
         for (int64_t at = begin; at < end;) {
-            const int64_t panel = at / tiles, i0 = at % tiles * MR, count = std::min(end - at, tiles - at % tiles);
+            const int64_t tile = at % p.tiles, band = at / p.tiles % p.bands, panel = at / p.tiles / p.bands;
+            const int64_t count = std::min(end - at, p.tiles - tile);
             const int64_t g = panel / p.panels, jr = panel % p.panels * NR, oc = g * s.group_OC() + jr;
-            const int64_t columns = std::min(NR, s.group_OC() - jr), i1 = std::min(i0 + count * MR, p.M);
+            const int64_t columns = std::min(NR, s.group_OC() - jr);
+            const int64_t i0 = band * band_rows + tile * MR;
+            const int64_t i1 = band * band_rows + std::min((tile + count) * MR, band_rows);
             const float* b = p.dy + first * OW * s.OC + oc;
             int64_t ldb = s.OC;
-            if (columns % 16) {  // the ragged last panel, packed with zeros
-                float* edge = scratch(Scratch::edge, pixels * NR);
-                kernels().gemm_pack_b(edge, {b, s.OC, 1}, pixels, columns);
-                b = edge, ldb = NR;
+            // Packed where the last panel is ragged, and where a panel is a quarter of a row or less: in place, its
+            // lines would share a quarter of L1.
+            if (columns % 16 || s.OC >= 4 * NR) {
+                if (panel != packed_panel) kernels().gemm_pack_b(packed, {b, s.OC, 1}, pixels, columns);
+                b = packed, ldb = NR, packed_panel = panel;
             }
             for (int64_t i = i0; i < i1; ++i) {
                 a[i] = p.images.data + p.row_offset[i] + g * s.group_C();
                 c[i] = p.slots + (slot * p.M + i) * s.OC + oc;
             }
-            kernels().indirect_block({c.data() + i0, a.data() + i0, i1 - i0, columns, offset.data(), b, ldb, pixels,
-                                      nullptr, nullptr, nullptr, false, true});
+            kernels().indirect_block({c.data() + i0, a.data() + i0, i1 - i0, columns, offset.data(), b, ldb,
+                                      steps[band].data(), static_cast<int64_t>(steps[band].size()), nullptr, false,
+                                      true});
             at += count;
         }
     }
+}
+
+// One band for each kh if that fills the tiles as well and there is a rim to leave out, else one for all.
+int64_t band_count(const Conv2dShape& s, int64_t MR) {
+    const int64_t banded = s.KH * ceil_div(s.KW * s.group_C(), MR);
+    return (s.pad.top || s.pad.bottom) && banded <= ceil_div(s.taps() * s.group_C(), MR) ? s.KH : 1;
 }
 
 // How many slots: 1 where dweight alone has tiles for many threads, else up to 64. By the shape, never by the machine.
@@ -118,8 +148,9 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
     std::memset(slots, 0, sizeof(float) * S * size);
-    Problem p{s, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), 0, 0, {}, {}};
-    const int64_t tiles = ceil_div(M, kernels().MR), per_slot = s.groups * p.panels * tiles;
+    const int64_t bands = band_count(s, kernels().MR), tiles = ceil_div(M / bands, kernels().MR);
+    Problem p{s, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), bands, tiles, 0, 0, {}, {}};
+    const int64_t per_slot = s.groups * p.panels * bands * tiles;
     // Large batches are padded in chunks of at most 64 MB. A chunk ends nothing: its sums are the next one's start.
     const int64_t image = (s.H + s.pad.top + s.pad.bottom) * (s.W + s.pad.left + s.pad.right) * s.C;
     const int64_t chunk = s.padded() ? std::max<int64_t>((int64_t{1} << 24) / std::max<int64_t>(image, 1), 1) : s.N;

@@ -70,8 +70,8 @@ void indirect_rows(float* c, int64_t ldc, const Matrix& a, const float* b, int64
             a_rows[i] = a.data + (first + i) * a.row;
             c_rows[i] = c + (first + i) * ldc;
         }
-        kernels().indirect_block(
-            {c_rows, a_rows, rows, columns, offset, b, ldb, k, nullptr, nullptr, nullptr, false, accumulate});
+        const Steps all{0, k};
+        kernels().indirect_block({c_rows, a_rows, rows, columns, offset, b, ldb, &all, 1, nullptr, false, accumulate});
     }
 }
 
