@@ -63,7 +63,7 @@ Extents y_shape(const Conv2dShape& s) { return {s.N, s.OH(), s.OW(), s.OC}; }
 
 py::tuple as_tuple(const Extents& e) { return py::tuple(py::cast(e)); }
 
-Algorithm parse(const std::string& name, const char* op, bool float64) {
+Algorithm parse(const std::string& name, const char* op, bool float64, const Conv2dShape& s) {
     Algorithm algorithm;
     if (name == "auto")
         algorithm = Algorithm::automatic;
@@ -74,15 +74,19 @@ Algorithm parse(const std::string& name, const char* op, bool float64) {
     else if (name == "direct")
         algorithm = Algorithm::direct;
     else if (name == "winograd")
-        throw py::value_error(
-            std::string(op) +
-            ": algorithm=\"winograd\" is not built yet; expected \"auto\", \"naive\", \"im2col\" or \"direct\".");
+        algorithm = Algorithm::winograd;
     else
         throw py::value_error(std::string(op) + ": algorithm is \"" + name +
-                              "\"; expected \"auto\", \"naive\", \"im2col\" or \"direct\".");
+                              "\"; expected \"auto\", \"naive\", \"im2col\", \"direct\" or \"winograd\".");
     if (float64 && algorithm != Algorithm::automatic && algorithm != Algorithm::naive)
         throw py::value_error(std::string(op) + ": algorithm=\"" + name +
                               "\" computes float32 only; expected \"auto\" or \"naive\" for float64 arrays.");
+    if (algorithm == Algorithm::winograd && !winograd::fits(s))
+        throw py::value_error(
+            std::string(op) + ": algorithm=\"winograd\" computes 3 x 3 windows with stride 1, dilation 1 " +
+            "and groups = 1; here the window is " + size_text(s.KH, s.KW) + ", stride " +
+            size_text(s.stride_h, s.stride_w) + ", dilation " + size_text(s.dilation_h, s.dilation_w) +
+            ", groups = " + std::to_string(s.groups) + "; expected \"auto\" or \"direct\".");
     return algorithm;
 }
 
@@ -102,7 +106,7 @@ void forward(py::array y, const py::array& x, const py::array& weight, const py:
         check_apart(y, {op, "out"}, b, "bias");
     }
     const bool has_bias = !bias.is_none();
-    const Algorithm algorithm = parse(algorithm_name, op, float64);
+    const Algorithm algorithm = parse(algorithm_name, op, float64, s);
     void* result = y.mutable_data();
     py::gil_scoped_release without_gil;
     if (float64)
@@ -122,7 +126,7 @@ void backward_input(py::array dx, const py::array& dy, const py::array& weight, 
     check_output(dx, {op, "out"}, float64, "dy", x_shape(s), kX);
     check_apart(dx, {op, "out"}, dy, "dy");
     check_apart(dx, {op, "out"}, weight, "weight");
-    const Algorithm algorithm = parse(algorithm_name, op, float64);
+    const Algorithm algorithm = parse(algorithm_name, op, float64, s);
     void* result = dx.mutable_data();
     py::gil_scoped_release without_gil;
     if (float64)
@@ -140,7 +144,7 @@ void backward_weight(py::array dweight, const py::array& x, const py::array& dy,
     check_output(dweight, {op, "out"}, float64, "x", weight_shape(s), kWeight);
     check_apart(dweight, {op, "out"}, x, "x");
     check_apart(dweight, {op, "out"}, dy, "dy");
-    const Algorithm algorithm = parse(algorithm_name, op, float64);
+    const Algorithm algorithm = parse(algorithm_name, op, float64, s);
     void* result = dweight.mutable_data();
     py::gil_scoped_release without_gil;
     if (float64)
@@ -173,6 +177,8 @@ const char* name_of(Algorithm a) {
             return "im2col";
         case Algorithm::direct:
             return "direct";
+        case Algorithm::winograd:
+            return "winograd";
         default:
             return "auto";
     }

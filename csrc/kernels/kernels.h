@@ -41,6 +41,26 @@ struct IndirectBlock {
     bool relu, accumulate;  // relu after bias; accumulate: c is read first
 };
 
+struct WinogradInput {  // one tile of pixels, or of gradients
+    float* v;           // element e, channel c goes to v[e * v_element + c / 16 * v_chunk + c % 16]; zeros past C
+    int64_t v_element, v_chunk;
+    const float* d;  // the tile's first pixel, perhaps outside the image; channels beside each other, then pixels
+    int64_t row, C;  // floats between rows of the image; channels
+    int64_t row_begin, row_end, col_begin, col_end;  // of the tile, inside the image; the rest reads as zero
+};
+
+struct WinogradOutput {  // one tile of the map
+    const float* m;      // element e, channel c lies at m[e * m_element + c / NR * m_panel + c % NR]
+    int64_t m_element, m_panel;
+    float* y;                      // the tile's first output, pooled or not
+    uint8_t* where;                // beside y, or null: of a pooled tile
+    int64_t row, OC;               // elements between rows of y; channels
+    int64_t rows, cols;            // of the tile, inside the map
+    int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
+    const float* bias;             // [OC] or null
+    bool relu;
+};
+
 struct PoolRow {  // one output row of a pool: the windows of row oh
     int64_t H, W, C, OW;
     int64_t h_begin, h_end;         // the rows of the window inside the image, never empty
@@ -67,6 +87,17 @@ struct Kernels {
     // c[j] = sum over p of x[p * x_step] * b[p * ldb + j]: one row times a matrix that is read once, un-packed.
     void (*gemm_one_row)(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k);
     void (*indirect_block)(const IndirectBlock&);
+
+    // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas. Sizes in floats; those of filters a multiple
+    // of 16.
+    void (*winograd_input)(const WinogradInput&, int64_t m);     // v = B^T d B
+    void (*winograd_gradient)(const WinogradInput&, int64_t m);  // v = A d A^T
+    void (*winograd_output)(const WinogradOutput&, int64_t m);   // y = A^T m A, and the epilogue
+    void (*winograd_filter)(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size, int64_t m);
+    void (*winograd_filter_gradient)(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size,
+                                     int64_t m);
+    void (*winograd_product)(float* m, int64_t m_panel, const float* v, const float* u, int64_t tiles, int64_t K,
+                             int64_t columns);
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);

@@ -81,6 +81,30 @@ PYCNN_INLINE void store_first(int32_t* a, ivec v, int64_t lanes) {
     for (int64_t i = 0; i < lanes; ++i) a[i] = padded[i];
 }
 
+// The lowest byte of each of the first `lanes` elements.
+PYCNN_INLINE void store_bytes(uint8_t* a, ivec v, int64_t lanes) {
+#if defined(__AVX512F__)
+    _mm512_mask_cvtepi32_storeu_epi8(a, (__mmask16)((1u << lanes) - 1), (__m512i)v.part[0]);
+#else
+    uint8_t bytes[VL];
+#if defined(__AVX2__)  // 8 + 8 numbers to 16 bytes; packing works within halves, so the quarters are put in order
+    const __m256i words = _mm256_packus_epi32((__m256i)v.part[0], (__m256i)v.part[1]);
+    const __m256i packed = _mm256_packus_epi16(words, words);
+    const __m256i ordered = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+    _mm_storeu_si128((__m128i*)bytes, _mm256_castsi256_si128(ordered));
+#else
+    int32_t numbers[VL];
+    store(numbers, v);
+    for (int i = 0; i < VL; ++i) bytes[i] = (uint8_t)numbers[i];
+#endif
+    if (lanes == VL) {
+        std::memcpy(a, bytes, VL);
+        return;
+    }
+    for (int64_t i = 0; i < lanes; ++i) a[i] = bytes[i];
+#endif
+}
+
 PYCNN_INLINE vec splat(float s) {
     vec r;
     PYCNN_EACH r.part[p] = s - reg{};

@@ -11,6 +11,13 @@ void gemm_dots(float*, int64_t, int64_t, const float*, int64_t, const float*, in
 void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t, int64_t);
 void indirect_block(const IndirectBlock&);
 
+void winograd_input(const WinogradInput&, int64_t m);
+void winograd_gradient(const WinogradInput&, int64_t m);
+void winograd_output(const WinogradOutput&, int64_t m);
+void winograd_filter(float*, int64_t, const float*, int64_t, int64_t size, int64_t m);
+void winograd_filter_gradient(float*, int64_t, const float*, int64_t, int64_t size, int64_t m);
+void winograd_product(float*, int64_t, const float*, const float*, int64_t tiles, int64_t K, int64_t columns);
+
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
 void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);

@@ -25,6 +25,8 @@ void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dS
             return naive::forward(y, x, weight, epilogue.bias, epilogue.relu, s);
         case Algorithm::im2col:
             return im2col::forward(y, x, weight, s, epilogue);
+        case Algorithm::winograd:
+            return winograd::forward(y, x, weight, s, epilogue);
         default:
             return direct::forward(y, x, weight, s, epilogue);
     }
@@ -36,6 +38,8 @@ void conv2d_backward_input(float* dx, const float* dy, const float* weight, cons
             return naive::backward_input(dx, dy, weight, s);
         case Algorithm::im2col:
             return im2col::backward_input(dx, dy, weight, s);
+        case Algorithm::winograd:
+            return winograd::backward_input(dx, dy, weight, s);
         default:
             return direct::backward_input(dx, dy, weight, s);
     }
@@ -48,6 +52,8 @@ void conv2d_backward_weight(float* dweight, const float* x, const float* dy, con
             return naive::backward_weight(dweight, x, dy, s);
         case Algorithm::im2col:
             return im2col::backward_weight(dweight, x, dy, s);
+        case Algorithm::winograd:
+            return winograd::backward_weight(dweight, x, dy, s);
         default:
             return direct::backward_weight(dweight, x, dy, s);
     }

@@ -13,7 +13,7 @@
 namespace pycnn {
 
 enum class Direction { forward, backward_input, backward_weight };
-enum class Algorithm { automatic, naive, im2col, direct };
+enum class Algorithm { automatic, naive, im2col, direct, winograd };
 
 struct Choice {
     Algorithm algorithm;
@@ -30,13 +30,25 @@ void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dS
 void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&, Algorithm);
 void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, Algorithm);
 
-// One file an algorithm: conv2d_direct.cpp, conv2d_direct_weight.cpp, conv2d_im2col.cpp, conv2d_naive.cpp. A new one
-// (Winograd) is a file of these three functions, a value of Algorithm and a rule in choose().
+// `exact` keeps the rules of `auto` and the tiles of Winograd off F(4 x 4), whose error is some ten times larger.
+void set_exact(bool);
+bool is_exact();
+
+// One file an algorithm: conv2d_direct.cpp, conv2d_winograd.cpp, conv2d_im2col.cpp, conv2d_naive.cpp, and one beside
+// for the gradient of the weight. A new one is a file of these three functions, a value of Algorithm and a rule in
+// choose().
 namespace direct {
 void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 }  // namespace direct
+namespace winograd {
+bool fits(const Conv2dShape&);              // 3 x 3, stride 1, no dilation, no groups
+int64_t tile_size(int64_t OH, int64_t OW);  // m of F(m x m, 3 x 3) for a map of this size: 2 or 4
+void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+}  // namespace winograd
 namespace im2col {
 void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);

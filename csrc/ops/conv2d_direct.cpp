@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "conv2d.h"
+#include "conv2d_pack.h"
 #include "dispatch.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -240,34 +241,10 @@ void run(Correlation& s) {
     }
 }
 
-// weight [taps][Cg][OC] as panels [K = taps x Cg][NR] of each group's output channels.
-const float* pack_forward(const float* weight, const Conv2dShape& s) {
-    const int64_t NR = kernels().NR, panels = ceil_div(s.group_OC(), NR), K = s.taps() * s.group_C();
-    float* packed = scratch(Scratch::weights, s.groups * panels * K * NR);
-    parallel_for(s.groups * panels, grain_units(kGrainBytes, 8.0 * K * NR), [&](int64_t begin, int64_t end) {
-        for (int64_t p = begin; p < end; ++p) {
-            const int64_t g = p / panels, jr = p % panels * NR;
-            kernels().gemm_pack_b(packed + p * K * NR, {weight + g * s.group_OC() + jr, s.OC, 1}, K,
-                                  std::min(NR, s.group_OC() - jr));
-        }
-    });
-    return packed;
-}
-
-// The same weight as panels [K = these taps x OCg][NR] of each group's input channels.
-const float* pack_backward(const float* weight, const Conv2dShape& s, const std::vector<Tap>& h,
-                           const std::vector<Tap>& w) {
-    const int64_t NR = kernels().NR, Cg = s.group_C(), OCg = s.group_OC(), panels = ceil_div(Cg, NR);
-    const int64_t across = static_cast<int64_t>(w.size()), T = static_cast<int64_t>(h.size()) * across, K = T * OCg;
-    float* packed = scratch(Scratch::weights, std::max<int64_t>(s.groups * panels * K * NR, 1));
-    parallel_for(s.groups * panels * T, grain_units(kGrainBytes, 16.0 * OCg * NR), [&](int64_t begin, int64_t end) {
-        for (int64_t unit = begin; unit < end; ++unit) {
-            const int64_t t = unit % T, p = unit / T, g = p / panels, jr = p % panels * NR;
-            const float* tap = weight + ((h[t / across].k * s.KW + w[t % across].k) * Cg + jr) * s.OC + g * OCg;
-            kernels().gemm_pack_b(packed + p * K * NR + t * OCg * NR, {tap, 1, s.OC}, OCg, std::min(NR, Cg - jr));
-        }
-    });
-    return packed;
+std::vector<int64_t> weight_taps(const Axis& axis) {
+    std::vector<int64_t> k;
+    for (const Tap& t : axis.taps) k.push_back(t.k);
+    return k;
 }
 
 Axis forward_axis(int64_t size, int64_t before, int64_t kernel, int64_t stride, int64_t dilation, int64_t outputs) {
@@ -310,7 +287,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
             p.w = backward_axis(pw, s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
             p.out = dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
             p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
-            p.groups = s.groups, p.packed = pack_backward(weight, s, p.h.taps, p.w.taps);
+            p.groups = s.groups, p.packed = pack_backward(weight, s, weight_taps(p.h), weight_taps(p.w));
             run(p);
         }
 }

@@ -1,0 +1,254 @@
+// Winograd's minimal filtering F(m x m, 3 x 3), m = 2 or 4: a tile of T x T inputs, T = m + 2, gives m x m outputs with
+// T * T products a channel instead of 9 m m: 2.25 and 4 times fewer.
+//
+//   y = A^T [ (G g G^T) * (B^T d B) ] A          * elementwise; summed over channels between the brackets
+//
+//   input      v[e] = B^T d B          d [T][T] pixels of C channels, zero outside the image    e = i T + j
+//   filter     u[e] = G g G^T          g [3][3] taps
+//   product    m[e] = v[e] u[e]        one matrix product [tiles][C] x [C][OC] for each e
+//   output     y    = A^T m A          + bias, relu; or the maximum of each 2 x 2 window first
+//
+// The gradient of the weight is the adjoint: z = A dy A^T, du[e] = v[e]^T z[e], dg = G^T du G.
+//
+// B, G and A are Cook and Toom's for the points 0, 1, -1 (m = 2) and 0, 1, -1, 1/2, -2 (m = 4), and infinity (docs/
+// kernels.md derives them). All entries of B and A are exact in binary. Lanes are channels; each element adds its terms
+// in the order of its row, so the bits are those of every instruction set with FMA.
+
+#include "kernels.h"
+#include "simd.h"
+#include "table.h"
+
+namespace pycnn::PYCNN_ISA {
+namespace {
+
+template <int M>
+struct Points;
+
+template <>
+struct Points<2> {
+    static constexpr float B[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}};  // B^T
+    static constexpr float G[4][3] = {{1, 0, 0}, {.5f, .5f, .5f}, {.5f, -.5f, .5f}, {0, 0, 1}};
+    static constexpr float A[2][4] = {{1, 1, 1, 0}, {0, 1, -1, 1}};  // A^T
+};
+
+template <>
+struct Points<4> {
+    static constexpr float B[6][6] = {{1, -1.5f, -2, 1.5f, 1, 0}, {0, -1, .5f, 2.5f, 1, 0}, {0, 1, -2.5f, .5f, 1, 0},
+                                      {0, -2, -1, 2, 1, 0},       {0, .5f, -1, -.5f, 1, 0}, {0, 1, -1.5f, -2, 1.5f, 1}};
+    static constexpr float G[6][3] = {{1, 0, 0},
+                                      {1.f / 3, 1.f / 3, 1.f / 3},
+                                      {-1.f / 3, 1.f / 3, -1.f / 3},
+                                      {-16.f / 15, -8.f / 15, -4.f / 15},
+                                      {1.f / 15, -2.f / 15, 4.f / 15},
+                                      {0, 0, 1}};
+    static constexpr float A[4][6] = {
+        {1, 1, 1, 1, 1, 0}, {0, 1, -1, .5f, -2, 0}, {0, 1, 1, .25f, 4, 0}, {0, 1, -1, .125f, -8, 1}};
+};
+
+// sum + factor * x; the factor is a constant of the unrolled loop, and so is the branch.
+PYCNN_INLINE vec add_term(vec sum, float factor, vec x) {
+    if (factor == 1) return sum + x;
+    if (factor == -1) return sum - x;
+    return fma(splat(factor), x, sum);
+}
+
+// One row of a matrix times x, its terms in order, zeros left out. `at(k)` is the k-th coefficient.
+#define PYCNN_ROW(sum, count, at, x)                           \
+    vec sum = splat(0.0f);                                     \
+    {                                                          \
+        bool started = false;                                  \
+        PYCNN_UNROLL for (int k = 0; k < (count); ++k) {       \
+            if (at(k) == 0) continue;                          \
+            sum = started         ? add_term(sum, at(k), x[k]) \
+                  : (at(k) == 1)  ? x[k]                       \
+                  : (at(k) == -1) ? splat(0.0f) - x[k]         \
+                                  : splat(at(k)) * x[k];       \
+            started = true;                                    \
+        }                                                      \
+    }
+
+// out[i * step] = sum over k of matrix[i][k] x[k].
+template <int R, int K>
+PYCNN_INLINE void apply(vec* out, int step, const float (&matrix)[R][K], const vec (&x)[K]) {
+    PYCNN_UNROLL for (int i = 0; i < R; ++i) {
+#define PYCNN_AT(k) matrix[i][k]
+        PYCNN_ROW(sum, K, PYCNN_AT, x)
+#undef PYCNN_AT
+        out[i * step] = sum;
+    }
+}
+
+// out[i * step] = sum over k of matrix[k][i] x[k].
+template <int R, int K>
+PYCNN_INLINE void apply_transposed(vec* out, int step, const float (&matrix)[K][R], const vec (&x)[K]) {
+    PYCNN_UNROLL for (int i = 0; i < R; ++i) {
+#define PYCNN_AT(k) matrix[k][i]
+        PYCNN_ROW(sum, K, PYCNN_AT, x)
+#undef PYCNN_AT
+        out[i * step] = sum;
+    }
+}
+
+// The pixels of a tile for one vec of channels; what lies outside the image is zero.
+template <int S, bool INSIDE>
+PYCNN_INLINE void load_column(vec (&d)[S], const WinogradInput& s, const float* at, int j, int64_t lanes) {
+    PYCNN_UNROLL for (int i = 0; i < S; ++i) {
+        const bool in = INSIDE || (i >= s.row_begin && i < s.row_end && j >= s.col_begin && j < s.col_end);
+        d[i] = in ? load_first(at + i * s.row + j * s.C, lanes) : splat(0.0f);
+    }
+}
+
+template <int M, bool INSIDE>
+PYCNN_INLINE void input_chunk(const WinogradInput& s, int64_t c, int64_t lanes) {
+    constexpr int T = M + 2;
+    vec half[T][T], row[T];
+    for (int j = 0; j < T; ++j) {
+        vec d[T];
+        load_column<T, INSIDE>(d, s, s.d + c, j, lanes);
+        apply(&half[0][j], T, Points<M>::B, d);
+    }
+    float* v = s.v + c / VL * s.v_chunk;
+    for (int i = 0; i < T; ++i) {
+        apply(row, 1, Points<M>::B, half[i]);
+        PYCNN_UNROLL for (int j = 0; j < T; ++j) store(v + (i * T + j) * s.v_element, row[j]);
+    }
+}
+
+template <int M>
+PYCNN_INLINE void gradient_chunk(const WinogradInput& s, int64_t c, int64_t lanes) {
+    constexpr int T = M + 2;
+    vec half[T][M], row[T];
+    for (int j = 0; j < M; ++j) {
+        vec d[M];
+        load_column<M, false>(d, s, s.d + c, j, lanes);
+        apply_transposed(&half[0][j], M, Points<M>::A, d);
+    }
+    float* v = s.v + c / VL * s.v_chunk;
+    for (int i = 0; i < T; ++i) {
+        apply_transposed(row, 1, Points<M>::A, half[i]);
+        PYCNN_UNROLL for (int j = 0; j < T; ++j) store(v + (i * T + j) * s.v_element, row[j]);
+    }
+}
+
+template <int M>
+PYCNN_INLINE void input_tile(const WinogradInput& s) {
+    constexpr int T = M + 2;
+    const bool inside = s.row_begin == 0 && s.col_begin == 0 && s.row_end == T && s.col_end == T;
+    int64_t c = 0;
+    if (inside)
+        for (; c + VL <= s.C; c += VL) input_chunk<M, true>(s, c, VL);
+    else
+        for (; c + VL <= s.C; c += VL) input_chunk<M, false>(s, c, VL);
+    if (c < s.C) input_chunk<M, false>(s, c, s.C - c);
+}
+
+template <int M>
+PYCNN_INLINE void filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size) {
+    constexpr int T = M + 2;
+    for (int64_t at = 0; at < size; at += VL) {
+        vec half[T][3], row[T];
+        PYCNN_UNROLL for (int j = 0; j < 3; ++j) {
+            vec g[3];
+            PYCNN_UNROLL for (int i = 0; i < 3; ++i) g[i] = load(w + (i * 3 + j) * w_tap + at);
+            apply(&half[0][j], 3, Points<M>::G, g);
+        }
+        for (int i = 0; i < T; ++i) {
+            apply(row, 1, Points<M>::G, half[i]);
+            PYCNN_UNROLL for (int j = 0; j < T; ++j) store(u + (i * T + j) * u_element + at, row[j]);
+        }
+    }
+}
+
+template <int M>
+PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size) {
+    constexpr int T = M + 2;
+    for (int64_t at = 0; at < size; at += VL) {
+        const int64_t lanes = size - at < VL ? size - at : VL;
+        vec half[3][T], row[3];
+        for (int j = 0; j < T; ++j) {
+            vec d[T];
+            PYCNN_UNROLL for (int i = 0; i < T; ++i) d[i] = load_first(du + (i * T + j) * du_element + at, lanes);
+            apply_transposed(&half[0][j], T, Points<M>::G, d);
+        }
+        for (int i = 0; i < 3; ++i) {
+            apply_transposed(row, 1, Points<M>::G, half[i]);
+            PYCNN_UNROLL for (int j = 0; j < 3; ++j) store_first(dw + (i * 3 + j) * dw_tap + at, row[j], lanes);
+        }
+    }
+}
+
+PYCNN_INLINE vec finish(vec v, vec bias, bool relu) {
+    v = v + bias;
+    const vec zero = splat(0.0f);
+    return relu ? select(greater(zero, v), zero, v) : v;
+}
+
+template <int M>
+PYCNN_INLINE void store_map(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
+    for (int64_t i = 0; i < s.rows; ++i)
+        for (int64_t j = 0; j < s.cols; ++j)
+            store_first(s.y + i * s.row + j * s.OC + c, finish(y[i][j], bias, s.relu), lanes);
+}
+
+// The maximum of each window that has a row and a column inside the map; `where` is 2 i + j of the first one.
+template <int M>
+PYCNN_INLINE void store_pooled(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
+    for (int64_t ph = 0; ph < s.pool_rows; ++ph)
+        for (int64_t pw = 0; pw < s.pool_cols; ++pw) {
+            vec best = y[2 * ph][2 * pw];
+            ivec where = isplat(0);
+            PYCNN_UNROLL for (int at = 1; at < 4; ++at) {
+                const int64_t i = 2 * ph + at / 2, j = 2 * pw + at % 2;
+                if (i >= s.rows || j >= s.cols) continue;
+                const vec v = y[i][j];
+                const ivec better = greater(v, best) | and_not(is_nan(v), is_nan(best));
+                best = select(better, v, best);
+                where = select(better, isplat(at), where);
+            }
+            const int64_t to = ph * s.row + pw * s.OC + c;
+            store_first(s.y + to, finish(best, bias, s.relu), lanes);
+            if (s.where) store_bytes(s.where + to, where, lanes);
+        }
+}
+
+template <int M>
+PYCNN_INLINE void output_tile(const WinogradOutput& s) {
+    constexpr int T = M + 2;
+    for (int64_t c = 0; c < s.OC; c += VL) {
+        const int64_t lanes = s.OC - c < VL ? s.OC - c : VL;
+        const float* m = s.m + c / NR * s.m_panel + c % NR;
+        vec half[M][T], y[M][M];
+        for (int j = 0; j < T; ++j) {
+            vec d[T];
+            PYCNN_UNROLL for (int i = 0; i < T; ++i) d[i] = load(m + (i * T + j) * s.m_element);
+            apply(&half[0][j], T, Points<M>::A, d);
+        }
+        PYCNN_UNROLL for (int i = 0; i < M; ++i) apply(y[i], 1, Points<M>::A, half[i]);
+        const vec bias = s.bias ? load_first(s.bias + c, lanes) : splat(0.0f);
+        s.pool_rows ? store_pooled<M>(s, y, c, lanes, bias) : store_map<M>(s, y, c, lanes, bias);
+    }
+}
+
+}  // namespace
+
+void winograd_input(const WinogradInput& s, int64_t m) { m == 2 ? input_tile<2>(s) : input_tile<4>(s); }
+
+void winograd_gradient(const WinogradInput& s, int64_t m) {
+    for (int64_t c = 0; c < s.C; c += VL) {
+        const int64_t lanes = s.C - c < VL ? s.C - c : VL;
+        m == 2 ? gradient_chunk<2>(s, c, lanes) : gradient_chunk<4>(s, c, lanes);
+    }
+}
+
+void winograd_output(const WinogradOutput& s, int64_t m) { m == 2 ? output_tile<2>(s) : output_tile<4>(s); }
+
+void winograd_filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size, int64_t m) {
+    m == 2 ? filter<2>(u, u_element, w, w_tap, size) : filter<4>(u, u_element, w, w_tap, size);
+}
+
+void winograd_filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size, int64_t m) {
+    m == 2 ? filter_gradient<2>(dw, dw_tap, du, du_element, size)
+           : filter_gradient<4>(dw, dw_tap, du, du_element, size);
+}
+
+}  // namespace pycnn::PYCNN_ISA

@@ -1,0 +1,37 @@
+// What the files of Winograd's convolution share: the cut into tiles, and the forward routine that the block uses too.
+#pragma once
+#include "conv2d.h"
+
+namespace pycnn::winograd {
+
+// A map of OH x OW outputs in tiles of m x m; a tile reads T x T inputs, T = m + 2, from row tile * m - top on.
+struct Tiles {
+    int64_t m, N, rows, cols;
+
+    Tiles(int64_t size, int64_t images, int64_t OH, int64_t OW)
+        : m(size), N(images), rows(ceil_div(OH, size)), cols(ceil_div(OW, size)) {}
+    int64_t count() const { return N * rows * cols; }
+    int64_t elements() const { return (m + 2) * (m + 2); }
+};
+
+struct Inside {  // the part of a tile, from `first` on, that lies in 0 .. size
+    int64_t begin, end;
+};
+inline Inside inside(int64_t first, int64_t extent, int64_t size) {
+    const int64_t begin = std::min(std::max<int64_t>(-first, 0), extent);
+    return {begin, std::max(std::min(size - first, extent), begin)};
+}
+
+struct Correlation {    // 3 x 3, stride 1: forward, or backward with the flipped weight
+    const float* in;    // [N][H][W][C]
+    const float* taps;  // [panels][9][C][NR], as conv2d_pack.h makes them
+    float* out;         // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
+    uint8_t* where;     // beside a pooled out, or null
+    int64_t N, H, W, C, OH, OW, OC;
+    int64_t top, left;  // may be negative
+    int64_t PH, PW;     // 0: no pool
+    Epilogue epilogue;
+};
+void run(const Correlation&, int64_t m);
+
+}  // namespace pycnn::winograd
