@@ -20,6 +20,7 @@ from pycnn._config import (  # noqa: E402
     show_config,
     use_isa,
 )
+from pycnn._ops_conv2d import get_precision, set_precision  # noqa: E402
 from pycnn.ops import explain_conv2d  # noqa: E402
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "datasets",
     "explain_conv2d",
     "get_num_threads",
+    "get_precision",
     "init",
     "isa",
     "layers",
@@ -37,6 +39,7 @@ __all__ = [
     "ops",
     "optim",
     "set_num_threads",
+    "set_precision",
     "show_config",
     "use_isa",
 ]

@@ -27,6 +27,24 @@ from pycnn._arrays import (
 _X, _WEIGHT = "[N, H, W, C]", "[KH, KW, C/groups, OC]"
 
 
+def set_precision(mode: str) -> None:
+    """What convolutions may do for speed, process-wide: "fast" (the default) or "exact".
+
+    "fast" lets `algorithm="auto"` and "winograd" use F(4x4, 3x3), whose error against float64 is
+    two to three times that of direct convolution. "exact" keeps both to F(2x2, 3x3), whose error is
+    no larger than that of direct convolution (docs/kernels.md has the figures). Raises ValueError
+    for another mode.
+    """
+    if mode not in ("fast", "exact"):
+        raise ValueError(f'set_precision: mode is {mode!r}; expected "fast" or "exact".')
+    _pycnn.set_exact(mode == "exact")
+
+
+def get_precision() -> str:
+    """The last `set_precision`: "fast" or "exact"."""
+    return "exact" if _pycnn.is_exact() else "fast"
+
+
 def _shape(
     op: str,
     x_shape: tuple[int, ...],
@@ -75,9 +93,11 @@ def conv2d(
     stride, dilation: an int, (h, w) or [1, h, w, 1]. padding: "valid" (none), "same"
     (TensorFlow's: OH = ceil(H / stride_h), an odd pixel comes after), an int, (h, w), or
     ((top, bottom), (left, right)), in pixels of zeros. activation: None or "relu". algorithm:
-    "auto", "naive", "im2col" or "direct"; `explain_conv2d` says what "auto" takes. float64 runs
-    "naive" only. Zeros of the padding are skipped where a whole row of taps lies in them, so an
-    infinite weight there may give NaN or nothing.
+    "auto", "naive", "im2col", "direct" or "winograd" (3 x 3 with stride 1, dilation 1, groups 1);
+    `explain_conv2d` says what "auto" takes, `set_precision` how exact it is. float64 runs "naive"
+    only. Products with zeros of the padding are skipped where that is faster, so an infinite weight
+    there may give NaN or nothing. "winograd" may spread a NaN or Inf over its tile of 2 x 2 or
+    4 x 4 outputs.
 
     Raises ValueError for shapes or options that do not fit, TypeError for types.
     """

@@ -38,3 +38,12 @@ def isa(request):
 def num_threads(request):
     with pycnn.num_threads(request.param):
         yield request.param
+
+
+@pytest.fixture
+def exact_precision():
+    """F(2x2) at most: small integers stay exact."""
+    before = pycnn.get_precision()
+    pycnn.set_precision("exact")
+    yield
+    pycnn.set_precision(before)

@@ -4,14 +4,58 @@
 
 namespace pycnn {
 
+namespace {
+
+// Vector operations of one image, in units of 16 channels' worth: what `auto` compares.
+//
+//   direct        a product for each tap inside the image, input and output channel
+//   Winograd      T^2 products a tile for each input and output channel, and the two transforms, whose sparse rows of
+//                 B^T (20 operations of 6 x 6) and A^T (14 of 4 x 6) are applied to T columns and to T or m rows
+//
+// Transforms and the shorter products of Winograd run at about half of the FMA peak, direct convolution at 0.9 to 1.0
+// of it (docs/kernels.md), hence the factor 2 and the margin. The batch does not enter: an image is computed in the
+// same way alone and in any batch.
+double direct_cost(const Conv2dShape& s) {
+    const auto taps = [](int64_t size, int64_t before, int64_t outputs) {
+        int64_t sum = 0;
+        for (int64_t o = 0; o < outputs; ++o)
+            for (int64_t k = 0; k < 3; ++k) sum += o + k >= before && o + k < before + size;
+        return sum;
+    };
+    return static_cast<double>(taps(s.H, s.pad.top, s.OH())) * taps(s.W, s.pad.left, s.OW()) * s.C * s.OC;
+}
+
+double winograd_cost(const Conv2dShape& s, int64_t m, int64_t OH, int64_t OW) {
+    const double tiles = static_cast<double>(ceil_div(OH, m)) * ceil_div(OW, m);
+    const double input = m == 4 ? 240 : 32, output = m == 4 ? 140 : 24, products = m == 4 ? 36 : 16;
+    return tiles * (products * s.C * s.OC + 2 * (input * s.C + output * s.OC));
+}
+
+bool winograd_pays(const Conv2dShape& s, Direction direction) {
+    constexpr int64_t kChannels = 16;  // a vector; fewer leave lanes empty in every transform
+    constexpr double kMargin = 1.15;
+    if (!winograd::fits(s) || s.C < kChannels || s.OC < kChannels) return false;
+    const bool map_is_input = direction == Direction::backward_input;
+    const int64_t OH = map_is_input ? s.H : s.OH(), OW = map_is_input ? s.W : s.OW();
+    return kMargin * winograd_cost(s, winograd::tile_size(OH, OW), OH, OW) < direct_cost(s);
+}
+
+}  // namespace
+
 // The rules of `auto`. They depend on the shape alone, so every machine and thread count takes the same way.
-Choice choose(const Conv2dShape& s, Direction) {
+Choice choose(const Conv2dShape& s, Direction direction) {
     if (s.groups > 1 && (s.group_OC() < 8 || s.group_C() < 8))
         return {Algorithm::naive, "groups of fewer than 8 channels leave most of a 16-float vector empty"};
+    if (winograd_pays(s, direction)) {
+        const bool backward = direction == Direction::backward_input;
+        if (winograd::tile_size(backward ? s.H : s.OH(), backward ? s.W : s.OW()) == 4)
+            return {Algorithm::winograd, "F(4x4, 3x3) needs fewer operations, its transforms included"};
+        return {Algorithm::winograd, "F(2x2, 3x3) needs fewer operations, its transforms included"};
+    }
     if (s.C == 1)
         return {Algorithm::direct,
-                "one input channel: all taps in one short loop over a padded image, no buffer of patches"};
-    return {Algorithm::direct, "patches are read in place from a padded image, so no im2col buffer is written"};
+                "one input channel: all taps in one short loop over the image, no buffer of patches"};
+    return {Algorithm::direct, "patches are read in place, so no im2col buffer is written"};
 }
 
 static Algorithm resolve(Algorithm wanted, const Conv2dShape& s, Direction direction) {

@@ -30,7 +30,7 @@ void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dS
 void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&, Algorithm);
 void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, Algorithm);
 
-// `exact` keeps the rules of `auto` and the tiles of Winograd off F(4 x 4), whose error is some ten times larger.
+// `exact` keeps Winograd off F(4 x 4), whose error is two to three times that of direct convolution.
 void set_exact(bool);
 bool is_exact();
 
