@@ -41,6 +41,21 @@ struct IndirectBlock {
     bool relu, accumulate;  // relu after bias; accumulate: c is read first
 };
 
+constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7
+
+struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a convolution with C = 1
+    float* y;                // [outputs][OC]
+    uint8_t* where;          // beside a pooled y, or null
+    const float* x;          // the first tap of the row's first output
+    int64_t step_h, step_w;  // floats between the first taps of outputs below and beside each other
+    const float* w;          // [taps][OC]
+    const int64_t* offset;   // [taps]
+    int64_t taps, OC, outputs;
+    int64_t cols, pool_rows;  // of the map: its columns; the rows of a window inside it, 1 or 2; 0: no pool
+    const float* bias;        // [OC] or null
+    bool relu;
+};
+
 struct WinogradInput {  // one tile of pixels, or of gradients
     float* v;           // element e, channel c goes to v[e * v_element + c / 16 * v_chunk + c % 16]; zeros past C
     int64_t v_element, v_chunk;
@@ -87,6 +102,8 @@ struct Kernels {
     // c[j] = sum over p of x[p * x_step] * b[p * ldb + j]: one row times a matrix that is read once, un-packed.
     void (*gemm_one_row)(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k);
     void (*indirect_block)(const IndirectBlock&);
+
+    void (*first_layer_row)(const FirstLayerRow&);
 
     // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas. Sizes in floats; those of filters a multiple
     // of 16.

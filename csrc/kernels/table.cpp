@@ -25,6 +25,7 @@ constexpr Kernels table = {
     gemm_dots,
     gemm_one_row,
     indirect_block,
+    first_layer_row,
     winograd_input,
     winograd_gradient,
     winograd_output,

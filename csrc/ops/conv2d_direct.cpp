@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "conv2d.h"
+#include "conv2d_first.h"
 #include "conv2d_pack.h"
 #include "dispatch.h"
 #include "parallel.h"
@@ -268,6 +269,7 @@ Axis backward_axis(int64_t phase, int64_t size, int64_t before, int64_t kernel, 
 }  // namespace
 
 void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+    if (first::fits(s)) return first::forward(y, x, weight, s, epilogue);
     Correlation p{};
     p.in = x, p.N = s.N, p.C = s.C;
     p.h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());

@@ -1,0 +1,12 @@
+// Convolution of images with one channel: the first layer of a network on grey images.
+#pragma once
+#include "block.h"
+#include "conv2d.h"
+
+namespace pycnn::first {
+
+bool fits(const Conv2dShape&);  // C = 1, at most 7 x 7 taps
+void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+void block_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias, const BlockShape&);
+
+}  // namespace pycnn::first
