@@ -69,7 +69,7 @@ struct WinogradOutput {  // one tile of the map
     int64_t m_element, m_panel;
     float* y;                      // the tile's first output, pooled or not
     uint8_t* where;                // beside y, or null: of a pooled tile
-    int64_t row, OC;               // elements between rows of y; channels
+    int64_t row, OC, channels;     // elements between rows of y, and between pixels; channels to compute
     int64_t rows, cols;            // of the tile, inside the map
     int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
     const float* bias;             // [OC] or null

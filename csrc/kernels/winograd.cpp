@@ -214,8 +214,8 @@ PYCNN_INLINE void store_pooled(const WinogradOutput& s, const vec (&y)[M][M], in
 template <int M>
 PYCNN_INLINE void output_tile(const WinogradOutput& s) {
     constexpr int T = M + 2;
-    for (int64_t c = 0; c < s.OC; c += VL) {
-        const int64_t lanes = s.OC - c < VL ? s.OC - c : VL;
+    for (int64_t c = 0; c < s.channels; c += VL) {
+        const int64_t lanes = s.channels - c < VL ? s.channels - c : VL;
         const float* m = s.m + c / NR * s.m_panel + c % NR;
         vec half[M][T], y[M][M];
         for (int j = 0; j < T; ++j) {

@@ -16,32 +16,41 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-template <int V>
-PYCNN_INLINE void multiply_chunk(vec (&acc)[MR][V], const float* v, const float* u, int64_t count) {
+template <int R, int V>  // R rows of the MR of a group
+PYCNN_INLINE void multiply_chunk(vec (&acc)[R][V], const float* v, const float* u, int64_t count) {
     for (int64_t c = 0; c < count; ++c, u += NR) {
         vec row[V];
         PYCNN_UNROLL for (int j = 0; j < V; ++j) row[j] = load(u + j * VL);
-        PYCNN_UNROLL for (int i = 0; i < MR; ++i) {
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) {
             const vec factor = splat(v[i * VL + c]);
             PYCNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = fma(factor, row[j], acc[i][j]);
         }
     }
 }
 
-template <int V>
+template <int R, int V>
 PYCNN_INLINE void tile_product(float* m, const float* v, const float* u, int64_t K) {
-    vec acc[MR][V];
-    PYCNN_UNROLL for (int i = 0; i < MR; ++i) PYCNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = splat(0.0f);
+    vec acc[R][V];
+    PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = splat(0.0f);
     for (int64_t c = 0; c < K; c += VL, v += MR * VL, u += VL * NR)
-        multiply_chunk<V>(acc, v, u, K - c < VL ? K - c : VL);
-    PYCNN_UNROLL for (int i = 0; i < MR; ++i) PYCNN_UNROLL for (int j = 0; j < V; ++j)
+        multiply_chunk<R, V>(acc, v, u, K - c < VL ? K - c : VL);
+    PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int j = 0; j < V; ++j)
         store(m + i * NR + j * VL, acc[i][j]);
 }
 
+// A last group of few tiles (one small image) takes a shorter register tile; at least 8 accumulators keep FMAs busy.
 template <int V>
 PYCNN_INLINE void panel_product(float* m, const float* v, const float* u, int64_t tiles, int64_t K) {
+    constexpr int SHORT = MR > 8 ? 4 : MR, MIDDLE = MR > 8 ? 8 : MR;
     const int64_t step = (K + VL - 1) / VL * MR * VL;
-    for (int64_t t = 0; t < tiles; t += MR, m += MR * NR, v += step) tile_product<V>(m, v, u, K);
+    for (; tiles > 0; tiles -= MR, m += MR * NR, v += step) {
+        if (tiles <= SHORT)
+            tile_product<SHORT, V>(m, v, u, K);
+        else if (tiles <= MIDDLE)
+            tile_product<MIDDLE, V>(m, v, u, K);
+        else
+            tile_product<MR, V>(m, v, u, K);
+    }
 }
 
 }  // namespace

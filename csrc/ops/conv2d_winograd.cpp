@@ -54,22 +54,6 @@ struct Layout {
     }
 };
 
-const float* transform_filter(const Correlation& s, const Tiles& tiles) {
-    const int64_t NR = kernels().NR, panels = ceil_div(s.OC, NR), panel = s.C * NR, element = panels * panel;
-    float* u = scratch(Scratch::winograd_u, tiles.elements() * element);
-    constexpr int64_t kRows = 16;  // channels a unit
-    const int64_t parts = ceil_div(s.C, kRows);
-    parallel_for(panels * parts, grain_units(kGrainBytes, 4.0 * kRows * NR * (9 + tiles.elements())),
-                 [&](int64_t begin, int64_t end) {
-                     for (int64_t unit = begin; unit < end; ++unit) {
-                         const int64_t p = unit / parts, c = unit % parts * kRows, rows = std::min(kRows, s.C - c);
-                         kernels().winograd_filter(u + p * panel + c * NR, element, s.taps + p * 9 * panel + c * NR,
-                                                   panel, rows * NR, tiles.m);
-                     }
-                 });
-    return u;
-}
-
 void transform_input(float* v, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile) {
     const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
     const int64_t h = th * tiles.m - s.top, w = tw * tiles.m - s.left, T = tiles.m + 2;
@@ -79,17 +63,28 @@ void transform_input(float* v, const Layout& at, const Correlation& s, const Til
                              tiles.m);
 }
 
-void transform_output(const float* m, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile) {
+// Output channels of the panels [begin, end).
+struct Panels {
+    int64_t begin, end;
+
+    int64_t first() const { return begin * kernels().NR; }
+    int64_t channels(int64_t OC) const { return std::min(end * kernels().NR, OC) - first(); }
+};
+
+void transform_output(const float* m, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile,
+                      const Panels& panels) {
     const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
     const int64_t h = th * tiles.m, w = tw * tiles.m, half = tiles.m / 2;
     const int64_t rows = std::min(tiles.m, s.OH - h), cols = std::min(tiles.m, s.OW - w);
     const int64_t pool_rows = std::min(half, s.PH - h / 2), pool_cols = std::min(half, s.PW - w / 2);
     const bool pool = s.PH > 0;
     if (pool && (pool_rows <= 0 || pool_cols <= 0)) return;  // the odd last row of a VALID pool
-    const int64_t to = pool ? ((n * s.PH + h / 2) * s.PW + w / 2) * s.OC : ((n * s.OH + h) * s.OW + w) * s.OC;
+    const int64_t pixel = pool ? (n * s.PH + h / 2) * s.PW + w / 2 : (n * s.OH + h) * s.OW + w;
+    const int64_t to = pixel * s.OC + panels.first();
     kernels().winograd_output(
         {m, at.m_element, at.m_panel, s.out + to, s.where ? s.where + to : nullptr, (pool ? s.PW : s.OW) * s.OC, s.OC,
-         rows, cols, pool ? pool_rows : 0, pool ? pool_cols : 0, s.epilogue.bias, s.epilogue.relu},
+         panels.channels(s.OC), rows, cols, pool ? pool_rows : 0, pool ? pool_cols : 0,
+         s.epilogue.bias ? s.epilogue.bias + panels.first() : nullptr, s.epilogue.relu},
         tiles.m);
 }
 
@@ -100,55 +95,76 @@ int64_t block_size(const Correlation& s, const Tiles& tiles) {
     return std::max<int64_t>(kFloats / tile / MR, 1) * MR;
 }
 
+// Tiles [first, last) through some panels, a block after the other.
+void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last,
+               const Panels& panels) {
+    const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), size = block_size(s, tiles);
+    const Layout at(s, size);
+    float* v = scratch(Scratch::winograd_v, E * at.v_element);
+    float* product = scratch(Scratch::winograd_m, E * at.m_element);
+    for (; first < last; first += size) {
+        const int64_t count = std::min(size, last - first);
+        for (int64_t t = 0; t < count; ++t)
+            transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
+        for (int64_t e = 0; e < E; ++e)
+            kernels().winograd_product(product + e * at.m_element, at.m_panel, v + e * at.v_element,
+                                       u + e * at.u_element + panels.begin * s.C * NR, count, s.C,
+                                       panels.channels(s.OC));
+        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, panels);
+    }
+}
+
 }  // namespace
 
-void run(const Correlation& s, int64_t m) {
+int64_t filter_size(int64_t C, int64_t OC, int64_t m) {
+    return (m + 2) * (m + 2) * ceil_div(OC, kernels().NR) * C * kernels().NR;
+}
+
+void transform_filter(float* u, const float* taps, int64_t C, int64_t OC, int64_t m) {
+    const int64_t NR = kernels().NR, panels = ceil_div(OC, NR), panel = C * NR, element = panels * panel;
+    constexpr int64_t kRows = 16;  // channels a unit
+    const int64_t parts = ceil_div(C, kRows);
+    parallel_for(panels * parts, grain_units(kGrainBytes, 4.0 * kRows * NR * (9 + (m + 2) * (m + 2))),
+                 [&](int64_t begin, int64_t end) {
+                     for (int64_t unit = begin; unit < end; ++unit) {
+                         const int64_t p = unit / parts, c = unit % parts * kRows, rows = std::min(kRows, C - c);
+                         kernels().winograd_filter(u + p * panel + c * NR, element, taps + p * 9 * panel + c * NR,
+                                                   panel, rows * NR, m);
+                     }
+                 });
+}
+
+void run(const Correlation& s, int64_t m, const float* u) {
     const Tiles tiles(m, s.N, s.OH, s.OW);
-    if (tiles.count() == 0) return;
-    const int64_t MR = kernels().MR, NR = kernels().NR, block = block_size(s, tiles), E = tiles.elements();
-    const Layout at(s, block);
-    const float* u = transform_filter(s, tiles);
-    const double flop = 2.0 * MR * E * s.C * s.OC;
-    parallel_for(ceil_div(tiles.count(), MR), grain_units(kGrainFlop, flop), [&](int64_t begin, int64_t end) {
-        float* v = scratch(Scratch::winograd_v, E * at.v_element);
-        float* product = scratch(Scratch::winograd_m, E * at.m_element);
-        const int64_t last = std::min(end * MR, tiles.count());
-        for (int64_t first = begin * MR; first < last; first += block) {
-            const int64_t count = std::min(block, last - first);
-            for (int64_t t = 0; t < count; ++t)
-                transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
-            for (int64_t e = 0; e < E; ++e)
-                kernels().winograd_product(product + e * at.m_element, at.m_panel, v + e * at.v_element,
-                                           u + e * at.u_element, count, s.C, s.OC);
-            for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t);
-        }
-    });
+    const int64_t MR = kernels().MR, groups = ceil_div(tiles.count(), MR), panels = ceil_div(s.OC, kernels().NR);
+    const double flop = 2.0 * tiles.elements() * s.C * s.OC;
+    constexpr int64_t kFewGroups = 8;
+    if (groups >= kFewGroups || panels == 1) {
+        parallel_for(groups, grain_units(kGrainFlop, flop * MR), [&](int64_t begin, int64_t end) {
+            run_tiles(s, tiles, u, begin * MR, std::min(end * MR, tiles.count()), {0, panels});
+        });
+    } else {  // a small batch of small images: threads take channels, and each transforms all the input
+        parallel_for(panels, grain_units(kGrainFlop, flop * tiles.count() / panels),
+                     [&](int64_t begin, int64_t end) { run_tiles(s, tiles, u, 0, tiles.count(), {begin, end}); });
+    }
+}
+
+static const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m) {
+    float* u = scratch(Scratch::winograd_u, filter_size(C, OC, m));
+    transform_filter(u, taps, C, OC, m);
+    return u;
 }
 
 void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
-    run({x, pack_forward(weight, s), y, nullptr, s.N, s.H, s.W, s.C, s.OH(), s.OW(), s.OC, s.pad.top, s.pad.left, 0, 0,
-         epilogue},
-        tile_size(s.OH(), s.OW()));
+    const int64_t m = tile_size(s.OH(), s.OW());
+    run({x, y, nullptr, s.N, s.H, s.W, s.C, s.OH(), s.OW(), s.OC, s.pad.top, s.pad.left, 0, 0, epilogue}, m,
+        filter(pack_forward(weight, s), s.C, s.OC, m));
 }
 
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    run({dy,
-         pack_backward(weight, s, {2, 1, 0}, {2, 1, 0}),
-         dx,
-         nullptr,
-         s.N,
-         s.OH(),
-         s.OW(),
-         s.OC,
-         s.H,
-         s.W,
-         s.C,
-         2 - s.pad.top,
-         2 - s.pad.left,
-         0,
-         0,
-         {}},
-        tile_size(s.H, s.W));
+    const int64_t m = tile_size(s.H, s.W);
+    run({dy, dx, nullptr, s.N, s.OH(), s.OW(), s.OC, s.H, s.W, s.C, 2 - s.pad.top, 2 - s.pad.left, 0, 0, {}}, m,
+        filter(pack_backward(weight, s, {2, 1, 0}, {2, 1, 0}), s.OC, s.C, m));
 }
 
 }  // namespace winograd

@@ -22,16 +22,20 @@ inline Inside inside(int64_t first, int64_t extent, int64_t size) {
     return {begin, std::max(std::min(size - first, extent), begin)};
 }
 
-struct Correlation {    // 3 x 3, stride 1: forward, or backward with the flipped weight
-    const float* in;    // [N][H][W][C]
-    const float* taps;  // [panels][9][C][NR], as conv2d_pack.h makes them
-    float* out;         // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
-    uint8_t* where;     // beside a pooled out, or null
+struct Correlation {  // 3 x 3, stride 1: forward, or backward with the flipped weight
+    const float* in;  // [N][H][W][C]
+    float* out;       // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
+    uint8_t* where;   // beside a pooled out, or null
     int64_t N, H, W, C, OH, OW, OC;
     int64_t top, left;  // may be negative
     int64_t PH, PW;     // 0: no pool
     Epilogue epilogue;
 };
-void run(const Correlation&, int64_t m);
+
+// u [T T][panels][C][NR] = G g G^T from taps [panels][9][C][NR], as conv2d_pack.h makes them.
+int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u
+void transform_filter(float* u, const float* taps, int64_t C, int64_t OC, int64_t m);
+
+void run(const Correlation&, int64_t m, const float* u);
 
 }  // namespace pycnn::winograd
