@@ -11,6 +11,12 @@ void gemm_dots(float*, int64_t, int64_t, const float*, int64_t, const float*, in
 void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t, int64_t);
 void indirect_block(const IndirectBlock&);
 
+void sparse_sum(const SparseSum&);
+int32_t sparse_row(const SparseRow&);
+void picked_taps(const PickedTaps&);
+void transpose(float*, int64_t, const float*, int64_t, int64_t, int64_t);
+void block_pool_row(float*, uint8_t*, const BlockRow&);
+
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
 void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);

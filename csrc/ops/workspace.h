@@ -8,7 +8,7 @@
 
 namespace pycnn {
 
-enum class Scratch { packed_a, packed_b, weights, padded, edge, slots, columns, rows, count };
+enum class Scratch { packed_a, packed_b, weights, padded, edge, slots, columns, rows, block, block_slots, count };
 
 // The buffer `which` of this thread, at least `floats` long, 64-byte aligned; throws std::bad_alloc.
 inline float* scratch(Scratch which, int64_t floats) {
