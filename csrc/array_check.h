@@ -120,6 +120,7 @@ auto by_type(bool float64, Body&& body) {
     return float64 ? body(double{}) : body(float{});
 }
 
+void bind_block(py::module_&);
 void bind_conv2d(py::module_&);
 void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);

@@ -116,6 +116,7 @@ PYBIND11_MODULE(_pycnn, m) {
             "here.");
     pycnn::bind_config(m);
     pycnn::bind_conv2d(m);
+    pycnn::bind_block(m);
     pycnn::bind_pool2d(m);
     pycnn::bind_elementwise(m);
     pycnn::kernels();  // PYCNN_ISA is read now, so that a bad value is a sentence at import

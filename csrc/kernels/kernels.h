@@ -76,6 +76,50 @@ struct WinogradOutput {  // one tile of the map
     bool relu;
 };
 
+// out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] * scale + r * base_row + j], j < columns.
+// `base` may be read up to a multiple of 16 columns.
+struct SparseSum {
+    float* out;  // segment s, row r at out + s * out_step + r * out_row
+    int64_t out_step, out_row;
+    const float* base;
+    int64_t base_row, scale;
+    int64_t rows, columns;
+    const int32_t* index;
+    const float* values;
+    const int32_t *begin, *end;  // [segments]: the list of segment s is begin[s] <= e < end[s]
+    int64_t segments;
+};
+
+// The non-zeros of one row of un-pooled pixels, pixel after pixel, channels ascending.
+struct SparseRow {
+    const float* g;        // [cells][...]: gradients of the pooled row, channels [0, channels) of each
+    const uint8_t* where;  // likewise: 2 i + j of the pixel that gets the gradient
+    int64_t cells, channels, stride;
+    int32_t i;                 // which of the two rows
+    int32_t position, step;    // what the list says of the first pixel, and how it grows from pixel to pixel
+    int32_t *channel, *pixel;  // the list, from element `count` on: 16 elements more may be written
+    float* values;
+    int32_t* begin;  // [2 cells + 1]: the list of pixel q is begin[q] <= e < begin[q + 1]
+    int32_t count;
+};
+
+// sums[tap][0 .. 16) += sum over cells of g * x, x picked per lane: one input channel, one image, 16 output channels.
+struct PickedTaps {
+    float* sums;           // [KH][KW][16]
+    const float* windows;  // [map row + KH][columns][4]: the 2 x 2 pixels at each pixel of the padded image
+    int64_t columns, KH, KW;
+    const float* g;        // [PH][PW][stride]
+    const uint8_t* where;  // likewise
+    int64_t PH, PW, stride, lanes;
+};
+
+struct BlockRow {      // one pooled row: windows of 2 x 2, cut to the map
+    const float* map;  // [rows][OW][C], the two (or one) rows of this pooled row
+    int64_t OW, C, PW, rows;
+    const float* bias;  // [C] or null
+    bool relu;
+};
+
 struct PoolRow {  // one output row of a pool: the windows of row oh
     int64_t H, W, C, OW;
     int64_t h_begin, h_end;         // the rows of the window inside the image, never empty
@@ -115,6 +159,12 @@ struct Kernels {
                                      int64_t m);
     void (*winograd_product)(float* m, int64_t m_panel, const float* v, const float* u, int64_t tiles, int64_t K,
                              int64_t columns);
+
+    void (*sparse_sum)(const SparseSum&);
+    int32_t (*sparse_row)(const SparseRow&);  // returns the new count
+    void (*picked_taps)(const PickedTaps&);
+    void (*transpose)(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns);
+    void (*block_pool_row)(float* y, uint8_t* where, const BlockRow&);  // where may be null
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);

@@ -110,6 +110,11 @@ PYCNN_INLINE vec splat(float s) {
     PYCNN_EACH r.part[p] = s - reg{};
     return r;
 }
+PYCNN_INLINE ivec load(const int32_t* a) {
+    ivec r;
+    PYCNN_EACH r.part[p] = *reinterpret_cast<const ireg*>(a + p * REG / 4);
+    return r;
+}
 PYCNN_INLINE ivec isplat(int32_t s) {
     ivec r;
     PYCNN_EACH r.part[p] = s - ireg{};
@@ -166,6 +171,11 @@ PYCNN_INLINE ivec is_nan(vec a) {
     PYCNN_EACH r.part[p] = a.part[p] != a.part[p];
     return r;
 }
+PYCNN_INLINE ivec operator+(ivec a, ivec b) {
+    ivec r;
+    PYCNN_EACH r.part[p] = a.part[p] + b.part[p];
+    return r;
+}
 PYCNN_INLINE ivec operator|(ivec a, ivec b) {
     ivec r;
     PYCNN_EACH r.part[p] = a.part[p] | b.part[p];
@@ -207,6 +217,124 @@ PYCNN_INLINE void transpose_4x4(float* to, int64_t stride, const float* from, in
     transpose(r);
     PYCNN_UNROLL for (int i = 0; i < 4; ++i) * reinterpret_cast<quad*>(to + i * stride) = r[i];
 }
+
+// ---- lists: the lanes of a vec that a bit mask names, without gaps ------------------------------------------------
+
+// 16 small numbers, one byte each; lanes past `lanes` are zero.
+PYCNN_INLINE ivec load_bytes(const uint8_t* a, int64_t lanes) {
+    uint8_t padded[VL] = {};
+    if (lanes < VL) {
+        for (int64_t i = 0; i < lanes; ++i) padded[i] = a[i];
+        a = padded;
+    }
+    ivec r;
+#if defined(__AVX512F__)
+    r.part[0] = (ireg)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
+#elif defined(__AVX2__)
+    PYCNN_EACH r.part[p] =
+        (ireg)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(a + p * REG / 4)));
+#else
+    PYCNN_EACH for (int i = 0; i < REG / 4; ++i) r.part[p][i] = a[p * REG / 4 + i];
+#endif
+    return r;
+}
+
+// Bit i is set where lane i is not zero; NaN is not zero.
+PYCNN_INLINE uint32_t nonzero_bits(vec a) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)a.part[0], _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#elif defined(__AVX2__)
+    uint32_t bits = 0;
+    PYCNN_EACH bits |=
+        static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)a.part[p], _mm256_setzero_ps(), _CMP_NEQ_UQ)))
+        << (p * REG / 4);
+    return bits;
+#else
+    float lane[VL];
+    store(lane, a);
+    uint32_t bits = 0;
+    for (int i = 0; i < VL; ++i) bits |= static_cast<uint32_t>(lane[i] != 0.0f) << i;
+    return bits;
+#endif
+}
+PYCNN_INLINE uint32_t equal_bits(ivec a, ivec b) {
+#if defined(__AVX512F__)
+    return _mm512_cmpeq_epi32_mask((__m512i)a.part[0], (__m512i)b.part[0]);
+#elif defined(__AVX2__)
+    uint32_t bits = 0;
+    PYCNN_EACH bits |=
+        static_cast<uint32_t>(_mm256_movemask_ps((__m256)_mm256_cmpeq_epi32((__m256i)a.part[p], (__m256i)b.part[p])))
+        << (p * REG / 4);
+    return bits;
+#else
+    int32_t left[VL], right[VL];
+    store(left, a), store(right, b);
+    uint32_t bits = 0;
+    for (int i = 0; i < VL; ++i) bits |= static_cast<uint32_t>(left[i] == right[i]) << i;
+    return bits;
+#endif
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+struct LanesOfBits {  // byte i of order[bits]: the i-th set bit
+    uint64_t order[256];
+    constexpr LanesOfBits() : order() {
+        for (uint64_t bits = 0; bits < 256; ++bits) {
+            uint64_t count = 0;
+            for (uint64_t lane = 0; lane < 8; ++lane)
+                if (bits >> lane & 1) order[bits] |= lane << (8 * count++);
+        }
+    }
+};
+static constexpr LanesOfBits kLanesOfBits;
+#endif
+
+// The lanes of a and b that `bits` names go to to_a and to_b without gaps; returns their number. May write 16 elements.
+PYCNN_INLINE int64_t compress(float* to_a, int32_t* to_b, uint32_t bits, vec a, ivec b) {
+#if defined(__AVX512F__)
+    _mm512_storeu_ps(to_a, _mm512_maskz_compress_ps((__mmask16)bits, (__m512)a.part[0]));
+    _mm512_storeu_si512(to_b, _mm512_maskz_compress_epi32((__mmask16)bits, (__m512i)b.part[0]));
+    return __builtin_popcount(bits);
+#elif defined(__AVX2__)
+    int64_t n = 0;
+    PYCNN_EACH {
+        const uint32_t eight = bits >> (8 * p) & 255;
+        const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kLanesOfBits.order[eight])));
+        _mm256_storeu_ps(to_a + n, _mm256_permutevar8x32_ps((__m256)a.part[p], order));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to_b + n),
+                            _mm256_permutevar8x32_epi32((__m256i)b.part[p], order));
+        n += __builtin_popcount(eight);
+    }
+    return n;
+#else
+    float lane_a[VL];
+    int32_t lane_b[VL];
+    store(lane_a, a), store(lane_b, b);
+    int64_t n = 0;
+    for (int i = 0; i < VL; ++i) {
+        to_a[n] = lane_a[i], to_b[n] = lane_b[i];
+        n += bits >> i & 1;
+    }
+    return n;
+#endif
+}
+
+// Lane i is four[which[i]]; which holds 0 to 3.
+PYCNN_INLINE vec pick(const float* four, ivec which) {
+    vec r;
+#if defined(__AVX512F__)
+    const __m512 table = _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(four));
+    r.part[0] = (reg)_mm512_maskz_permutevar_ps(0xffff, table, (__m512i)which.part[0]);
+#elif defined(__AVX2__)
+    const __m256 table = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(four));
+    PYCNN_EACH r.part[p] = (reg)_mm256_permutevar_ps(table, (__m256i)which.part[p]);
+#else
+    PYCNN_EACH for (int i = 0; i < REG / 4; ++i) r.part[p][i] = four[which.part[p][i] & 3];
+#endif
+    return r;
+}
+
+// ---- sums over lanes ----------------------------------------------------------------------------------------------
 
 // Lanes are added pairwise, i and i + 8, then i + 4, i + 2, i + 1: the same tree on every machine.
 PYCNN_INLINE quad sum_to_four_lanes(vec v) {

@@ -20,6 +20,12 @@ void winograd_filter(float*, int64_t, const float*, int64_t, int64_t size, int64
 void winograd_filter_gradient(float*, int64_t, const float*, int64_t, int64_t size, int64_t m);
 void winograd_product(float*, int64_t, const float*, const float*, int64_t tiles, int64_t K, int64_t columns);
 
+void sparse_sum(const SparseSum&);
+int32_t sparse_row(const SparseRow&);
+void picked_taps(const PickedTaps&);
+void transpose(float*, int64_t, const float*, int64_t, int64_t, int64_t);
+void block_pool_row(float*, uint8_t*, const BlockRow&);
+
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
 void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);

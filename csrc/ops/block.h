@@ -30,4 +30,7 @@ void block_forward(float* y, uint8_t* where, const float* x, const float* weight
 void block_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
                     const float* x, const float* weight, const BlockShape&);
 
+// The position of a byte of `where` that does not point into its window, or -1.
+int64_t bad_window(const uint8_t* where, const BlockShape&);
+
 }  // namespace pycnn

@@ -149,7 +149,7 @@ void run(const Correlation& s, int64_t m, const float* u) {
     }
 }
 
-static const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m) {
+const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m) {
     float* u = scratch(Scratch::winograd_u, filter_size(C, OC, m));
     transform_filter(u, taps, C, OC, m);
     return u;

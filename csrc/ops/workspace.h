@@ -17,6 +17,8 @@ enum class Scratch {
     slots,
     columns,
     rows,
+    block,
+    block_slots,
     winograd_u,
     winograd_v,
     winograd_m,

@@ -1,0 +1,158 @@
+// The block of convolution, bias, relu and 2 x 2 max pool for Python: its shape, forward and backward.
+
+#include <pybind11/stl.h>
+
+#include "array_check.h"
+#include "ops/block.h"
+
+namespace pycnn {
+namespace {
+
+const std::string kX = "[N, H, W, C]", kWeight = "[KH, KW, C/groups, OC]", kY = "[N, PH, PW, OC]";
+
+BlockShape make_shape(const Conv2dShape& conv, bool same, bool relu) {
+    const int64_t OH = conv.OH(), OW = conv.OW();
+    if (!same && (OH < 2 || OW < 2))
+        throw py::value_error("conv2d_block: the map of the convolution has " + text({OH, OW}) +
+                              " (OH, OW) pixels, too few for a window of 2 x 2; expected a larger image or "
+                              "pool_padding=\"same\".");
+    return same ? BlockShape{conv, ceil_div(OH, 2), ceil_div(OW, 2), relu} : BlockShape{conv, OH / 2, OW / 2, relu};
+}
+
+Extents x_shape(const BlockShape& b) { return {b.conv.N, b.conv.H, b.conv.W, b.conv.C}; }
+Extents weight_shape(const BlockShape& b) { return {b.conv.KH, b.conv.KW, b.conv.group_C(), b.conv.OC}; }
+Extents y_shape(const BlockShape& b) { return {b.conv.N, b.PH, b.PW, b.conv.OC}; }
+
+void check_float32(const py::array& a, const Argument& who) {
+    if (is_float32(a)) return;
+    throw py::type_error(who.text() + " is " + dtype_name(a) + "; expected float32, the only type of blocks: write " +
+                         who.name + ".astype(np.float32), or call conv2d and max_pool2d for float64.");
+}
+void check_in(const py::array& a, const Argument& who, const Extents& shape, const std::string& axes_text) {
+    check_float32(a, who);
+    check_shape(a, who, shape, axes_text);
+    check_contiguous(a, who);
+}
+void check_out(const py::array& a, const Argument& who, const Extents& shape, const std::string& axes_text) {
+    check_float32(a, who);
+    check_output(a, who, false, "x", shape, axes_text);
+}
+
+void check_where(const py::array& where, const Argument& who, const BlockShape& b) {
+    if (!py::isinstance<py::array_t<uint8_t>>(where))
+        throw py::type_error(who.text() + " is " + dtype_name(where) +
+                             "; expected uint8, as conv2d_block(..., return_where=True) returns it.");
+    check_shape(where, who, y_shape(b), kY);
+    check_contiguous(where, who);
+}
+
+Algorithm parse(const std::string& name) {
+    if (name == "auto") return Algorithm::automatic;
+    if (name == "naive") return Algorithm::naive;
+    if (name == "im2col") return Algorithm::im2col;
+    if (name == "direct") return Algorithm::direct;
+    throw py::value_error("conv2d_block: algorithm is \"" + name +
+                          "\"; expected \"auto\", \"naive\", \"im2col\" or \"direct\".");
+}
+
+// An array that may be missing.
+py::array optional(const py::object& a) { return a.is_none() ? py::array() : py::reinterpret_borrow<py::array>(a); }
+
+void forward(py::array y, const py::object& where_or_none, const py::array& x, const py::array& weight,
+             const py::object& bias_or_none, const BlockShape& b, const std::string& algorithm_name) {
+    const char* op = "conv2d_block";
+    const bool has_where = !where_or_none.is_none(), has_bias = !bias_or_none.is_none();
+    py::array where = optional(where_or_none);
+    const py::array bias = optional(bias_or_none);
+    check_in(x, {op, "x"}, x_shape(b), kX);
+    check_in(weight, {op, "weight"}, weight_shape(b), kWeight);
+    check_out(y, {op, "out"}, y_shape(b), kY);
+    check_apart(y, {op, "out"}, x, "x");
+    check_apart(y, {op, "out"}, weight, "weight");
+    if (has_bias) {
+        check_in(bias, {op, "bias"}, {b.conv.OC}, "[OC]");
+        check_apart(y, {op, "out"}, bias, "bias");
+    }
+    if (has_where) {
+        const Argument who{op, "out[1] (where)"};
+        check_where(where, who, b);
+        if (!where.writeable()) throw py::value_error("conv2d_block: out[1] (where) is read-only.");
+        check_apart(where, who, x, "x");
+        check_apart(where, who, weight, "weight");
+        check_apart(where, who, y, "out[0]");
+        if (has_bias) check_apart(where, who, bias, "bias");
+    }
+    const Algorithm algorithm = parse(algorithm_name);
+    float* result = writable<float>(y);
+    uint8_t* bytes = has_where ? writable<uint8_t>(where) : nullptr;
+    py::gil_scoped_release without_gil;
+    block_forward(result, bytes, readable<float>(x), readable<float>(weight),
+                  has_bias ? readable<float>(bias) : nullptr, b, algorithm);
+}
+
+// Every result apart from every input and from the results before it.
+void check_results(std::vector<std::pair<const char*, py::array>> results,
+                   const std::vector<std::pair<const char*, py::array>>& inputs) {
+    for (std::size_t i = 0; i < results.size(); ++i) {
+        const Argument who{"conv2d_block_backward", results[i].first};
+        for (const auto& [name, input] : inputs) check_apart(results[i].second, who, input, name);
+        for (std::size_t j = 0; j < i; ++j) check_apart(results[i].second, who, results[j].second, results[j].first);
+    }
+}
+
+void backward(py::array dweight, const py::object& dbias_or_none, const py::object& dx_or_none, const py::array& dy,
+              const py::array& y, const py::array& where, const py::array& x, const py::array& weight,
+              const BlockShape& b) {
+    const char* op = "conv2d_block_backward";
+    const bool has_dbias = !dbias_or_none.is_none(), has_dx = !dx_or_none.is_none();
+    py::array dbias = optional(dbias_or_none), dx = optional(dx_or_none);
+    check_in(dy, {op, "dy"}, y_shape(b), kY);
+    check_in(y, {op, "y"}, y_shape(b), kY);
+    check_where(where, {op, "where"}, b);
+    check_in(x, {op, "x"}, x_shape(b), kX);
+    check_in(weight, {op, "weight"}, weight_shape(b), kWeight);
+    std::vector<std::pair<const char*, py::array>> results{{"out[0] (dweight)", dweight}};
+    check_out(dweight, {op, "out[0] (dweight)"}, weight_shape(b), kWeight);
+    if (has_dbias) {
+        check_out(dbias, {op, "out[1] (dbias)"}, {b.conv.OC}, "[OC]");
+        results.emplace_back("out[1] (dbias)", dbias);
+    }
+    if (has_dx) {
+        check_out(dx, {op, "out[2] (dx)"}, x_shape(b), kX);
+        results.emplace_back("out[2] (dx)", dx);
+    }
+    check_results(results, {{"dy", dy}, {"y", y}, {"where", where}, {"x", x}, {"weight", weight}});
+    float* dw = writable<float>(dweight);
+    float *db = has_dbias ? writable<float>(dbias) : nullptr, *di = has_dx ? writable<float>(dx) : nullptr;
+    const uint8_t* bytes = readable<uint8_t>(where);
+    int64_t bad = -1;
+    {
+        py::gil_scoped_release without_gil;
+        bad = bad_window(bytes, b);
+        if (bad < 0)
+            block_backward(dw, db, di, readable<float>(dy), readable<float>(y), bytes, readable<float>(x),
+                           readable<float>(weight), b);
+    }
+    if (bad < 0) return;
+    const int64_t cell = bad / b.conv.OC, ph = cell / b.PW % b.PH, pw = cell % b.PW;
+    throw py::value_error("conv2d_block_backward: where holds " + std::to_string(bytes[bad]) + " at " +
+                          text({cell / b.PW / b.PH, ph, pw, bad % b.conv.OC}) +
+                          "; expected 2 i + j of a pixel (i, j) of a window of " +
+                          text({b.window_rows(ph), b.window_cols(pw)}) + " pixels (h, w).");
+}
+
+}  // namespace
+
+void bind_block(py::module_& m) {
+    py::class_<BlockShape>(m, "BlockShape")
+        .def(py::init(&make_shape), py::arg("conv"), py::arg("pool_same"), py::arg("relu"))
+        .def_property_readonly("input_shape", [](const BlockShape& b) { return py::tuple(py::cast(x_shape(b))); })
+        .def_property_readonly("weight_shape", [](const BlockShape& b) { return py::tuple(py::cast(weight_shape(b))); })
+        .def_property_readonly("output_shape", [](const BlockShape& b) { return py::tuple(py::cast(y_shape(b))); });
+    m.def("block_forward", forward, py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("bias"),
+          py::arg("shape"), py::arg("algorithm"));
+    m.def("block_backward", backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"), py::arg("dy"), py::arg("y"),
+          py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("shape"));
+}
+
+}  // namespace pycnn

@@ -1,0 +1,147 @@
+// The gradients of a block: chooses the way, gives threads their slots of images, adds the slots up.
+//
+//   g[n][ph][pw][oc]         = dy where y > 0 (with relu), at pixel (2 ph + i, 2 pw + j) of the map, where = 2 i + j
+//   dbias[oc]                = sum of g
+//   dweight[kh][kw][c][oc]   = sum of g * x at the pixel's patch          } products with zero are skipped
+//   dx                       = sum of g * weight, into the pixel's patch  }
+//
+// A slot is a range of images with sums of its own. Their number depends on N alone, and they are added in order, so
+// the bits do not depend on threads. The kernels give the same bits on every machine with FMA.
+
+#include <atomic>
+#include <cstring>
+
+#include "block_parts.h"
+#include "dispatch.h"
+#include "parallel.h"
+#include "workspace.h"
+
+namespace pycnn {
+namespace block {
+namespace {
+
+enum class Way { sparse, one_channel, dense };
+
+Way choose_way(const BlockShape& b, bool wants_dx) {
+    const Conv2dShape& s = b.conv;
+    if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.groups != 1)
+        return Way::dense;
+    return s.C == 1 && !wants_dx ? Way::one_channel : Way::sparse;
+}
+
+// A power of two, so that a few threads get equal shares; some images in each, or adding slots up would weigh too much.
+int64_t slot_count(int64_t N) {
+    constexpr int64_t kMost = 16, kImages = 4;
+    if (N < 2 * kImages) return std::min<int64_t>(std::max<int64_t>(N, 1), 2);
+    int64_t S = 1;
+    while (2 * S <= std::min(kMost, N / kImages)) S *= 2;
+    return S;
+}
+
+// dweight of 16 output channels and one block of input channels: adds the slots up, then turns [oc][c] to [c][oc].
+void add_slots(const Arrays& a, const Conv2dShape& s, const Layout& l, float* slots, int64_t S, int64_t slot_size,
+               int64_t block, int64_t oc) {
+    const int64_t each = s.KH * l.row, count = std::min<int64_t>(16, s.OC - oc);
+    float* sums = slots + (block * s.OC + oc) * each;
+    for (int64_t slot = 1; slot < S; ++slot) kernels().accumulate(sums, sums + slot * slot_size, count * each);
+    const int64_t c = block * l.width, channels = std::min(l.width, s.C - c);
+    for (int64_t kh = 0; kh < s.KH; ++kh)
+        for (int64_t kw = 0; kw < s.KW; ++kw)
+            kernels().transpose(a.dweight + ((kh * s.KW + kw) * s.C + c) * s.OC + oc, s.OC,
+                                sums + kh * l.row + kw * l.width, each, count, channels);
+}
+
+void add_bias_slots(float* dbias, const float* first, int64_t S, int64_t slot_size, int64_t OC) {
+    if (!dbias) return;
+    std::memcpy(dbias, first, sizeof(float) * OC);
+    for (int64_t slot = 1; slot < S; ++slot) kernels().accumulate(dbias, first + slot * slot_size, OC);
+}
+
+// Runs images(slot, begin, end) for every slot, zeroed.
+template <class Images>
+void run_slots(float* slots, int64_t S, int64_t slot_size, int64_t N, double flop, Images&& images) {
+    parallel_for(S, grain_units(kGrainFlop, flop / S), [&](int64_t begin, int64_t end) {
+        for (int64_t slot = begin; slot < end; ++slot) {
+            std::memset(slots + slot * slot_size, 0, sizeof(float) * slot_size);
+            images(slots + slot * slot_size, slot * N / S, (slot + 1) * N / S);
+        }
+    });
+}
+
+void sparse(const Arrays& a, const BlockShape& b) {
+    const Conv2dShape& s = b.conv;
+    const Layout l(b);
+    const int64_t S = slot_count(s.N), sums = l.blocks * s.OC * s.KH * l.row, slot_size = round_up(sums + s.OC, 16);
+    float* slots = scratch(Scratch::block_slots, S * slot_size + sums + 16);
+    float* weights = a.dx ? slots + S * slot_size : nullptr;
+    if (a.dx) transpose_weights(weights, a.weight, s, l);
+    // An eighth of the products: half of the windows, one pixel of four.
+    run_slots(slots, S, slot_size, s.N, s.flop() / 8,
+              [&](float* slot, int64_t begin, int64_t end) { sparse_images(slot, a, b, l, weights, begin, end); });
+    const int64_t tiles = ceil_div(s.OC, 16);
+    parallel_for(l.blocks * tiles, grain_units(kGrainBytes, 4.0 * S * sums / (l.blocks * tiles)),
+                 [&](int64_t begin, int64_t end) {
+                     for (int64_t at = begin; at < end; ++at)
+                         add_slots(a, s, l, slots, S, slot_size, at / tiles, at % tiles * 16);
+                 });
+    add_bias_slots(a.dbias, slots + sums, S, slot_size, s.OC);
+}
+
+void one_channel(const Arrays& a, const BlockShape& b) {
+    const Conv2dShape& s = b.conv;
+    const int64_t S = slot_count(s.N), taps = s.taps(), sums = round_up(s.OC, 16) * taps;
+    const int64_t slot_size = round_up(sums + s.OC, 16);
+    float* slots = scratch(Scratch::block_slots, S * slot_size);
+    run_slots(slots, S, slot_size, s.N, s.flop() / 4,
+              [&](float* slot, int64_t begin, int64_t end) { one_channel_images(slot, a, b, begin, end); });
+    for (int64_t slot = 1; slot < S; ++slot) kernels().accumulate(slots, slots + slot * slot_size, sums);
+    for (int64_t oc = 0; oc < s.OC; oc += 16)
+        for (int64_t tap = 0; tap < taps; ++tap)
+            std::memcpy(a.dweight + tap * s.OC + oc, slots + oc * taps + tap * 16,
+                        sizeof(float) * std::min<int64_t>(16, s.OC - oc));
+    add_bias_slots(a.dbias, slots + sums, S, slot_size, s.OC);
+}
+
+}  // namespace
+
+const float* masked(float* room, const Arrays& a, const BlockShape& b, int64_t first_image, int64_t images) {
+    const int64_t image = b.PH * b.PW * b.conv.OC;
+    const float* dy = a.dy + first_image * image;
+    if (!b.relu) return dy;
+    kernels().relu_backward(room, dy, a.y + first_image * image, images * image);
+    return room;
+}
+
+}  // namespace block
+
+int64_t bad_window(const uint8_t* where, const BlockShape& b) {
+    std::atomic<int64_t> bad{-1};
+    const int64_t OC = b.conv.OC;
+    parallel_for(b.conv.N * b.PH, grain_units(kGrainBytes, b.PW * OC), [&](int64_t begin, int64_t end) {
+        for (int64_t cell = begin * b.PW; cell < end * b.PW; ++cell) {
+            const int64_t ph = cell / b.PW % b.PH, pw = cell % b.PW;
+            const int outside = ~((b.window_rows(ph) - 1) * 2 + b.window_cols(pw) - 1);  // bits that no pixel has
+            uint8_t found = 0;
+            for (int64_t at = cell * OC; at < (cell + 1) * OC; ++at) found |= where[at] & outside;
+            if (!found) continue;
+            for (int64_t at = cell * OC; at < (cell + 1) * OC; ++at)
+                if (where[at] & outside) bad = at;
+        }
+    });
+    return bad;
+}
+
+void block_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
+                    const float* x, const float* weight, const BlockShape& b) {
+    const block::Arrays a{dweight, dbias, dx, dy, y, where, x, weight};
+    switch (block::choose_way(b, dx != nullptr)) {
+        case block::Way::sparse:
+            return block::sparse(a, b);
+        case block::Way::one_channel:
+            return block::one_channel(a, b);
+        default:
+            return block::dense(a, b);
+    }
+}
+
+}  // namespace pycnn

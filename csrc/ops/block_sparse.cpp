@@ -1,0 +1,228 @@
+// The sparse gradients of a range of images. Of each image two lists are made, from one pass over dy:
+//
+//   pixels     of each pixel of the map: (output channel, g), ascending     dx[patch of the pixel] += g * weights[oc]
+//   channels   of each output channel: (patch in x, g), pixel by pixel      dweight[oc] += g * x[patch]
+//
+// dweight: the sums of one output channel stay in registers while its list runs; the list is that of a group of images
+// whose block of channels stays in L1, so loading and storing the sums weighs little. dx: the sums of one row kh of a
+// patch stay in registers; the weights of that kh, all output channels of a part, stay in L1.
+
+#include <cstring>
+
+#include "block_parts.h"
+#include "dispatch.h"
+#include "workspace.h"
+
+namespace pycnn::block {
+
+Layout::Layout(const BlockShape& b) {
+    const Conv2dShape& s = b.conv;
+    width = s.C < 16 ? s.C : s.C < 32 ? 16 : 32;
+    blocks = ceil_div(s.C, width);
+    padded_H = std::max(2 * b.PH - 1 + s.KH, s.pad.top + s.H);
+    padded_W = std::max(2 * b.PW - 1 + s.KW, s.pad.left + s.W);
+    row = round_up(s.KW * width, 16);
+}
+
+void transpose_weights(float* weights, const float* weight, const Conv2dShape& s, const Layout& l) {
+    std::memset(weights, 0, sizeof(float) * (l.blocks * s.OC * s.KH * l.row + 16));
+    for (int64_t block = 0; block < l.blocks; ++block)
+        for (int64_t kh = 0; kh < s.KH; ++kh)
+            for (int64_t kw = 0; kw < s.KW; ++kw) {
+                const int64_t c = block * l.width;
+                kernels().transpose(weights + (block * s.KH + kh) * s.OC * l.row + kw * l.width, l.row,
+                                    weight + ((kh * s.KW + kw) * s.C + c) * s.OC, s.OC, std::min(l.width, s.C - c),
+                                    s.OC);
+            }
+}
+
+namespace {
+
+// Bytes of L1 that one operand of the products may take, of 32 KB.
+constexpr int64_t kL1 = 24576;
+
+struct Worker {
+    const Arrays& a;
+    const BlockShape& b;
+    const Layout& l;
+    const float* weights;
+    int64_t cells, group, part, parts;  // images in a group; output channels whose weights stay in L1
+
+    float *images, *dx, *room;
+    const float* g = nullptr;  // [cells][OC] of the current image
+    // The lists of the pixels of one image, of one part after the other.
+    float* values;
+    int32_t *channel, *pixel, *begin;
+    // The lists of the output channels: that of oc starts at oc * cells * group.
+    float* channel_values;
+    int32_t *patch, *channel_begin, *channel_end;
+
+    Worker(const Arrays& arrays, const BlockShape& shape, const Layout& layout, const float* transposed);
+    void copy_image(int64_t n, int64_t at);
+    void list_pixels(int64_t n, int64_t at, int64_t oc, int64_t end);
+    void sort_by_channel(int64_t oc);
+    void add_to_dx(int64_t oc);
+    void copy_dx(int64_t n);
+    void add_to_sums(float* slot);
+};
+
+Worker::Worker(const Arrays& arrays, const BlockShape& shape, const Layout& layout, const float* transposed)
+    : a(arrays), b(shape), l(layout), weights(transposed) {
+    const int64_t OC = b.conv.OC, block_bytes = 4 * l.block_size();
+    cells = b.PH * b.PW;
+    group = std::max<int64_t>(std::min<int64_t>(kL1 / block_bytes, 4), 1);
+    part = std::min(OC, std::max<int64_t>(kL1 / (4 * l.row) / 16 * 16, 16));
+    parts = ceil_div(OC, part);
+    // Everything in one buffer; lists have room for 16 elements more, for kernels that write whole vecs.
+    const int64_t list = cells * std::min(part, OC) + 16, lists = cells * group * OC;
+    const int64_t sizes[] = {group * l.image_size() + 16,
+                             a.dx ? l.image_size() + 16 : 0,
+                             cells * OC,
+                             list,
+                             list,
+                             list,
+                             4 * cells + 1,
+                             lists,
+                             lists,
+                             OC,
+                             OC};
+    float* parts_of_room[11];
+    int64_t total = 0;
+    for (const int64_t size : sizes) total += round_up(size, 16);
+    float* at = scratch(Scratch::block, total);
+    for (int i = 0; i < 11; ++i) parts_of_room[i] = at, at += round_up(sizes[i], 16);
+    images = parts_of_room[0], dx = parts_of_room[1], room = parts_of_room[2], values = parts_of_room[3];
+    channel = reinterpret_cast<int32_t*>(parts_of_room[4]);
+    pixel = reinterpret_cast<int32_t*>(parts_of_room[5]);
+    begin = reinterpret_cast<int32_t*>(parts_of_room[6]);
+    channel_values = parts_of_room[7];
+    patch = reinterpret_cast<int32_t*>(parts_of_room[8]);
+    channel_begin = reinterpret_cast<int32_t*>(parts_of_room[9]);
+    channel_end = reinterpret_cast<int32_t*>(parts_of_room[10]);
+    std::memset(images, 0, sizeof(float) * (group * l.image_size() + 16));
+    for (int64_t oc = 0; oc < OC; ++oc) channel_begin[oc] = static_cast<int32_t>(oc * cells * group);
+}
+
+// The inside of image `at` of the group; [blocks][group][padded_H][padded_W][width].
+void Worker::copy_image(int64_t n, int64_t at) {
+    const Conv2dShape& s = b.conv;
+    for (int64_t block = 0; block < l.blocks; ++block)
+        for (int64_t h = 0; h < s.H; ++h) {
+            const int64_t c = block * l.width, count = std::min(l.width, s.C - c);
+            const float* from = a.x + (n * s.H + h) * s.W * s.C + c;
+            float* to =
+                images + (block * group + at) * l.block_size() + ((h + s.pad.top) * l.padded_W + s.pad.left) * l.width;
+            if (l.blocks == 1 && l.width == s.C) {
+                std::memcpy(to, from, sizeof(float) * s.W * s.C);
+                continue;
+            }
+            for (int64_t w = 0; w < s.W; ++w) std::memcpy(to + w * l.width, from + w * s.C, sizeof(float) * count);
+        }
+}
+
+// The lists of output channels [oc, end) of all pixels of image n, which is image `at` of the group.
+void Worker::list_pixels(int64_t n, int64_t at, int64_t oc, int64_t end) {
+    const int64_t OC = b.conv.OC;
+    int32_t count = 0;
+    for (int64_t oh = 0; oh < 2 * b.PH; ++oh) {
+        const int64_t row = oh / 2 * b.PW * OC + oc;
+        const int64_t position = at * l.block_size() + oh * l.padded_W * l.width;
+        count =
+            kernels().sparse_row({g + row, a.where + n * cells * OC + row, b.PW, end - oc, OC,
+                                  static_cast<int32_t>(oh % 2), static_cast<int32_t>(position),
+                                  static_cast<int32_t>(l.width), channel, pixel, values, begin + oh * 2 * b.PW, count});
+    }
+}
+
+// Appends the pixels' lists to those of the channels from oc on.
+void Worker::sort_by_channel(int64_t oc) {
+    const int32_t count = begin[4 * cells];
+    for (int32_t e = 0; e < count; ++e) {
+        const int32_t at = channel_end[oc + channel[e]]++;
+        patch[at] = pixel[e];
+        channel_values[at] = values[e];
+    }
+}
+
+// The lists of output channels [oc, ...) times their weights.
+void Worker::add_to_dx(int64_t oc) {
+    const Conv2dShape& s = b.conv;
+    for (int64_t block = 0; block < l.blocks; ++block)
+        for (int64_t kh = 0; kh < s.KH; ++kh)
+            for (int64_t oh = 0; oh < 2 * b.PH; ++oh) {
+                const int32_t* row = begin + oh * 2 * b.PW;
+                kernels().sparse_sum({dx + block * l.block_size() + (oh + kh) * l.padded_W * l.width, l.width, 0,
+                                      weights + ((block * s.KH + kh) * s.OC + oc) * l.row, 0, l.row, 1, s.KW * l.width,
+                                      channel, values, row, row + 1, 2 * b.PW});
+            }
+}
+
+void Worker::copy_dx(int64_t n) {
+    const Conv2dShape& s = b.conv;
+    for (int64_t block = 0; block < l.blocks; ++block)
+        for (int64_t h = 0; h < s.H; ++h) {
+            const int64_t c = block * l.width, count = std::min(l.width, s.C - c);
+            const float* from = dx + block * l.block_size() + ((h + s.pad.top) * l.padded_W + s.pad.left) * l.width;
+            float* to = a.dx + (n * s.H + h) * s.W * s.C + c;
+            for (int64_t w = 0; w < s.W; ++w) std::memcpy(to + w * s.C, from + w * l.width, sizeof(float) * count);
+        }
+}
+
+void Worker::add_to_sums(float* slot) {
+    const Conv2dShape& s = b.conv;
+    for (int64_t block = 0; block < l.blocks; ++block)
+        kernels().sparse_sum({slot + block * s.OC * s.KH * l.row, s.KH * l.row, l.row,
+                              images + block * group * l.block_size(), l.padded_W * l.width, 1, s.KH, l.row, patch,
+                              channel_values, channel_begin, channel_end, s.OC});
+}
+
+}  // namespace
+
+void sparse_images(float* slot, const Arrays& a, const BlockShape& b, const Layout& l, const float* weights,
+                   int64_t begin, int64_t end) {
+    const int64_t OC = b.conv.OC;
+    Worker w(a, b, l, weights);
+    for (int64_t first = begin; first < end; first += w.group) {
+        std::memcpy(w.channel_end, w.channel_begin, sizeof(int32_t) * OC);
+        for (int64_t n = first; n < std::min(first + w.group, end); ++n) {
+            w.copy_image(n, n - first);
+            w.g = masked(w.room, a, b, n, 1);
+            kernels().sum_rows(slot + l.blocks * OC * b.conv.KH * l.row, w.g, w.cells, OC);
+            if (a.dx) std::memset(w.dx, 0, sizeof(float) * l.image_size());
+            for (int64_t oc = 0; oc < OC; oc += w.part) {
+                w.list_pixels(n, n - first, oc, std::min(oc + w.part, OC));
+                w.sort_by_channel(oc);
+                if (a.dx) w.add_to_dx(oc);
+            }
+            if (a.dx) w.copy_dx(n);
+        }
+        w.add_to_sums(slot);
+    }
+}
+
+void one_channel_images(float* slot, const Arrays& a, const BlockShape& b, int64_t begin, int64_t end) {
+    const Conv2dShape& s = b.conv;
+    const int64_t rows = 2 * b.PH - 1 + s.KH, columns = 2 * b.PW - 1 + s.KW, image = b.PH * b.PW * s.OC;
+    const int64_t padded_H = std::max(rows, s.pad.top + s.H) + 1, padded_W = std::max(columns, s.pad.left + s.W) + 1;
+    float* padded = scratch(Scratch::block, padded_H * padded_W + 4 * rows * columns + image);
+    float *windows = padded + padded_H * padded_W, *room = windows + 4 * rows * columns;
+    std::memset(padded, 0, sizeof(float) * padded_H * padded_W);
+    for (int64_t n = begin; n < end; ++n) {
+        for (int64_t h = 0; h < s.H; ++h)
+            std::memcpy(padded + (h + s.pad.top) * padded_W + s.pad.left, a.x + (n * s.H + h) * s.W,
+                        sizeof(float) * s.W);
+        for (int64_t h = 0; h < rows; ++h)
+            for (int64_t w = 0; w < columns; ++w) {
+                const float* pixel = padded + h * padded_W + w;
+                std::memcpy(windows + 4 * (h * columns + w), pixel, 2 * sizeof(float));
+                std::memcpy(windows + 4 * (h * columns + w) + 2, pixel + padded_W, 2 * sizeof(float));
+            }
+        const float* g = masked(room, a, b, n, 1);
+        for (int64_t oc = 0; oc < s.OC; oc += 16)
+            kernels().picked_taps({slot + oc * s.taps(), windows, columns, s.KH, s.KW, g + oc, a.where + n * image + oc,
+                                   b.PH, b.PW, s.OC, std::min<int64_t>(16, s.OC - oc)});
+        kernels().sum_rows(slot + round_up(s.OC, 16) * s.taps(), g, b.PH * b.PW, s.OC);
+    }
+}
+
+}  // namespace pycnn::block
