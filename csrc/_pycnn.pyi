@@ -68,6 +68,53 @@ def conv2d_backward_bias(dbias: _Array, dy: _Array) -> None: ...
 def set_exact(on: bool) -> None: ...
 def is_exact() -> bool: ...
 
+class BlockShape:
+    def __init__(self, conv: Conv2dShape, pool_same: bool, relu: bool) -> None: ...
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+    @property
+    def weight_shape(self) -> tuple[int, ...]: ...
+    @property
+    def output_shape(self) -> tuple[int, ...]: ...
+
+def block_forward(
+    y: _Array,
+    where: _Array | None,
+    x: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    shape: BlockShape,
+    algorithm: str,
+) -> None: ...
+def block_backward(
+    dweight: _Array,
+    dbias: _Array | None,
+    dx: _Array | None,
+    dy: _Array,
+    y: _Array,
+    where: _Array,
+    x: _Array,
+    weight: _Array,
+    shape: BlockShape,
+) -> None: ...
+
+class Inference:
+    outputs: int
+    def __init__(self, inputs: int) -> None: ...
+    def add_conv2d(
+        self,
+        shape: Conv2dShape,
+        weight: _Array,
+        bias: _Array | None,
+        relu: bool,
+        pool: str,
+    ) -> None: ...
+    def add_max_pool2d(self, shape: Pool2dShape) -> None: ...
+    def add_avg_pool2d(self, shape: Pool2dShape, count_include_pad: bool) -> None: ...
+    def add_relu(self) -> None: ...
+    def add_linear(self, weight: _Array, bias: _Array | None) -> None: ...
+    def run(self, x: _Array, y_shape: tuple[int, ...]) -> _Array: ...
+
 class Pool2dShape:
     def __init__(
         self,

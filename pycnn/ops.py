@@ -9,6 +9,7 @@ from the inputs. Every function drops the GIL while it computes.
 
 from __future__ import annotations
 
+from pycnn._ops_block import conv2d_block, conv2d_block_backward
 from pycnn._ops_conv2d import (
     Conv2dExplanation,
     conv2d,
@@ -52,6 +53,8 @@ __all__ = [
     "conv2d_backward_bias",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv2d_block",
+    "conv2d_block_backward",
     "conv2d_output_shape",
     "explain_conv2d",
     "gather_images",

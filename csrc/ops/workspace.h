@@ -22,6 +22,8 @@ enum class Scratch {
     winograd_u,
     winograd_v,
     winograd_m,
+    activations_a,
+    activations_b,
     count
 };
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from pycnn import init, ops
 from pycnn._arrays import Array
+from pycnn.inference import Builder
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
 from pycnn.layers.run import Shape
@@ -29,6 +30,9 @@ class ReLU(Layer):
         dx = self._input_gradient(dy, place)
         ops.relu_backward(dy, x, out=dx)
         return dx
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        net.relu()
 
     def _output_shape(self, x: Shape) -> Shape:
         return x
@@ -70,6 +74,9 @@ class Dropout(Layer):
         np.multiply(a, keep, out=out)
         np.multiply(out, out.dtype.type(1 / (1 - self.p)), out=out)
         return out
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        pass  # in eval mode y is x
 
     def _is_view(self) -> bool:
         return not self.training

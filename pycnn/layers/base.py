@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn._arrays import Array
+from pycnn.inference import Builder, CompiledModel
 from pycnn.layers import state, summary
 from pycnn.layers.memory import Place
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.run import Runnable
+from pycnn.layers.run import Runnable, Shape
 
 SomeLayer = TypeVar("SomeLayer", bound="Layer")
 TRANSIENT = ("_lock", "_buffers", "_shapes", "_saved", "_reason")
@@ -133,6 +134,30 @@ class Layer(Runnable):
         for layer in self._tree():
             layer._start()
         return self
+
+    def compile_inference(self, input_shape: tuple[int | None, ...]) -> CompiledModel:
+        """The function of this layer in eval mode with today's weights, made for fast calls.
+
+        input_shape: of x, for example `(None, 28, 28, 1)`; N may be any in each call. Weights are
+        copied, so training on does not change the result: compile again. Raises TypeError for a
+        float64 layer and for a kind of layer that cannot be compiled.
+        """
+        x = summary.one_image(input_shape)
+        for name, parameter in self._named_parameters():
+            if parameter.data.dtype != np.float32:
+                self._refuse(
+                    f"compile_inference with {name} of {parameter.data.dtype}; expected float32: "
+                    "write model.astype(np.float32).",
+                    TypeError,
+                )
+        builder = Builder(x)
+        output_shape = self._output_shape(x)
+        self._compile(builder, x)
+        return CompiledModel(builder, x, output_shape)
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        """Add the steps of eval mode to `net`; x is the shape of one image's input."""
+        self._refuse("this kind of layer cannot be compiled: call eval() and forward(x).", TypeError)
 
     def _is_view(self) -> bool:
         """Whether y is x itself or a view of it, and dx of dy."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from pycnn import init, ops
 from pycnn._arrays import Array, Padding, Pair, pair
+from pycnn.inference import Builder
 from pycnn.layers.arguments import frozen, positive
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
@@ -95,6 +96,10 @@ class Conv2d(Layer):
         dx = self._input_gradient(dy, place)
         ops.conv2d_backward_input(dy, weight, x.shape, **geometry, out=dx)
         return dx
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        bias = None if self.bias is None else self.bias.data
+        net.conv2d(x, self.weight.data, bias, self._geometry)
 
     def _output_shape(self, x: Shape) -> Shape:
         self._expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")

@@ -9,6 +9,7 @@ import numpy as np
 
 from pycnn import init, ops
 from pycnn._arrays import Array
+from pycnn.inference import Builder
 from pycnn.layers.arguments import positive
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
@@ -63,6 +64,9 @@ class Linear(Layer):
         ops.matmul(dy, self.weight.data, transpose_b=True, out=dx)
         return dx
 
+    def _compile(self, net: Builder, x: Shape) -> None:
+        net.linear(self.weight.data, None if self.bias is None else self.bias.data)
+
     def _output_shape(self, x: Shape) -> Shape:
         self._expect_axes(x, "[N, in_features]", "put Flatten() before this layer for images")
         if x[1] != self.in_features:
@@ -92,6 +96,9 @@ class Flatten(Layer):
 
     def _backward(self, dy: Array, kept: None, place: Place | None) -> Array | None:
         return None if place is None else dy.reshape(self._shapes[0])
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        pass  # the same numbers in the same order
 
     def _is_view(self) -> bool:
         return True

@@ -8,6 +8,7 @@ import numpy as np
 
 from pycnn import ops
 from pycnn._arrays import Array, Padding, Pair, pair
+from pycnn.inference import Builder
 from pycnn.layers.arguments import frozen
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
@@ -67,6 +68,9 @@ class MaxPool2d(_Pool2d):
         ops.max_pool2d_backward(dy, indices, dx.shape, out=dx)
         return dx
 
+    def _compile(self, net: Builder, x: Shape) -> None:
+        net.max_pool2d(x, self.kernel_size, **self._geometry)
+
 
 class AvgPool2d(_Pool2d):
     """Mean of each window: [N, H, W, C] -> [N, OH, OW, C].
@@ -102,6 +106,9 @@ class AvgPool2d(_Pool2d):
         dx = self._input_gradient(dy, place)
         ops.avg_pool2d_backward(dy, dx.shape, self.kernel_size, **self._averaging, out=dx)
         return dx
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        net.avg_pool2d(x, self.kernel_size, **self._averaging)
 
     def _arguments(self) -> str:
         return super()._arguments() + (", count_include_pad=True" if self.count_include_pad else "")

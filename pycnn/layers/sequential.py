@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
+
 from pycnn._arrays import Array
-from pycnn.layers import summary
+from pycnn.inference import Builder
+from pycnn.layers import fusion, summary
 from pycnn.layers.activation import ReLU
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
@@ -21,8 +25,6 @@ def _execution_order(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     first pixel before and after relu, so its gradient goes to the same place. All other windows
     give zero, and no gradient: relu's mask is zero on all their pixels. Equal in every bit, but for
     the sign of a zero where a window holds -0.0.
-
-    This is also the place where runs of layers will become one fused block.
     """
     order = list(layers)
     for i in range(len(layers) - 1):
@@ -38,6 +40,11 @@ def _inner_place(before: Layer | None, layer: Layer) -> Place:
     return Place.KEPT
 
 
+def _first_with_parameters(order: tuple[Layer, ...]) -> int:
+    trained = (i for i, layer in enumerate(order) if any(layer._named_parameters()))
+    return next(trained, len(order))
+
+
 class Sequential(Layer):
     """Layers one after the other: `Sequential(a, b)(x)` is `b(a(x))`.
 
@@ -47,7 +54,11 @@ class Sequential(Layer):
     large is allocated.
 
     `backward(dy, input_gradient=False)` stops at the first layer that has parameters, and does not
-    compute its dx. A ReLU before a MaxPool2d runs after it, with the same numbers and gradients.
+    compute its dx. A ReLU before a MaxPool2d runs after it, with the same numbers and gradients. A
+    Conv2d, a MaxPool2d of 2 x 2 windows and the ReLU between or after them run as one block on
+    float32: the same function, in another order of additions; `plan()` shows what runs, and
+    `fuse(False)` turns it off. Products with zero gradients are skipped there, so a NaN or Inf in a
+    weight or an activation may not show in a gradient.
 
     Raises TypeError for something that is no layer, ValueError for no layers, or for the same layer
     twice: its second run would overwrite what its first one keeps for backward.
@@ -62,12 +73,35 @@ class Sequential(Layer):
             self._refuse("no layers; expected at least one.")
         self._layers = layers
         self._refuse_repetition()
-        self._order = _execution_order(layers)
+        self._plain_order = _execution_order(layers)
+        self._fused_order = _execution_order(tuple(fusion.fused(layers)))
+        self._fusing = True
         self._name_layers()
         self.parameters()  # names them
 
+    def fuse(self, on: bool = True) -> Sequential:
+        """Run blocks of layers as one operator, or with `on=False` every layer by itself.
+
+        Holds for all Sequentials inside as well; returns the Sequential.
+        """
+        for layer in self._tree():
+            if isinstance(layer, Sequential):
+                layer._fusing = bool(on)
+        return self
+
+    def plan(self, input_shape: Shape | None = None) -> str:
+        """What runs on float32, a line a step: its layers, and whether they are one block.
+
+        With an input_shape, for example `(100, 28, 28, 1)`, also the algorithms of convolutions.
+        """
+        return fusion.describe(self._order(np.float32), input_shape)
+
+    def _order(self, dtype: npt.DTypeLike) -> tuple[Layer, ...]:
+        fused = self._fusing and np.dtype(dtype) == np.float32
+        return self._fused_order if fused else self._plain_order
+
     def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        order = self._order
+        order = self._order(x.dtype)
         last = len(order) - 1  # the one that writes what leaves this Sequential
         while last > 0 and order[last]._is_view():
             last -= 1
@@ -75,11 +109,11 @@ class Sequential(Layer):
         for i, layer in enumerate(order):
             x = layer._run_forward(x, place if i >= last else _inner_place(before, layer))
             before = layer
-        return x, [layer._saved for layer in order]
+        return x, [(layer, layer._saved) for layer in order]
 
     def _backward(self, dy: Array, kept: Any, place: Place | None) -> Array | None:
-        order = self._order
-        stop = 0 if place is not None else self._first_with_parameters()
+        order = tuple(layer for layer, _ in kept)
+        stop = 0 if place is not None else _first_with_parameters(order)
         first = stop  # the one that writes what leaves this Sequential
         while first < len(order) - 1 and order[first]._is_view():
             first += 1
@@ -96,7 +130,7 @@ class Sequential(Layer):
     def _ready(self) -> Saved:
         """Refuse before anything has run, so that no gradient is added in part."""
         saved = super()._ready()
-        for layer, its_own in zip(self._order, saved.kept, strict=True):
+        for layer, its_own in saved.kept:
             layer._ready()
             if layer._saved is not its_own:
                 layer._refuse(
@@ -116,9 +150,10 @@ class Sequential(Layer):
             if isinstance(layer, Sequential):
                 layer._name_layers()
 
-    def _first_with_parameters(self) -> int:
-        trained = (i for i, layer in enumerate(self._order) if any(layer._named_parameters()))
-        return next(trained, len(self._order))
+    def _compile(self, net: Builder, x: Shape) -> None:
+        for layer in self._order(np.float32):
+            layer._compile(net, x)
+            x = layer._output_shape(x)
 
     def _is_view(self) -> bool:
         return all(layer._is_view() for layer in self._layers)

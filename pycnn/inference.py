@@ -1,0 +1,101 @@
+"""Models whose weights no longer change: `model.compile_inference(input_shape)`.
+
+A `CompiledModel` is a copy of a model's function: weights are copied, those of 3 x 3 convolutions
+kept transformed, and one call from Python runs all layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import _pycnn
+import numpy as np
+import numpy.typing as npt
+
+from pycnn import _ops_conv2d, _ops_pool2d
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Builder:
+    """What a layer's `_compile` adds its step to. Shapes are of one image, N = 1."""
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.net = _pycnn.Inference(int(np.prod(input_shape[1:])))
+
+    def conv2d(
+        self,
+        x: Shape,
+        weight: Array,
+        bias: Array | None,
+        geometry: dict[str, Any],
+        relu: bool = False,
+        pool: str = "none",
+    ) -> None:
+        """A convolution, and what is fused to it; pool: "none", "same" or "valid"."""
+        shape = _ops_conv2d._shape("compile_inference", x, weight.shape, **geometry)
+        self.net.add_conv2d(shape, weight, bias, relu, pool)
+
+    def max_pool2d(self, x: Shape, kernel_size: Any, stride: Any, padding: Any) -> None:
+        """Maximum of each window."""
+        shape = _ops_pool2d._shape("compile_inference", x, kernel_size, stride, padding)
+        self.net.add_max_pool2d(shape)
+
+    def avg_pool2d(
+        self, x: Shape, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool
+    ) -> None:
+        """Mean of each window."""
+        shape = _ops_pool2d._shape("compile_inference", x, kernel_size, stride, padding)
+        self.net.add_avg_pool2d(shape, count_include_pad)
+
+    def relu(self) -> None:
+        """max(x, 0) of everything."""
+        self.net.add_relu()
+
+    def linear(self, weight: Array, bias: Array | None) -> None:
+        """Product with weight [in, out], plus bias."""
+        self.net.add_linear(weight, bias)
+
+
+class CompiledModel:
+    """The function of a model in eval mode, with the weights of the moment it was made.
+
+    `compiled(x)` gives what `model.eval()(x)` gave then: x float32 of the compiled input shape, any
+    N; returns a new array. Later changes of the model do not reach it: compile again. Several
+    threads may call one CompiledModel at once.
+    """
+
+    def __init__(self, builder: Builder, input_shape: Shape, output_shape: Shape) -> None:
+        self._net = builder.net
+        self._input = tuple(input_shape[1:])
+        self._output = tuple(output_shape[1:])
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """(None, ...): None stands for any batch size."""
+        return (None, *self._input)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """(None, ...): None stands for any batch size."""
+        return (None, *self._output)
+
+    def __call__(self, x: Array) -> Array:
+        """Compute y. Raises TypeError or ValueError for another type or shape of x."""
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+            found = x.dtype if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+            raise TypeError(
+                f"CompiledModel: x is {found}; expected a float32 array: "
+                "write np.asarray(x, np.float32)."
+            )
+        if x.ndim == 0 or x.shape[1:] != self._input:
+            axes = ", ".join(str(size) for size in ("N", *self._input))
+            raise ValueError(f"CompiledModel: x has shape {x.shape}; expected [{axes}].")
+        if not (x.flags.c_contiguous and x.flags.aligned):
+            x = np.require(x, requirements=["C", "A"])
+        return self._net.run(x, (len(x), *self._output))
+
+    def __repr__(self) -> str:
+        """The shapes."""
+        return f"CompiledModel({self.input_shape} -> {self.output_shape})"

@@ -1,0 +1,150 @@
+"""Runs of layers that one operator computes: convolution, bias, relu and 2 x 2 max pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from pycnn import ops
+from pycnn._arrays import Array
+from pycnn.inference import Builder
+from pycnn.layers.activation import ReLU
+from pycnn.layers.base import Layer
+from pycnn.layers.conv import Conv2d
+from pycnn.layers.memory import Place
+from pycnn.layers.parameter import Parameter
+from pycnn.layers.pool import MaxPool2d
+from pycnn.layers.run import Runnable, Shape
+
+
+class Block(Layer):
+    """A Conv2d, a MaxPool2d of 2 x 2 windows, and perhaps the ReLU between or after them, as one.
+
+    The map between convolution and pool is never written, and the gradient, zero in three quarters
+    of the map and more, is computed from its non-zeros (`ops.conv2d_block`). Parameters stay those
+    of the Conv2d. It computes float32 only; `Sequential` runs the layers themselves on float64.
+    """
+
+    def __init__(self, conv: Conv2d, pool: MaxPool2d, relu: ReLU | None) -> None:
+        super().__init__()
+        self._conv, self._pool, self._relu = conv, pool, relu
+
+    @property
+    def weight(self) -> Parameter:  # type: ignore[override]
+        """That of the Conv2d."""
+        return self._conv.weight
+
+    @property
+    def training(self) -> bool:  # type: ignore[override]
+        """Whether all of its layers are in training mode."""
+        return all(layer.training for layer in self.layers())
+
+    def layers(self) -> list[Layer]:
+        """The layers that it stands for."""
+        layers = [self._conv, self._pool, self._relu]
+        return [layer for layer in layers if layer is not None]
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        relu = self._relu is not None
+        return {**self._conv._geometry, "relu": relu, "pool_padding": self._pool.padding}
+
+    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
+        conv = self._conv
+        bias = None if conv.bias is None else conv.bias.data
+        y = self._output(x, place)
+        if not self.training:
+            ops.conv2d_block(x, conv.weight.data, bias, **self._options, out=y)
+            return y, None
+        where = self._buffers.get("where", y.shape, np.uint8)
+        ops.conv2d_block(
+            x, conv.weight.data, bias, **self._options, return_where=True, out=(y, where)
+        )
+        # The mask of relu is read from y again: not from an array that the user may change.
+        return y, (x, y if place is Place.KEPT else y.copy(), where)
+
+    def _backward(self, dy: Array, kept: Any, place: Place | None) -> Array | None:
+        x, y, where = kept
+        conv = self._conv
+        dx = None if place is None else self._input_gradient(dy, place)
+
+        def run(dweight: Array, dbias: Array | None) -> None:
+            out = dweight, dbias, dx
+            ops.conv2d_block_backward(
+                dy, y, where, x, conv.weight.data, **self._options, out=out
+            )
+
+        if conv.bias is None:
+            conv.weight.add_gradient(lambda dweight: run(dweight, None))
+        else:
+            add_bias = conv.bias.add_gradient
+            conv.weight.add_gradient(lambda dweight: add_bias(lambda dbias: run(dweight, dbias)))
+        return dx
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        conv, padding = self._conv, self._pool.padding
+        bias = None if conv.bias is None else conv.bias.data
+        pool = padding.lower() if isinstance(padding, str) else "valid"
+        net.conv2d(x, conv.weight.data, bias, conv._geometry, self._relu is not None, pool)
+
+    def _output_shape(self, x: Shape) -> Shape:
+        return self._pool._output_shape(self._conv._output_shape(x))
+
+    def _children(self) -> Mapping[str, Layer]:
+        return {layer._name or str(i): layer for i, layer in enumerate(self.layers())}
+
+    def _label(self) -> str:
+        return self._conv._label()
+
+
+def _fits(pool: Layer) -> bool:
+    """Whether it is a 2 x 2 pool of stride 2 that begins at the first pixel."""
+    if type(pool) is not MaxPool2d or pool.kernel_size != (2, 2) or pool.stride != (2, 2):
+        return False
+    padding = pool.padding
+    return padding in (0, (0, 0)) or (
+        isinstance(padding, str) and padding.lower() in ("same", "valid")
+    )
+
+
+def fused(layers: tuple[Layer, ...]) -> Iterator[Layer]:
+    """The layers in order, runs of Conv2d, ReLU and MaxPool2d replaced by blocks."""
+    i = 0
+    while i < len(layers):
+        conv, rest = layers[i], layers[i + 1 : i + 3]
+        kinds = tuple(type(layer) for layer in rest)
+        if type(conv) is Conv2d and kinds == (ReLU, MaxPool2d) and _fits(rest[1]):
+            yield Block(conv, rest[1], rest[0])  # type: ignore[arg-type]
+            i += 3
+        elif type(conv) is Conv2d and kinds == (MaxPool2d, ReLU) and _fits(rest[0]):
+            yield Block(conv, rest[0], rest[1])  # type: ignore[arg-type]
+            i += 3
+        elif type(conv) is Conv2d and kinds[:1] == (MaxPool2d,) and _fits(rest[0]):
+            yield Block(conv, rest[0], None)  # type: ignore[arg-type]
+            i += 2
+        else:
+            yield conv
+            i += 1
+
+
+def describe(order: tuple[Runnable, ...], input_shape: Shape | None) -> str:
+    """The text of `Sequential.plan`."""
+    lines = []
+    for step in order:
+        block = isinstance(step, Block)
+        parts = step.layers() if isinstance(step, Block) else [step]
+        names = " ".join(part._name for part in parts)
+        kinds = " + ".join(type(part).__name__ for part in parts)
+        note = "one block" if block else "a view" if step._is_view() else ""  # type: ignore[attr-defined]
+        if input_shape is not None:
+            conv = parts[0]
+            if isinstance(conv, Conv2d):
+                how = ops.explain_conv2d(input_shape, conv.weight.data.shape, **conv._geometry)
+                note += f"; forward {how.forward}, gradients "
+                note += "from lists of non-zeros" if block else f"{how.backward_input}, {how.backward_weight}"
+            input_shape = step._output_shape(input_shape)
+        lines.append((names, kinds, note.lstrip("; ")))
+    widths = [max(len(line[i]) for line in lines) for i in range(2)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in lines)
