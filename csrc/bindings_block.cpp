@@ -151,8 +151,8 @@ void bind_block(py::module_& m) {
         .def_property_readonly("output_shape", [](const BlockShape& b) { return py::tuple(py::cast(y_shape(b))); });
     m.def("block_forward", forward, py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("bias"),
           py::arg("shape"), py::arg("algorithm"));
-    m.def("block_backward", backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"), py::arg("dy"),
-          py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("shape"));
+    m.def("block_backward", backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"), py::arg("dy"), py::arg("y"),
+          py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("shape"));
 }
 
 }  // namespace pycnn

@@ -41,31 +41,43 @@ struct IndirectBlock {
     bool relu, accumulate;  // relu after bias; accumulate: c is read first
 };
 
-// out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] * scale + r * base_row + j], j < columns.
-// `base` may be read up to a multiple of 16 columns.
+// out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] + r * base_row + j], for `columns` j.
 struct SparseSum {
     float* out;  // segment s, row r at out + s * out_step + r * out_row
     int64_t out_step, out_row;
     const float* base;
-    int64_t base_row, scale;
-    int64_t rows, columns;
+    int64_t base_row;
+    int64_t rows, columns;  // columns: a multiple of 16
     const int32_t* index;
     const float* values;
     const int32_t *begin, *end;  // [segments]: the list of segment s is begin[s] <= e < end[s]
     int64_t segments;
 };
 
-// The non-zeros of one row of un-pooled pixels, pixel after pixel, channels ascending.
+// The pixels behind one row of 2 x 2 windows. For each of the four positions 2 i + j the channels whose gradient is not
+// zero, cell after cell: cell k has channel[e] for begin[k] <= e < begin[k + 1].
+struct PixelLists {
+    int32_t* channel[4];  // ascending; up to 16 elements are written past the last one
+    int32_t* begin[4];    // [cells + 1]
+};
 struct SparseRow {
     const float* g;        // [cells][...]: gradients of the pooled row, channels [0, channels) of each
     const uint8_t* where;  // likewise: 2 i + j of the pixel that gets the gradient
     int64_t cells, channels, stride;
-    int32_t i;                    // which of the two rows
-    int32_t position, step;       // what the list says of the first pixel, and how it grows from pixel to pixel
-    int32_t *channel, *pixel;     // the list, from element `count` on: 16 elements more may be written
-    float* values;
-    int32_t* begin;  // [2 cells + 1]: the list of pixel q is begin[q] <= e < begin[q + 1]
-    int32_t count;
+    PixelLists lists;
+};
+
+// out[q * width + j] += sum over the list of pixel q of g[q / 2][channel] * weights[channel * row + j], j < columns:
+// one row of a patch of the gradient of the input, for the row i of pixels.
+struct SparsePixels {
+    float* out;
+    int64_t width, columns;  // columns: KW * width
+    const float* weights;    // [channels][row], may be read up to a multiple of 16 columns
+    int64_t row;
+    const float* g;  // [cells][stride]
+    int64_t cells, stride;
+    PixelLists lists;
+    int64_t i;
 };
 
 // sums[tap][0 .. 16) += sum over cells of g * x, x picked per lane: one input channel, one image, 16 output channels.
@@ -78,7 +90,7 @@ struct PickedTaps {
     int64_t PH, PW, stride, lanes;
 };
 
-struct BlockRow {  // one pooled row: windows of 2 x 2, cut to the map
+struct BlockRow {      // one pooled row: windows of 2 x 2, cut to the map
     const float* map;  // [rows][OW][C], the two (or one) rows of this pooled row
     int64_t OW, C, PW, rows;
     const float* bias;  // [C] or null
@@ -113,7 +125,8 @@ struct Kernels {
     void (*indirect_block)(const IndirectBlock&);
 
     void (*sparse_sum)(const SparseSum&);
-    int32_t (*sparse_row)(const SparseRow&);  // returns the new count
+    void (*sparse_row)(const SparseRow&);
+    void (*sparse_pixels)(const SparsePixels&);
     void (*picked_taps)(const PickedTaps&);
     void (*transpose)(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns);
     void (*block_pool_row)(float* y, uint8_t* where, const BlockRow&);  // where may be null

@@ -40,6 +40,12 @@ struct ivec {
 #define PYCNN_INLINE static inline __attribute__((always_inline))
 // Without the unroll GCC keeps the struct in memory: 15 instead of 100 GFLOP/s in the GEMM tile (Zen 3, GCC 12).
 #define PYCNN_EACH _Pragma("GCC unroll 4") for (int p = 0; p < PARTS; ++p)
+// A pointer that the compiler takes as it is: else GCC splits sums of pointers into parts, one register for each.
+template <class T>
+static inline __attribute__((always_inline)) T* whole(T* p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
 // For the loops over a register tile: unrolled, or the accumulators go to memory.
 #define PYCNN_UNROLL _Pragma("GCC unroll 16")
 
@@ -84,11 +90,6 @@ PYCNN_INLINE void store_first(int32_t* a, ivec v, int64_t lanes) {
 PYCNN_INLINE vec splat(float s) {
     vec r;
     PYCNN_EACH r.part[p] = s - reg{};
-    return r;
-}
-PYCNN_INLINE ivec load(const int32_t* a) {
-    ivec r;
-    PYCNN_EACH r.part[p] = *reinterpret_cast<const ireg*>(a + p * REG / 4);
     return r;
 }
 PYCNN_INLINE ivec isplat(int32_t s) {
@@ -145,11 +146,6 @@ PYCNN_INLINE ivec greater(vec a, vec b) {
 PYCNN_INLINE ivec is_nan(vec a) {
     ivec r;
     PYCNN_EACH r.part[p] = a.part[p] != a.part[p];
-    return r;
-}
-PYCNN_INLINE ivec operator+(ivec a, ivec b) {
-    ivec r;
-    PYCNN_EACH r.part[p] = a.part[p] + b.part[p];
     return r;
 }
 PYCNN_INLINE ivec operator|(ivec a, ivec b) {
@@ -216,7 +212,8 @@ PYCNN_INLINE ivec load_bytes(const uint8_t* a, int64_t lanes) {
 }
 PYCNN_INLINE void store_bytes(uint8_t* a, ivec v, int64_t lanes) {
 #if defined(__AVX512F__)
-    if (lanes == VL) return _mm_storeu_si128(reinterpret_cast<__m128i*>(a), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v.part[0]));
+    if (lanes == VL)
+        return _mm_storeu_si128(reinterpret_cast<__m128i*>(a), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v.part[0]));
 #endif
     int32_t wide[VL];
     store(wide, v);
@@ -233,9 +230,9 @@ PYCNN_INLINE uint32_t nonzero_bits(vec a) {
     return _mm512_cmp_ps_mask((__m512)a.part[0], _mm512_setzero_ps(), _CMP_NEQ_UQ);
 #elif defined(__AVX2__)
     uint32_t bits = 0;
-    PYCNN_EACH bits |= static_cast<uint32_t>(_mm256_movemask_ps(
-                           _mm256_cmp_ps((__m256)a.part[p], _mm256_setzero_ps(), _CMP_NEQ_UQ)))
-                       << (p * REG / 4);
+    PYCNN_EACH bits |=
+        static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)a.part[p], _mm256_setzero_ps(), _CMP_NEQ_UQ)))
+        << (p * REG / 4);
     return bits;
 #else
     float lane[VL];
@@ -250,9 +247,9 @@ PYCNN_INLINE uint32_t equal_bits(ivec a, ivec b) {
     return _mm512_cmpeq_epi32_mask((__m512i)a.part[0], (__m512i)b.part[0]);
 #elif defined(__AVX2__)
     uint32_t bits = 0;
-    PYCNN_EACH bits |= static_cast<uint32_t>(
-                           _mm256_movemask_ps((__m256)_mm256_cmpeq_epi32((__m256i)a.part[p], (__m256i)b.part[p])))
-                       << (p * REG / 4);
+    PYCNN_EACH bits |=
+        static_cast<uint32_t>(_mm256_movemask_ps((__m256)_mm256_cmpeq_epi32((__m256i)a.part[p], (__m256i)b.part[p])))
+        << (p * REG / 4);
     return bits;
 #else
     int32_t left[VL], right[VL];
@@ -277,31 +274,27 @@ struct LanesOfBits {  // byte i of order[bits]: the i-th set bit
 static constexpr LanesOfBits kLanesOfBits;
 #endif
 
-// The lanes of a and b that `bits` names go to to_a and to_b without gaps; returns their number. May write 16 elements.
-PYCNN_INLINE int64_t compress(float* to_a, int32_t* to_b, uint32_t bits, vec a, ivec b) {
+// Writes first + i for each bit i that is set, ascending; returns their number. May write 16 elements.
+PYCNN_INLINE int64_t list_bits(int32_t* to, uint32_t bits, int32_t first) {
 #if defined(__AVX512F__)
-    _mm512_storeu_ps(to_a, _mm512_maskz_compress_ps((__mmask16)bits, (__m512)a.part[0]));
-    _mm512_storeu_si512(to_b, _mm512_maskz_compress_epi32((__mmask16)bits, (__m512i)b.part[0]));
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i all = _mm512_add_epi32(lane, _mm512_set1_epi32(first));
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32((__mmask16)bits, all));
     return __builtin_popcount(bits);
 #elif defined(__AVX2__)
     int64_t n = 0;
     PYCNN_EACH {
         const uint32_t eight = bits >> (8 * p) & 255;
-        const __m256i order =
-            _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kLanesOfBits.order[eight])));
-        _mm256_storeu_ps(to_a + n, _mm256_permutevar8x32_ps((__m256)a.part[p], order));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to_b + n),
-                            _mm256_permutevar8x32_epi32((__m256i)b.part[p], order));
+        const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLanesOfBits.order + eight));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + n),
+                            _mm256_add_epi32(_mm256_cvtepu8_epi32(order), _mm256_set1_epi32(first + 8 * p)));
         n += __builtin_popcount(eight);
     }
     return n;
 #else
-    float lane_a[VL];
-    int32_t lane_b[VL];
-    store(lane_a, a), store(lane_b, b);
     int64_t n = 0;
     for (int i = 0; i < VL; ++i) {
-        to_a[n] = lane_a[i], to_b[n] = lane_b[i];
+        to[n] = first + i;
         n += bits >> i & 1;
     }
     return n;

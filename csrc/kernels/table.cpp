@@ -27,6 +27,7 @@ constexpr Kernels table = {
     indirect_block,
     sparse_sum,
     sparse_row,
+    sparse_pixels,
     picked_taps,
     transpose,
     block_pool_row,

@@ -12,7 +12,8 @@ void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t,
 void indirect_block(const IndirectBlock&);
 
 void sparse_sum(const SparseSum&);
-int32_t sparse_row(const SparseRow&);
+void sparse_row(const SparseRow&);
+void sparse_pixels(const SparsePixels&);
 void picked_taps(const PickedTaps&);
 void transpose(float*, int64_t, const float*, int64_t, int64_t, int64_t);
 void block_pool_row(float*, uint8_t*, const BlockRow&);

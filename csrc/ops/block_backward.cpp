@@ -5,8 +5,8 @@
 //   dweight[kh][kw][c][oc]   = sum of g * x at the pixel's patch          } products with zero are skipped
 //   dx                       = sum of g * weight, into the pixel's patch  }
 //
-// A slot is a range of images with sums of its own. Their number depends on N alone, and they are added in order, so the
-// bits do not depend on threads. The kernels give the same bits on every machine with FMA.
+// A slot is a range of images with sums of its own. Their number depends on N alone, and they are added in order, so
+// the bits do not depend on threads. The kernels give the same bits on every machine with FMA.
 
 #include <atomic>
 #include <cstring>
@@ -76,9 +76,8 @@ void sparse(const Arrays& a, const BlockShape& b) {
     float* weights = a.dx ? slots + S * slot_size : nullptr;
     if (a.dx) transpose_weights(weights, a.weight, s, l);
     // An eighth of the products: half of the windows, one pixel of four.
-    run_slots(slots, S, slot_size, s.N, s.flop() / 8, [&](float* slot, int64_t begin, int64_t end) {
-        sparse_images(slot, a, b, l, weights, begin, end);
-    });
+    run_slots(slots, S, slot_size, s.N, s.flop() / 8,
+              [&](float* slot, int64_t begin, int64_t end) { sparse_images(slot, a, b, l, weights, begin, end); });
     const int64_t tiles = ceil_div(s.OC, 16);
     parallel_for(l.blocks * tiles, grain_units(kGrainBytes, 4.0 * S * sums / (l.blocks * tiles)),
                  [&](int64_t begin, int64_t end) {
@@ -93,9 +92,8 @@ void one_channel(const Arrays& a, const BlockShape& b) {
     const int64_t S = slot_count(s.N), taps = s.taps(), sums = round_up(s.OC, 16) * taps;
     const int64_t slot_size = round_up(sums + s.OC, 16);
     float* slots = scratch(Scratch::block_slots, S * slot_size);
-    run_slots(slots, S, slot_size, s.N, s.flop() / 4, [&](float* slot, int64_t begin, int64_t end) {
-        one_channel_images(slot, a, b, begin, end);
-    });
+    run_slots(slots, S, slot_size, s.N, s.flop() / 4,
+              [&](float* slot, int64_t begin, int64_t end) { one_channel_images(slot, a, b, begin, end); });
     for (int64_t slot = 1; slot < S; ++slot) kernels().accumulate(slots, slots + slot * slot_size, sums);
     for (int64_t oc = 0; oc < s.OC; oc += 16)
         for (int64_t tap = 0; tap < taps; ++tap)
@@ -119,15 +117,21 @@ const float* masked(float* room, const Arrays& a, const BlockShape& b, int64_t f
 int64_t bad_window(const uint8_t* where, const BlockShape& b) {
     std::atomic<int64_t> bad{-1};
     const int64_t OC = b.conv.OC;
+    // Bits that no pixel of a window has; whole rows at once, but for the last window where it is narrower.
+    const auto look = [&](int64_t begin, int64_t end, int64_t rows, int64_t cols) {
+        const uint8_t outside = static_cast<uint8_t>(~((rows - 1) * 2 + cols - 1));
+        uint8_t found = 0;
+        for (int64_t at = begin; at < end; ++at) found |= where[at] & outside;
+        if (!found) return;
+        for (int64_t at = begin; at < end; ++at)
+            if (where[at] & outside) bad = at;
+    };
+    const int64_t wide = b.window_cols(b.PW - 1) == 2 ? b.PW : b.PW - 1;
     parallel_for(b.conv.N * b.PH, grain_units(kGrainBytes, b.PW * OC), [&](int64_t begin, int64_t end) {
-        for (int64_t cell = begin * b.PW; cell < end * b.PW; ++cell) {
-            const int64_t ph = cell / b.PW % b.PH, pw = cell % b.PW;
-            const int outside = ~((b.window_rows(ph) - 1) * 2 + b.window_cols(pw) - 1);  // bits that no pixel has
-            uint8_t found = 0;
-            for (int64_t at = cell * OC; at < (cell + 1) * OC; ++at) found |= where[at] & outside;
-            if (!found) continue;
-            for (int64_t at = cell * OC; at < (cell + 1) * OC; ++at)
-                if (where[at] & outside) bad = at;
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t rows = b.window_rows(row % b.PH), at = row * b.PW * OC;
+            look(at, at + wide * OC, rows, 2);
+            look(at + wide * OC, at + b.PW * OC, rows, 1);
         }
     });
     return bad;

@@ -21,9 +21,9 @@ void block_forward(float* y, uint8_t* where, const float* x, const float* weight
             conv2d_forward(room, x + first * s.H * s.W * s.C, weight, part, algorithm, {});
             for (int64_t r = 0; r < part.N * b.PH; ++r) {
                 const int64_t n = r / b.PH, ph = r % b.PH, at = (first * b.PH + r) * row;
-                kernels().block_pool_row(y + at, where ? where + at : nullptr,
-                                         {room + n * map + 2 * ph * OW * s.OC, OW, s.OC, b.PW, b.window_rows(ph), bias,
-                                          b.relu});
+                kernels().block_pool_row(
+                    y + at, where ? where + at : nullptr,
+                    {room + n * map + 2 * ph * OW * s.OC, OW, s.OC, b.PW, b.window_rows(ph), bias, b.relu});
             }
         }
     });
