@@ -67,6 +67,18 @@ struct SparseRow {
     PixelLists lists;
 };
 
+// The non-zeros of one image, channel by channel: appends (pixel[4 * cell + where], g) of each cell to the list of its
+// channel, cells ascending, from element next[channel] on, and moves next. 16 elements past the last are written.
+struct SparseChannels {
+    const float* g;        // [cells][channels]
+    const uint8_t* where;  // likewise
+    int64_t cells, channels;
+    const int32_t* pixel;  // [cells][4]
+    int32_t* index;
+    float* values;
+    int32_t* next;  // [channels]
+};
+
 // out[q * width + j] += sum over the list of pixel q of g[q / 2][channel] * weights[channel * row + j], j < columns:
 // one row of a patch of the gradient of the input, for the row i of pixels.
 struct SparsePixels {
@@ -126,6 +138,7 @@ struct Kernels {
 
     void (*sparse_sum)(const SparseSum&);
     void (*sparse_row)(const SparseRow&);
+    void (*sparse_channels)(const SparseChannels&);
     void (*sparse_pixels)(const SparsePixels&);
     void (*picked_taps)(const PickedTaps&);
     void (*transpose)(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns);

@@ -301,20 +301,70 @@ PYCNN_INLINE int64_t list_bits(int32_t* to, uint32_t bits, int32_t first) {
 #endif
 }
 
-// Lane i is four[which[i]]; which holds 0 to 3.
-PYCNN_INLINE vec pick(const float* four, ivec which) {
-    vec r;
+// The lanes of a and b that `bits` names go to to_a and to_b without gaps; returns their number. May write 16 elements.
+PYCNN_INLINE int64_t compress(float* to_a, int32_t* to_b, uint32_t bits, vec a, ivec b) {
 #if defined(__AVX512F__)
-    const __m512 table = _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(four));
-    r.part[0] = (reg)_mm512_maskz_permutevar_ps(0xffff, table, (__m512i)which.part[0]);
+    _mm512_storeu_ps(to_a, _mm512_maskz_compress_ps((__mmask16)bits, (__m512)a.part[0]));
+    _mm512_storeu_si512(to_b, _mm512_maskz_compress_epi32((__mmask16)bits, (__m512i)b.part[0]));
+    return __builtin_popcount(bits);
+#elif defined(__AVX2__)
+    int64_t n = 0;
+    PYCNN_EACH {
+        const uint32_t eight = bits >> (8 * p) & 255;
+        const __m256i order =
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLanesOfBits.order + eight)));
+        _mm256_storeu_ps(to_a + n, _mm256_permutevar8x32_ps((__m256)a.part[p], order));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to_b + n),
+                            _mm256_permutevar8x32_epi32((__m256i)b.part[p], order));
+        n += __builtin_popcount(eight);
+    }
+    return n;
+#else
+    float lane_a[VL];
+    int32_t lane_b[VL];
+    store(lane_a, a), store(lane_b, b);
+    int64_t n = 0;
+    for (int i = 0; i < VL; ++i) {
+        to_a[n] = lane_a[i], to_b[n] = lane_b[i];
+        n += bits >> i & 1;
+    }
+    return n;
+#endif
+}
+
+PYCNN_INLINE ivec bits_of(vec a) {
+    ivec r;
+    PYCNN_EACH r.part[p] = (ireg)a.part[p];
+    return r;
+}
+PYCNN_INLINE vec as_floats(ivec a) {
+    vec r;
+    PYCNN_EACH r.part[p] = (reg)a.part[p];
+    return r;
+}
+
+// Lane i is four[which[i]]; which holds 0 to 3.
+template <class T, class V>
+static inline __attribute__((always_inline)) V pick_any(const T* four, ivec which) {
+    V r;
+#if defined(__AVX512F__)
+    const __m128 quarter = _mm_loadu_ps(reinterpret_cast<const float*>(four));
+    const __m512 table = _mm512_maskz_broadcast_f32x4(0xffff, quarter);
+    const __m512 lanes = _mm512_maskz_permutevar_ps(0xffff, table, (__m512i)which.part[0]);
+    std::memcpy(&r, &lanes, sizeof r);
 #elif defined(__AVX2__)
     const __m256 table = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(four));
-    PYCNN_EACH r.part[p] = (reg)_mm256_permutevar_ps(table, (__m256i)which.part[p]);
+    PYCNN_EACH {
+        const __m256 lanes = _mm256_permutevar_ps(table, (__m256i)which.part[p]);
+        std::memcpy(&r.part[p], &lanes, sizeof lanes);
+    }
 #else
     PYCNN_EACH for (int i = 0; i < REG / 4; ++i) r.part[p][i] = four[which.part[p][i] & 3];
 #endif
     return r;
 }
+PYCNN_INLINE vec pick(const float* four, ivec which) { return pick_any<float, vec>(four, which); }
+PYCNN_INLINE ivec pick(const int32_t* four, ivec which) { return pick_any<int32_t, ivec>(four, which); }
 
 // ---- sums over lanes ----------------------------------------------------------------------------------------------
 

@@ -152,6 +152,29 @@ PYCNN_INLINE void pick_three_by_three(const PickedTaps& s) {
     PYCNN_UNROLL for (int t = 0; t < 9; ++t) store(s.sums + t * VL, acc[t]);
 }
 
+// Sixteen cells of `lanes` channels: turned, so that a vec holds the cells of one channel.
+PYCNN_INLINE void append_tile(const SparseChannels& s, int64_t c, int64_t lanes, int64_t cell) {
+    float g[VL * VL], pixel[VL * VL], g_turned[VL * VL], pixel_turned[VL * VL];
+    const int64_t rows = s.cells - cell < VL ? s.cells - cell : VL;
+    for (int64_t i = 0; i < (rows + 3) / 4 * 4; ++i) {
+        const int64_t row = i < rows ? cell + i : cell, at = row * s.channels + c;
+        store(g + i * VL, i < rows ? load_first(s.g + at, lanes) : splat(0.0f));
+        store(pixel + i * VL, as_floats(pick(s.pixel + 4 * row, load_bytes(s.where + at, lanes))));
+    }
+    for (int64_t i = 0; i < rows; i += 4)
+        for (int64_t j = 0; j < lanes; j += 4) {
+            transpose_4x4(g_turned + j * VL + i, VL, g + i * VL + j, VL);
+            transpose_4x4(pixel_turned + j * VL + i, VL, pixel + i * VL + j, VL);
+        }
+    for (int64_t j = 0; j < lanes; ++j) {
+        const vec v = load(g_turned + j * VL);
+        const uint32_t bits = nonzero_bits(v) & ((1u << rows) - 1);
+        const int32_t n = s.next[c + j];
+        const ivec at = bits_of(load(pixel_turned + j * VL));
+        s.next[c + j] = n + static_cast<int32_t>(compress(s.values + n, s.index + n, bits, v, at));
+    }
+}
+
 }  // namespace
 
 void sparse_sum(const SparseSum& s) {
@@ -196,6 +219,13 @@ void sparse_row(const SparseRow& s) {
         }
     }
     PYCNN_UNROLL for (int p = 0; p < 4; ++p) s.lists.begin[p][s.cells] = n[p];
+}
+
+void sparse_channels(const SparseChannels& s) {
+    for (int64_t c = 0; c < s.channels; c += VL) {
+        const int64_t lanes = s.channels - c < VL ? s.channels - c : VL;
+        for (int64_t cell = 0; cell < s.cells; cell += VL) append_tile(s, c, lanes, cell);
+    }
 }
 
 void picked_taps(const PickedTaps& s) {

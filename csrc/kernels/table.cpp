@@ -27,6 +27,7 @@ constexpr Kernels table = {
     indirect_block,
     sparse_sum,
     sparse_row,
+    sparse_channels,
     sparse_pixels,
     picked_taps,
     transpose,

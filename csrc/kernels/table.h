@@ -13,6 +13,7 @@ void indirect_block(const IndirectBlock&);
 
 void sparse_sum(const SparseSum&);
 void sparse_row(const SparseRow&);
+void sparse_channels(const SparseChannels&);
 void sparse_pixels(const SparsePixels&);
 void picked_taps(const PickedTaps&);
 void transpose(float*, int64_t, const float*, int64_t, int64_t, int64_t);

@@ -53,7 +53,7 @@ struct Worker {
     // The lists of the pixels of one image and one part of the channels: [PH][4] of `list` and of PW + 1 elements.
     int64_t list;
     int32_t *channel, *begin;
-    // The lists of the output channels: that of oc starts at oc * (cells * group + 1).
+    // The lists of the output channels: that of oc starts at oc * (cells * group + 16).
     float* values;
     int32_t *patch, *channel_begin, *channel_end, *pixels;  // pixels: where the patch of (cell, position) starts
 
@@ -76,7 +76,7 @@ Worker::Worker(const Arrays& arrays, const BlockShape& shape, const Layout& layo
     list = round_up(b.PW * part + 16, 16);
     // Everything in one buffer.
     enum { kImages, kDx, kRoom, kChannel, kBegin, kValues, kPatch, kChannelBegin, kChannelEnd, kPixels, kCount };
-    const int64_t lists = (cells * group + 1) * OC;
+    const int64_t lists = (cells * group + 16) * OC;
     const int64_t sizes[kCount] = {group * l.image_size() + 16,
                                    a.dx ? l.image_size() : 0,
                                    cells * OC,
@@ -100,7 +100,7 @@ Worker::Worker(const Arrays& arrays, const BlockShape& shape, const Layout& layo
     channel_end = reinterpret_cast<int32_t*>(parts[kChannelEnd]);
     pixels = reinterpret_cast<int32_t*>(parts[kPixels]);
     std::memset(images, 0, sizeof(float) * sizes[kImages]);
-    for (int64_t oc = 0; oc < OC; ++oc) channel_begin[oc] = static_cast<int32_t>(oc * (cells * group + 1));
+    for (int64_t oc = 0; oc < OC; ++oc) channel_begin[oc] = static_cast<int32_t>(oc * (cells * group + 16));
 }
 
 PixelLists Worker::lists_of_row(int64_t ph) const {
@@ -138,25 +138,15 @@ void Worker::list_pixels(int64_t n, int64_t oc, int64_t end) {
     }
 }
 
-// Appends the non-zeros of image n, which is image `at` of the group. Without a branch: an element that is zero is
-// overwritten by the next one.
+// Appends the non-zeros of image n, which is image `at` of the group.
 void Worker::list_channels(int64_t n, int64_t at) {
     const int64_t OC = b.conv.OC;
     for (int64_t cell = 0; cell < cells; ++cell)
-        for (int64_t p = 0; p < 4; ++p)
-            pixels[4 * cell + p] = static_cast<int32_t>(
-                at * l.block_size() + ((2 * (cell / b.PW) + p / 2) * l.padded_W + 2 * (cell % b.PW) + p % 2) * l.width);
-    for (int64_t oc = 0; oc < OC; ++oc) {
-        const float* of_cell = g + oc;
-        const uint8_t* position = a.where + n * cells * OC + oc;
-        int64_t to = channel_end[oc];
-        for (int64_t cell = 0; cell < cells; ++cell, of_cell += OC, position += OC) {
-            patch[to] = pixels[4 * cell + *position];
-            values[to] = *of_cell;
-            to += *of_cell != 0.0f;
+        for (int64_t p = 0; p < 4; ++p) {
+            const int64_t oh = 2 * (cell / b.PW) + p / 2, ow = 2 * (cell % b.PW) + p % 2;
+            pixels[4 * cell + p] = static_cast<int32_t>(at * l.block_size() + (oh * l.padded_W + ow) * l.width);
         }
-        channel_end[oc] = static_cast<int32_t>(to);
-    }
+    kernels().sparse_channels({g, a.where + n * cells * OC, cells, OC, pixels, patch, values, channel_end});
 }
 
 // The lists of output channels [oc, ...) times their weights.
