@@ -47,7 +47,9 @@ def test_gradients_of_the_loss_are_its_slopes():
 
 @every_model
 def test_the_same_bits_as_layer_by_layer(name):
+    """Without blocks, which add in another order."""
     model, x, dy = make(name)
+    model.fuse(False)
     y_alone, dx_alone, gradients_alone = one_by_one(model, x, dy)
     y = model.forward(x)
     dx = model.backward(dy)
@@ -238,6 +240,7 @@ def test_an_inner_layer_in_eval_mode_is_named():
 
 def test_an_inner_layer_that_ran_meanwhile_is_named():
     model, x, dy = make("lecture_like")
+    model.fuse(False)
     model.forward(x)
     model[0].forward(2 * x)
     refused_without_a_trace(model, dy, r"layer 0 \(Conv2d\): it ran outside of this Sequential")

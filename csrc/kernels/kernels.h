@@ -76,31 +76,55 @@ struct WinogradOutput {  // one tile of the map
     bool relu;
 };
 
-// out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] * scale + r * base_row + j], j < columns.
-// `base` may be read up to a multiple of 16 columns.
+// out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] + r * base_row + j], for `columns` j.
 struct SparseSum {
     float* out;  // segment s, row r at out + s * out_step + r * out_row
     int64_t out_step, out_row;
     const float* base;
-    int64_t base_row, scale;
-    int64_t rows, columns;
+    int64_t base_row;
+    int64_t rows, columns;  // columns: a multiple of 16
     const int32_t* index;
     const float* values;
     const int32_t *begin, *end;  // [segments]: the list of segment s is begin[s] <= e < end[s]
     int64_t segments;
 };
 
-// The non-zeros of one row of un-pooled pixels, pixel after pixel, channels ascending.
+// The pixels behind one row of 2 x 2 windows. For each of the four positions 2 i + j the channels whose gradient is not
+// zero, cell after cell: cell k has channel[e] for begin[k] <= e < begin[k + 1].
+struct PixelLists {
+    int32_t* channel[4];  // ascending; up to 16 elements are written past the last one
+    int32_t* begin[4];    // [cells + 1]
+};
 struct SparseRow {
     const float* g;        // [cells][...]: gradients of the pooled row, channels [0, channels) of each
     const uint8_t* where;  // likewise: 2 i + j of the pixel that gets the gradient
     int64_t cells, channels, stride;
-    int32_t i;                 // which of the two rows
-    int32_t position, step;    // what the list says of the first pixel, and how it grows from pixel to pixel
-    int32_t *channel, *pixel;  // the list, from element `count` on: 16 elements more may be written
+    PixelLists lists;
+};
+
+// The non-zeros of one image, channel by channel: appends (pixel[4 * cell + where], g) of each cell to the list of its
+// channel, cells ascending, from element next[channel] on, and moves next. 16 elements past the last are written.
+struct SparseChannels {
+    const float* g;        // [cells][channels]
+    const uint8_t* where;  // likewise
+    int64_t cells, channels;
+    const int32_t* pixel;  // [cells][4]
+    int32_t* index;
     float* values;
-    int32_t* begin;  // [2 cells + 1]: the list of pixel q is begin[q] <= e < begin[q + 1]
-    int32_t count;
+    int32_t* next;  // [channels]
+};
+
+// out[q * width + j] += sum over the list of pixel q of g[q / 2][channel] * weights[channel * row + j], j < columns:
+// one row of a patch of the gradient of the input, for the row i of pixels.
+struct SparsePixels {
+    float* out;
+    int64_t width, columns;  // columns: KW * width
+    const float* weights;    // [channels][row], may be read up to a multiple of 16 columns
+    int64_t row;
+    const float* g;  // [cells][stride]
+    int64_t cells, stride;
+    PixelLists lists;
+    int64_t i;
 };
 
 // sums[tap][0 .. 16) += sum over cells of g * x, x picked per lane: one input channel, one image, 16 output channels.
@@ -161,7 +185,9 @@ struct Kernels {
                              int64_t columns);
 
     void (*sparse_sum)(const SparseSum&);
-    int32_t (*sparse_row)(const SparseRow&);  // returns the new count
+    void (*sparse_row)(const SparseRow&);
+    void (*sparse_channels)(const SparseChannels&);
+    void (*sparse_pixels)(const SparsePixels&);
     void (*picked_taps)(const PickedTaps&);
     void (*transpose)(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns);
     void (*block_pool_row)(float* y, uint8_t* where, const BlockRow&);  // where may be null

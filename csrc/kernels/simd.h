@@ -40,6 +40,12 @@ struct ivec {
 #define PYCNN_INLINE static inline __attribute__((always_inline))
 // Without the unroll GCC keeps the struct in memory: 15 instead of 100 GFLOP/s in the GEMM tile (Zen 3, GCC 12).
 #define PYCNN_EACH _Pragma("GCC unroll 4") for (int p = 0; p < PARTS; ++p)
+// A pointer that the compiler takes as it is: else GCC splits sums of pointers into parts, one register for each.
+template <class T>
+static inline __attribute__((always_inline)) T* whole(T* p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
 // For the loops over a register tile: unrolled, or the accumulators go to memory.
 #define PYCNN_UNROLL _Pragma("GCC unroll 16")
 
@@ -110,11 +116,6 @@ PYCNN_INLINE vec splat(float s) {
     PYCNN_EACH r.part[p] = s - reg{};
     return r;
 }
-PYCNN_INLINE ivec load(const int32_t* a) {
-    ivec r;
-    PYCNN_EACH r.part[p] = *reinterpret_cast<const ireg*>(a + p * REG / 4);
-    return r;
-}
 PYCNN_INLINE ivec isplat(int32_t s) {
     ivec r;
     PYCNN_EACH r.part[p] = s - ireg{};
@@ -169,11 +170,6 @@ PYCNN_INLINE ivec greater(vec a, vec b) {
 PYCNN_INLINE ivec is_nan(vec a) {
     ivec r;
     PYCNN_EACH r.part[p] = a.part[p] != a.part[p];
-    return r;
-}
-PYCNN_INLINE ivec operator+(ivec a, ivec b) {
-    ivec r;
-    PYCNN_EACH r.part[p] = a.part[p] + b.part[p];
     return r;
 }
 PYCNN_INLINE ivec operator|(ivec a, ivec b) {
@@ -289,6 +285,33 @@ struct LanesOfBits {  // byte i of order[bits]: the i-th set bit
 static constexpr LanesOfBits kLanesOfBits;
 #endif
 
+// Writes first + i for each bit i that is set, ascending; returns their number. May write 16 elements.
+PYCNN_INLINE int64_t list_bits(int32_t* to, uint32_t bits, int32_t first) {
+#if defined(__AVX512F__)
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i all = _mm512_add_epi32(lane, _mm512_set1_epi32(first));
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32((__mmask16)bits, all));
+    return __builtin_popcount(bits);
+#elif defined(__AVX2__)
+    int64_t n = 0;
+    PYCNN_EACH {
+        const uint32_t eight = bits >> (8 * p) & 255;
+        const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLanesOfBits.order + eight));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + n),
+                            _mm256_add_epi32(_mm256_cvtepu8_epi32(order), _mm256_set1_epi32(first + 8 * p)));
+        n += __builtin_popcount(eight);
+    }
+    return n;
+#else
+    int64_t n = 0;
+    for (int i = 0; i < VL; ++i) {
+        to[n] = first + i;
+        n += bits >> i & 1;
+    }
+    return n;
+#endif
+}
+
 // The lanes of a and b that `bits` names go to to_a and to_b without gaps; returns their number. May write 16 elements.
 PYCNN_INLINE int64_t compress(float* to_a, int32_t* to_b, uint32_t bits, vec a, ivec b) {
 #if defined(__AVX512F__)
@@ -299,7 +322,8 @@ PYCNN_INLINE int64_t compress(float* to_a, int32_t* to_b, uint32_t bits, vec a, 
     int64_t n = 0;
     PYCNN_EACH {
         const uint32_t eight = bits >> (8 * p) & 255;
-        const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kLanesOfBits.order[eight])));
+        const __m256i order =
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLanesOfBits.order + eight)));
         _mm256_storeu_ps(to_a + n, _mm256_permutevar8x32_ps((__m256)a.part[p], order));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to_b + n),
                             _mm256_permutevar8x32_epi32((__m256i)b.part[p], order));
@@ -319,20 +343,39 @@ PYCNN_INLINE int64_t compress(float* to_a, int32_t* to_b, uint32_t bits, vec a, 
 #endif
 }
 
-// Lane i is four[which[i]]; which holds 0 to 3.
-PYCNN_INLINE vec pick(const float* four, ivec which) {
+PYCNN_INLINE ivec bits_of(vec a) {
+    ivec r;
+    PYCNN_EACH r.part[p] = (ireg)a.part[p];
+    return r;
+}
+PYCNN_INLINE vec as_floats(ivec a) {
     vec r;
+    PYCNN_EACH r.part[p] = (reg)a.part[p];
+    return r;
+}
+
+// Lane i is four[which[i]]; which holds 0 to 3.
+template <class T, class V>
+static inline __attribute__((always_inline)) V pick_any(const T* four, ivec which) {
+    V r;
 #if defined(__AVX512F__)
-    const __m512 table = _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(four));
-    r.part[0] = (reg)_mm512_maskz_permutevar_ps(0xffff, table, (__m512i)which.part[0]);
+    const __m128 quarter = _mm_loadu_ps(reinterpret_cast<const float*>(four));
+    const __m512 table = _mm512_maskz_broadcast_f32x4(0xffff, quarter);
+    const __m512 lanes = _mm512_maskz_permutevar_ps(0xffff, table, (__m512i)which.part[0]);
+    std::memcpy(&r, &lanes, sizeof r);
 #elif defined(__AVX2__)
     const __m256 table = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(four));
-    PYCNN_EACH r.part[p] = (reg)_mm256_permutevar_ps(table, (__m256i)which.part[p]);
+    PYCNN_EACH {
+        const __m256 lanes = _mm256_permutevar_ps(table, (__m256i)which.part[p]);
+        std::memcpy(&r.part[p], &lanes, sizeof lanes);
+    }
 #else
     PYCNN_EACH for (int i = 0; i < REG / 4; ++i) r.part[p][i] = four[which.part[p][i] & 3];
 #endif
     return r;
 }
+PYCNN_INLINE vec pick(const float* four, ivec which) { return pick_any<float, vec>(four, which); }
+PYCNN_INLINE ivec pick(const int32_t* four, ivec which) { return pick_any<int32_t, ivec>(four, which); }
 
 // ---- sums over lanes ----------------------------------------------------------------------------------------------
 

@@ -1,17 +1,15 @@
 // Products with a sparse factor: lists of (index, value) instead of a matrix of mostly zeros.
 //
-//   sparse_sum   out[s][r][j] += sum over e, in order, of values[e] * base[index[e] * scale + r * base_row + j]
+//   sparse_sum     out[s][r][j] += sum over e of values[e] * base[index[e] + r * base_row + j]
+//                  gradient of the weight: s output channels, r kh, j (kw, c); the list names patches of the image
+//   sparse_pixels  out[q * width + j] += sum over e of g[q / 2][channel[e]] * weights[channel[e]][j]
+//                  gradient of the input: q pixels of a row, j (kw, c) of one kh; the list names output channels
+//   sparse_row     finds the non-zeros of the pixels behind a row of 2 x 2 windows
+//   picked_taps    the gradient of the weight of one input channel: too few products for lists
+//   transpose      to[j][i] = from[i][j]
 //
-//                                  s (segments)       index             r, j             base
-//   gradient of the weight         output channels    patch of x        kh, (kw, c)      padded image
-//   gradient of the input          pixels of a row    output channel    kh, (kw, c)      transposed weights
-//
-//   sparse_row    finds the non-zeros of a row of pixels behind a 2 x 2 max pool; makes both lists
-//   picked_taps   the gradient of the weight of one input channel: too few products for lists
-//   transpose     to[j][i] = from[i][j]
-//
-// A sum starts from zero and is added to `out` once, so tiles and lanes do not change the bits. An empty list reads and
-// writes nothing. Products with zero are never computed: Inf or NaN in base show only where the list names them.
+// A sum runs through its list in order, starts from zero and is added to `out` once, so tiles and lanes do not change
+// the bits. Products with zero are never computed: Inf or NaN of the other factor shows only where a list names it.
 
 #include "kernels.h"
 #include "simd.h"
@@ -23,9 +21,9 @@ namespace {
 // Accumulators that fit the registers beside the factor: of AVX2 12 of 16 registers, of the baseline too.
 constexpr int64_t kVecs = REG == 64 ? 24 : MR == 6 ? 6 : 3;
 
-// R rows of V vecs, all segments. `last`: lanes of the last vec of a row that exist.
+// R rows of V vecs, all segments.
 template <int R, int V>
-PYCNN_INLINE void sum_tile(const SparseSum& s, int64_t row, int64_t column, int64_t last) {
+PYCNN_INLINE void sum_tile(const SparseSum& s, int64_t row, int64_t column) {
     const float* base = s.base + row * s.base_row + column;
     float* out = s.out + row * s.out_row + column;
     for (int64_t segment = 0; segment < s.segments; ++segment, out += s.out_step) {
@@ -34,23 +32,18 @@ PYCNN_INLINE void sum_tile(const SparseSum& s, int64_t row, int64_t column, int6
         vec acc[R][V];
         PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[r][v] = splat(0.0f);
         for (int64_t e = begin; e < end; ++e) {
-            const float* at = base + s.index[e] * s.scale;
+            const float* at = base + s.index[e];
             const vec factor = splat(s.values[e]);
-            PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
-                fma(factor, load(at + r * s.base_row + v * VL), acc[r][v]);
+            PYCNN_UNROLL for (int r = 0; r < R; ++r, at += s.base_row) {
+                at = whole(at);
+                PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[r][v] = fma(factor, load(at + v * VL), acc[r][v]);
+            }
         }
         PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             float* to = out + r * s.out_row + v * VL;
-            const int64_t lanes = v == V - 1 ? last : VL;
-            store_first(to, load_first(to, lanes) + acc[r][v], lanes);
+            store(to, load(to) + acc[r][v]);
         }
     }
-}
-
-template <int R, int V>
-PYCNN_INLINE void sum_columns(const SparseSum& s, int64_t row, int64_t column) {
-    const int64_t last = s.columns - column - (V - 1) * VL;
-    last >= VL ? sum_tile<R, V>(s, row, column, VL) : sum_tile<R, V>(s, row, column, last);
 }
 
 // R rows, all columns, in tiles of the widest V that fits.
@@ -58,11 +51,11 @@ template <int R>
 void sum_rows_of(const SparseSum& s, int64_t row) {
     constexpr int64_t kWidest = kVecs / R < 8 ? kVecs / R : 8;
     for (int64_t column = 0; column < s.columns;) {
-        const int64_t left = (s.columns - column + VL - 1) / VL, vecs = left < kWidest ? left : kWidest;
+        const int64_t left = (s.columns - column) / VL, vecs = left < kWidest ? left : kWidest;
         switch (vecs) {
-#define PYCNN_WIDTH(V)                                                 \
-    case V:                                                            \
-        if constexpr (V <= kWidest) sum_columns<R, V>(s, row, column); \
+#define PYCNN_WIDTH(V)                                              \
+    case V:                                                         \
+        if constexpr (V <= kWidest) sum_tile<R, V>(s, row, column); \
         break;
             PYCNN_WIDTH(1)
             PYCNN_WIDTH(2)
@@ -75,6 +68,52 @@ void sum_rows_of(const SparseSum& s, int64_t row) {
 #undef PYCNN_WIDTH
         }
         column += vecs * VL;
+    }
+}
+
+// Adds the list of cell `cell` at position `p` to the accumulators.
+template <int V>
+PYCNN_INLINE void add_list(vec (&acc)[V], const SparsePixels& s, const float* weights, int64_t p, int64_t cell) {
+    const int32_t* channel = s.lists.channel[p];
+    const float* g = s.g + cell * s.stride;
+    const int64_t end = s.lists.begin[p][cell + 1];
+    for (int64_t e = s.lists.begin[p][cell]; e < end; ++e) {
+        const int64_t c = channel[e];
+        const float* at = whole(weights + c * s.row);
+        const vec factor = splat(g[c]);
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[v] = fma(factor, load(at + v * VL), acc[v]);
+    }
+}
+
+// Patches of three pixels of W vecs: the window of accumulators moves along the row, and each pixel of `out` is loaded
+// and stored once instead of three times.
+template <int W>
+PYCNN_INLINE void slide(const SparsePixels& s) {
+    vec acc[3 * W];
+    PYCNN_UNROLL for (int v = 0; v < 3 * W; ++v) acc[v] = splat(0.0f);
+    float* out = s.out;
+    for (int64_t q = 0; q < 2 * s.cells; ++q, out += W * VL) {
+        add_list<3 * W>(acc, s, s.weights, 2 * s.i + q % 2, q / 2);
+        PYCNN_UNROLL for (int v = 0; v < W; ++v) {
+            store(out + v * VL, load(out + v * VL) + acc[v]);
+            acc[v] = acc[v + W], acc[v + W] = acc[v + 2 * W], acc[v + 2 * W] = splat(0.0f);
+        }
+    }
+    PYCNN_UNROLL for (int v = 0; v < 2 * W; ++v) store(out + v * VL, load(out + v * VL) + acc[v]);
+}
+
+// Any patch, V vecs of it from `column` on; `last`: lanes of the last one that exist.
+template <int V>
+PYCNN_INLINE void patch(const SparsePixels& s, int64_t column, int64_t last) {
+    for (int64_t q = 0; q < 2 * s.cells; ++q) {
+        vec acc[V];
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[v] = splat(0.0f);
+        add_list<V>(acc, s, s.weights + column, 2 * s.i + q % 2, q / 2);
+        float* out = s.out + q * s.width + column;
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) {
+            const int64_t lanes = v == V - 1 ? last : VL;
+            store_first(out + v * VL, load_first(out + v * VL, lanes) + acc[v], lanes);
+        }
     }
 }
 
@@ -113,12 +152,35 @@ PYCNN_INLINE void pick_three_by_three(const PickedTaps& s) {
     PYCNN_UNROLL for (int t = 0; t < 9; ++t) store(s.sums + t * VL, acc[t]);
 }
 
+// Sixteen cells of `lanes` channels: turned, so that a vec holds the cells of one channel.
+PYCNN_INLINE void append_tile(const SparseChannels& s, int64_t c, int64_t lanes, int64_t cell) {
+    float g[VL * VL], pixel[VL * VL], g_turned[VL * VL], pixel_turned[VL * VL];
+    const int64_t rows = s.cells - cell < VL ? s.cells - cell : VL;
+    for (int64_t i = 0; i < (rows + 3) / 4 * 4; ++i) {
+        const int64_t row = i < rows ? cell + i : cell, at = row * s.channels + c;
+        store(g + i * VL, i < rows ? load_first(s.g + at, lanes) : splat(0.0f));
+        store(pixel + i * VL, as_floats(pick(s.pixel + 4 * row, load_bytes(s.where + at, lanes))));
+    }
+    for (int64_t i = 0; i < rows; i += 4)
+        for (int64_t j = 0; j < lanes; j += 4) {
+            transpose_4x4(g_turned + j * VL + i, VL, g + i * VL + j, VL);
+            transpose_4x4(pixel_turned + j * VL + i, VL, pixel + i * VL + j, VL);
+        }
+    for (int64_t j = 0; j < lanes; ++j) {
+        const vec v = load(g_turned + j * VL);
+        const uint32_t bits = nonzero_bits(v) & ((1u << rows) - 1);
+        const int32_t n = s.next[c + j];
+        const ivec at = bits_of(load(pixel_turned + j * VL));
+        s.next[c + j] = n + static_cast<int32_t>(compress(s.values + n, s.index + n, bits, v, at));
+    }
+}
+
 }  // namespace
 
 void sparse_sum(const SparseSum& s) {
     int64_t row = 0;
     while (row < s.rows) {
-        const int64_t vecs = (s.columns + VL - 1) / VL, left = s.rows - row;
+        const int64_t vecs = s.columns / VL, left = s.rows - row;
         if (left >= 3 && 3 * vecs <= kVecs) {
             sum_rows_of<3>(s, row);
             row += 3;
@@ -132,27 +194,38 @@ void sparse_sum(const SparseSum& s) {
     }
 }
 
-int32_t sparse_row(const SparseRow& s) {
-    static constexpr int32_t kLane[VL] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const ivec lane = load(kLane);
-    int32_t n = s.count, position = s.position;
-    for (int64_t cell = 0; cell < s.cells; ++cell)
-        for (int32_t j = 0; j < 2; ++j, position += s.step) {
-            const float* g = s.g + cell * s.stride;
-            const uint8_t* where = s.where + cell * s.stride;
-            const ivec here = isplat(2 * s.i + j), pixel = isplat(position);
-            s.begin[2 * cell + j] = n;
-            for (int64_t c = 0; c < s.channels; c += VL) {
-                const int64_t lanes = s.channels - c < VL ? s.channels - c : VL;
-                const vec v = load_first(g + c, lanes);
-                const uint32_t bits = nonzero_bits(v) & equal_bits(load_bytes(where + c, lanes), here);
-                store(s.pixel + n, pixel);
-                n += static_cast<int32_t>(
-                    compress(s.values + n, s.channel + n, bits, v, lane + isplat(static_cast<int32_t>(c))));
-            }
+void sparse_pixels(const SparsePixels& s) {
+    if (s.columns == 3 * s.width && s.width == VL) return slide<1>(s);
+    if (s.columns == 3 * s.width && s.width == 2 * VL) return slide<2>(s);
+    int64_t column = 0;
+    for (; column + 4 * VL <= s.columns; column += 4 * VL) patch<4>(s, column, VL);
+    for (; column + VL <= s.columns; column += VL) patch<1>(s, column, VL);
+    if (column < s.columns) patch<1>(s, column, s.columns - column);
+}
+
+void sparse_row(const SparseRow& s) {
+    int32_t *channel[4], n[4];
+    PYCNN_UNROLL for (int p = 0; p < 4; ++p) channel[p] = s.lists.channel[p], n[p] = 0;
+    for (int64_t cell = 0; cell < s.cells; ++cell) {
+        const float* g = s.g + cell * s.stride;
+        const uint8_t* where = s.where + cell * s.stride;
+        PYCNN_UNROLL for (int p = 0; p < 4; ++p) s.lists.begin[p][cell] = n[p];
+        for (int64_t c = 0; c < s.channels; c += VL) {
+            const int64_t lanes = s.channels - c < VL ? s.channels - c : VL;
+            const uint32_t active = nonzero_bits(load_first(g + c, lanes));
+            const ivec at = load_bytes(where + c, lanes);
+            PYCNN_UNROLL for (int p = 0; p < 4; ++p) n[p] += static_cast<int32_t>(
+                list_bits(channel[p] + n[p], active & equal_bits(at, isplat(p)), static_cast<int32_t>(c)));
         }
-    s.begin[2 * s.cells] = n;
-    return n;
+    }
+    PYCNN_UNROLL for (int p = 0; p < 4; ++p) s.lists.begin[p][s.cells] = n[p];
+}
+
+void sparse_channels(const SparseChannels& s) {
+    for (int64_t c = 0; c < s.channels; c += VL) {
+        const int64_t lanes = s.channels - c < VL ? s.channels - c : VL;
+        for (int64_t cell = 0; cell < s.cells; cell += VL) append_tile(s, c, lanes, cell);
+    }
 }
 
 void picked_taps(const PickedTaps& s) {

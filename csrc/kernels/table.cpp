@@ -34,6 +34,8 @@ constexpr Kernels table = {
     winograd_product,
     sparse_sum,
     sparse_row,
+    sparse_channels,
+    sparse_pixels,
     picked_taps,
     transpose,
     block_pool_row,

@@ -21,7 +21,9 @@ void winograd_filter_gradient(float*, int64_t, const float*, int64_t, int64_t si
 void winograd_product(float*, int64_t, const float*, const float*, int64_t tiles, int64_t K, int64_t columns);
 
 void sparse_sum(const SparseSum&);
-int32_t sparse_row(const SparseRow&);
+void sparse_row(const SparseRow&);
+void sparse_channels(const SparseChannels&);
+void sparse_pixels(const SparsePixels&);
 void picked_taps(const PickedTaps&);
 void transpose(float*, int64_t, const float*, int64_t, int64_t, int64_t);
 void block_pool_row(float*, uint8_t*, const BlockRow&);

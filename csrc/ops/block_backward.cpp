@@ -117,15 +117,21 @@ const float* masked(float* room, const Arrays& a, const BlockShape& b, int64_t f
 int64_t bad_window(const uint8_t* where, const BlockShape& b) {
     std::atomic<int64_t> bad{-1};
     const int64_t OC = b.conv.OC;
+    // Bits that no pixel of a window has; whole rows at once, but for the last window where it is narrower.
+    const auto look = [&](int64_t begin, int64_t end, int64_t rows, int64_t cols) {
+        const uint8_t outside = static_cast<uint8_t>(~((rows - 1) * 2 + cols - 1));
+        uint8_t found = 0;
+        for (int64_t at = begin; at < end; ++at) found |= where[at] & outside;
+        if (!found) return;
+        for (int64_t at = begin; at < end; ++at)
+            if (where[at] & outside) bad = at;
+    };
+    const int64_t wide = b.window_cols(b.PW - 1) == 2 ? b.PW : b.PW - 1;
     parallel_for(b.conv.N * b.PH, grain_units(kGrainBytes, b.PW * OC), [&](int64_t begin, int64_t end) {
-        for (int64_t cell = begin * b.PW; cell < end * b.PW; ++cell) {
-            const int64_t ph = cell / b.PW % b.PH, pw = cell % b.PW;
-            const int outside = ~((b.window_rows(ph) - 1) * 2 + b.window_cols(pw) - 1);  // bits that no pixel has
-            uint8_t found = 0;
-            for (int64_t at = cell * OC; at < (cell + 1) * OC; ++at) found |= where[at] & outside;
-            if (!found) continue;
-            for (int64_t at = cell * OC; at < (cell + 1) * OC; ++at)
-                if (where[at] & outside) bad = at;
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t rows = b.window_rows(row % b.PH), at = row * b.PW * OC;
+            look(at, at + wide * OC, rows, 2);
+            look(at + wide * OC, at + b.PW * OC, rows, 1);
         }
     });
     return bad;

@@ -46,21 +46,22 @@ struct Worker {
     const BlockShape& b;
     const Layout& l;
     const float* weights;
-    int64_t cells, group, part, parts;  // images in a group; output channels whose weights stay in L1
+    int64_t cells, group, part;  // images in a group; output channels whose weights stay in L1
 
     float *images, *dx, *room;
     const float* g = nullptr;  // [cells][OC] of the current image
-    // The lists of the pixels of one image, of one part after the other.
+    // The lists of the pixels of one image and one part of the channels: [PH][4] of `list` and of PW + 1 elements.
+    int64_t list;
+    int32_t *channel, *begin;
+    // The lists of the output channels: that of oc starts at oc * (cells * group + 16).
     float* values;
-    int32_t *channel, *pixel, *begin;
-    // The lists of the output channels: that of oc starts at oc * cells * group.
-    float* channel_values;
-    int32_t *patch, *channel_begin, *channel_end;
+    int32_t *patch, *channel_begin, *channel_end, *pixels;  // pixels: where the patch of (cell, position) starts
 
     Worker(const Arrays& arrays, const BlockShape& shape, const Layout& layout, const float* transposed);
+    PixelLists lists_of_row(int64_t ph) const;
     void copy_image(int64_t n, int64_t at);
-    void list_pixels(int64_t n, int64_t at, int64_t oc, int64_t end);
-    void sort_by_channel(int64_t oc);
+    void list_pixels(int64_t n, int64_t oc, int64_t end);
+    void list_channels(int64_t n, int64_t at);
     void add_to_dx(int64_t oc);
     void copy_dx(int64_t n);
     void add_to_sums(float* slot);
@@ -72,35 +73,43 @@ Worker::Worker(const Arrays& arrays, const BlockShape& shape, const Layout& layo
     cells = b.PH * b.PW;
     group = std::max<int64_t>(std::min<int64_t>(kL1 / block_bytes, 4), 1);
     part = std::min(OC, std::max<int64_t>(kL1 / (4 * l.row) / 16 * 16, 16));
-    parts = ceil_div(OC, part);
-    // Everything in one buffer; lists have room for 16 elements more, for kernels that write whole vecs.
-    const int64_t list = cells * std::min(part, OC) + 16, lists = cells * group * OC;
-    const int64_t sizes[] = {group * l.image_size() + 16,
-                             a.dx ? l.image_size() + 16 : 0,
-                             cells * OC,
-                             list,
-                             list,
-                             list,
-                             4 * cells + 1,
-                             lists,
-                             lists,
-                             OC,
-                             OC};
-    float* parts_of_room[11];
+    list = round_up(b.PW * part + 16, 16);
+    // Everything in one buffer.
+    enum { kImages, kDx, kRoom, kChannel, kBegin, kValues, kPatch, kChannelBegin, kChannelEnd, kPixels, kCount };
+    const int64_t lists = (cells * group + 16) * OC;
+    const int64_t sizes[kCount] = {group * l.image_size() + 16,
+                                   a.dx ? l.image_size() : 0,
+                                   cells * OC,
+                                   4 * b.PH * list,
+                                   4 * b.PH * (b.PW + 1),
+                                   lists,
+                                   lists,
+                                   OC,
+                                   OC,
+                                   4 * cells};
+    float* parts[kCount];
     int64_t total = 0;
     for (const int64_t size : sizes) total += round_up(size, 16);
     float* at = scratch(Scratch::block, total);
-    for (int i = 0; i < 11; ++i) parts_of_room[i] = at, at += round_up(sizes[i], 16);
-    images = parts_of_room[0], dx = parts_of_room[1], room = parts_of_room[2], values = parts_of_room[3];
-    channel = reinterpret_cast<int32_t*>(parts_of_room[4]);
-    pixel = reinterpret_cast<int32_t*>(parts_of_room[5]);
-    begin = reinterpret_cast<int32_t*>(parts_of_room[6]);
-    channel_values = parts_of_room[7];
-    patch = reinterpret_cast<int32_t*>(parts_of_room[8]);
-    channel_begin = reinterpret_cast<int32_t*>(parts_of_room[9]);
-    channel_end = reinterpret_cast<int32_t*>(parts_of_room[10]);
-    std::memset(images, 0, sizeof(float) * (group * l.image_size() + 16));
-    for (int64_t oc = 0; oc < OC; ++oc) channel_begin[oc] = static_cast<int32_t>(oc * cells * group);
+    for (int i = 0; i < kCount; ++i) parts[i] = at, at += round_up(sizes[i], 16);
+    images = parts[kImages], dx = parts[kDx], room = parts[kRoom], values = parts[kValues];
+    channel = reinterpret_cast<int32_t*>(parts[kChannel]);
+    begin = reinterpret_cast<int32_t*>(parts[kBegin]);
+    patch = reinterpret_cast<int32_t*>(parts[kPatch]);
+    channel_begin = reinterpret_cast<int32_t*>(parts[kChannelBegin]);
+    channel_end = reinterpret_cast<int32_t*>(parts[kChannelEnd]);
+    pixels = reinterpret_cast<int32_t*>(parts[kPixels]);
+    std::memset(images, 0, sizeof(float) * sizes[kImages]);
+    for (int64_t oc = 0; oc < OC; ++oc) channel_begin[oc] = static_cast<int32_t>(oc * (cells * group + 16));
+}
+
+PixelLists Worker::lists_of_row(int64_t ph) const {
+    PixelLists lists;
+    for (int64_t p = 0; p < 4; ++p) {
+        lists.channel[p] = channel + (4 * ph + p) * list;
+        lists.begin[p] = begin + (4 * ph + p) * (b.PW + 1);
+    }
+    return lists;
 }
 
 // The inside of image `at` of the group; [blocks][group][padded_H][padded_W][width].
@@ -112,7 +121,7 @@ void Worker::copy_image(int64_t n, int64_t at) {
             const float* from = a.x + (n * s.H + h) * s.W * s.C + c;
             float* to =
                 images + (block * group + at) * l.block_size() + ((h + s.pad.top) * l.padded_W + s.pad.left) * l.width;
-            if (l.blocks == 1 && l.width == s.C) {
+            if (l.width == s.C) {
                 std::memcpy(to, from, sizeof(float) * s.W * s.C);
                 continue;
             }
@@ -120,28 +129,24 @@ void Worker::copy_image(int64_t n, int64_t at) {
         }
 }
 
-// The lists of output channels [oc, end) of all pixels of image n, which is image `at` of the group.
-void Worker::list_pixels(int64_t n, int64_t at, int64_t oc, int64_t end) {
+// The lists of output channels [oc, end) of all pixels of image n.
+void Worker::list_pixels(int64_t n, int64_t oc, int64_t end) {
     const int64_t OC = b.conv.OC;
-    int32_t count = 0;
-    for (int64_t oh = 0; oh < 2 * b.PH; ++oh) {
-        const int64_t row = oh / 2 * b.PW * OC + oc;
-        const int64_t position = at * l.block_size() + oh * l.padded_W * l.width;
-        count =
-            kernels().sparse_row({g + row, a.where + n * cells * OC + row, b.PW, end - oc, OC,
-                                  static_cast<int32_t>(oh % 2), static_cast<int32_t>(position),
-                                  static_cast<int32_t>(l.width), channel, pixel, values, begin + oh * 2 * b.PW, count});
+    for (int64_t ph = 0; ph < b.PH; ++ph) {
+        const int64_t row = ph * b.PW * OC + oc;
+        kernels().sparse_row({g + row, a.where + n * cells * OC + row, b.PW, end - oc, OC, lists_of_row(ph)});
     }
 }
 
-// Appends the pixels' lists to those of the channels from oc on.
-void Worker::sort_by_channel(int64_t oc) {
-    const int32_t count = begin[4 * cells];
-    for (int32_t e = 0; e < count; ++e) {
-        const int32_t at = channel_end[oc + channel[e]]++;
-        patch[at] = pixel[e];
-        channel_values[at] = values[e];
-    }
+// Appends the non-zeros of image n, which is image `at` of the group.
+void Worker::list_channels(int64_t n, int64_t at) {
+    const int64_t OC = b.conv.OC;
+    for (int64_t cell = 0; cell < cells; ++cell)
+        for (int64_t p = 0; p < 4; ++p) {
+            const int64_t oh = 2 * (cell / b.PW) + p / 2, ow = 2 * (cell % b.PW) + p % 2;
+            pixels[4 * cell + p] = static_cast<int32_t>(at * l.block_size() + (oh * l.padded_W + ow) * l.width);
+        }
+    kernels().sparse_channels({g, a.where + n * cells * OC, cells, OC, pixels, patch, values, channel_end});
 }
 
 // The lists of output channels [oc, ...) times their weights.
@@ -149,12 +154,10 @@ void Worker::add_to_dx(int64_t oc) {
     const Conv2dShape& s = b.conv;
     for (int64_t block = 0; block < l.blocks; ++block)
         for (int64_t kh = 0; kh < s.KH; ++kh)
-            for (int64_t oh = 0; oh < 2 * b.PH; ++oh) {
-                const int32_t* row = begin + oh * 2 * b.PW;
-                kernels().sparse_sum({dx + block * l.block_size() + (oh + kh) * l.padded_W * l.width, l.width, 0,
-                                      weights + ((block * s.KH + kh) * s.OC + oc) * l.row, 0, l.row, 1, s.KW * l.width,
-                                      channel, values, row, row + 1, 2 * b.PW});
-            }
+            for (int64_t oh = 0; oh < 2 * b.PH; ++oh)
+                kernels().sparse_pixels({dx + block * l.block_size() + (oh + kh) * l.padded_W * l.width, l.width,
+                                         s.KW * l.width, weights + ((block * s.KH + kh) * s.OC + oc) * l.row, l.row,
+                                         g + oh / 2 * b.PW * s.OC + oc, b.PW, s.OC, lists_of_row(oh / 2), oh % 2});
 }
 
 void Worker::copy_dx(int64_t n) {
@@ -164,6 +167,10 @@ void Worker::copy_dx(int64_t n) {
             const int64_t c = block * l.width, count = std::min(l.width, s.C - c);
             const float* from = dx + block * l.block_size() + ((h + s.pad.top) * l.padded_W + s.pad.left) * l.width;
             float* to = a.dx + (n * s.H + h) * s.W * s.C + c;
+            if (l.width == s.C) {
+                std::memcpy(to, from, sizeof(float) * s.W * s.C);
+                continue;
+            }
             for (int64_t w = 0; w < s.W; ++w) std::memcpy(to + w * s.C, from + w * l.width, sizeof(float) * count);
         }
 }
@@ -172,8 +179,8 @@ void Worker::add_to_sums(float* slot) {
     const Conv2dShape& s = b.conv;
     for (int64_t block = 0; block < l.blocks; ++block)
         kernels().sparse_sum({slot + block * s.OC * s.KH * l.row, s.KH * l.row, l.row,
-                              images + block * group * l.block_size(), l.padded_W * l.width, 1, s.KH, l.row, patch,
-                              channel_values, channel_begin, channel_end, s.OC});
+                              images + block * group * l.block_size(), l.padded_W * l.width, s.KH, l.row, patch, values,
+                              channel_begin, channel_end, s.OC});
 }
 
 }  // namespace
@@ -188,13 +195,14 @@ void sparse_images(float* slot, const Arrays& a, const BlockShape& b, const Layo
             w.copy_image(n, n - first);
             w.g = masked(w.room, a, b, n, 1);
             kernels().sum_rows(slot + l.blocks * OC * b.conv.KH * l.row, w.g, w.cells, OC);
-            if (a.dx) std::memset(w.dx, 0, sizeof(float) * l.image_size());
+            w.list_channels(n, n - first);
+            if (!a.dx) continue;
+            std::memset(w.dx, 0, sizeof(float) * l.image_size());
             for (int64_t oc = 0; oc < OC; oc += w.part) {
-                w.list_pixels(n, n - first, oc, std::min(oc + w.part, OC));
-                w.sort_by_channel(oc);
-                if (a.dx) w.add_to_dx(oc);
+                w.list_pixels(n, oc, std::min(oc + w.part, OC));
+                w.add_to_dx(oc);
             }
-            if (a.dx) w.copy_dx(n);
+            w.copy_dx(n);
         }
         w.add_to_sums(slot);
     }
