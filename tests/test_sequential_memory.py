@@ -47,7 +47,7 @@ def test_inner_memory_is_the_same_in_every_step(name, monkeypatch):
     def watched(function):
         def run(*args, out, **keywords):
             arrays = out if isinstance(out, tuple) else (out,)
-            written.append(tuple(a.ctypes.data for a in arrays if a is not None))
+            written.extend(array.ctypes.data for array in arrays if array is not None)
             return function(*args, out=out, **keywords)
 
         return run
@@ -62,7 +62,7 @@ def test_inner_memory_is_the_same_in_every_step(name, monkeypatch):
         results += [model.forward(x), model.backward(dy)]
         steps.append(list(written))
         written.clear()
-    addresses = {(array.ctypes.data,) for array in results}
+    addresses = {array.ctypes.data for array in results}
     inner = [[place for place in step if place not in addresses] for step in steps]
     assert inner[0] == inner[1] == inner[2]
     assert len(steps[0]) - len(inner[0]) == 2  # y and dx
