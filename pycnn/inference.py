@@ -22,6 +22,7 @@ class Builder:
     """What a layer's `_compile` adds its step to. Shapes are of one image, N = 1."""
 
     def __init__(self, input_shape: Shape) -> None:
+        """Start with no steps."""
         self.net = _pycnn.Inference(int(np.prod(input_shape[1:])))
 
     def conv2d(
@@ -67,6 +68,7 @@ class CompiledModel:
     """
 
     def __init__(self, builder: Builder, input_shape: Shape, output_shape: Shape) -> None:
+        """Take over the steps of `builder`; use `Layer.compile_inference` to get one."""
         self._net = builder.net
         self._input = tuple(input_shape[1:])
         self._output = tuple(output_shape[1:])

@@ -14,7 +14,7 @@ from pycnn import _stale
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-KERNEL_HEADERS = {"kernels.h", "simd.h", "table.h"}
+KERNEL_HEADERS = {"kernels.h", "simd.h", "simd_lists.h", "table.h"}
 KERNEL_STANDARD = {"cstddef", "cstdint", "cstring"}
 INTRINSICS = {"immintrin.h", "arm_neon.h"}
 
@@ -42,7 +42,7 @@ def test_ops_know_neither_python_nor_vectors(path):
     for name in includes(path):
         assert "pybind11" not in name
         assert "Python.h" not in name
-        assert "simd.h" not in name
+        assert "simd" not in name
         assert name not in INTRINSICS
 
 
@@ -58,7 +58,10 @@ def test_each_mechanism_has_one_home():
     assert files_with(r"^\s*#\s*pragma omp") == {"parallel.cpp"}
     assert files_with(r"getenv\(") == {"dispatch.cpp", "threads.cpp"}
     assert files_with(r"__builtin_cpu_supports") == {"dispatch.cpp"}
-    assert files_with(r"^\s*#\s*(if|elif|ifdef).*__(AVX|FMA|SSE)") == {"simd.h"}
+    assert files_with(r"^\s*#\s*(if|elif|ifdef).*__(AVX|FMA|SSE)") == {
+        "simd.h",
+        "simd_lists.h",
+    }
     assert files_with(r"gil_scoped_release") <= {p.name for p in sources(CSRC)}
 
 
@@ -71,10 +74,12 @@ def test_python_imports_the_compiled_module_in_few_places():
     assert users == {
         "__init__.py",
         "_config.py",
+        "_ops_block.py",
         "_ops_conv2d.py",
         "_ops_dense.py",
         "_ops_pool2d.py",
         "_stale.py",
+        "inference.py",
     }
 
 

@@ -157,7 +157,9 @@ class Layer(Runnable):
 
     def _compile(self, net: Builder, x: Shape) -> None:
         """Add the steps of eval mode to `net`; x is the shape of one image's input."""
-        self._refuse("this kind of layer cannot be compiled: call eval() and forward(x).", TypeError)
+        self._refuse(
+            "this kind of layer cannot be compiled: call eval() and forward(x).", TypeError
+        )
 
     def _is_view(self) -> bool:
         """Whether y is x itself or a view of it, and dx of dy."""

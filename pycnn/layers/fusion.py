@@ -16,7 +16,7 @@ from pycnn.layers.conv import Conv2d
 from pycnn.layers.memory import Place
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import MaxPool2d
-from pycnn.layers.run import Runnable, Shape
+from pycnn.layers.run import Shape
 
 
 class Block(Layer):
@@ -28,6 +28,7 @@ class Block(Layer):
     """
 
     def __init__(self, conv: Conv2d, pool: MaxPool2d, relu: ReLU | None) -> None:
+        """Stand for these layers, which stay what they are."""
         super().__init__()
         self._conv, self._pool, self._relu = conv, pool, relu
 
@@ -72,9 +73,7 @@ class Block(Layer):
 
         def run(dweight: Array, dbias: Array | None) -> None:
             out = dweight, dbias, dx
-            ops.conv2d_block_backward(
-                dy, y, where, x, conv.weight.data, **self._options, out=out
-            )
+            ops.conv2d_block_backward(dy, y, where, x, conv.weight.data, **self._options, out=out)
 
         if conv.bias is None:
             conv.weight.add_gradient(lambda dweight: run(dweight, None))
@@ -129,22 +128,29 @@ def fused(layers: tuple[Layer, ...]) -> Iterator[Layer]:
             i += 1
 
 
-def describe(order: tuple[Runnable, ...], input_shape: Shape | None) -> str:
+def describe(order: tuple[Layer, ...], input_shape: Shape | None) -> str:
     """The text of `Sequential.plan`."""
     lines = []
     for step in order:
-        block = isinstance(step, Block)
         parts = step.layers() if isinstance(step, Block) else [step]
         names = " ".join(part._name for part in parts)
         kinds = " + ".join(type(part).__name__ for part in parts)
-        note = "one block" if block else "a view" if step._is_view() else ""  # type: ignore[attr-defined]
-        if input_shape is not None:
-            conv = parts[0]
-            if isinstance(conv, Conv2d):
-                how = ops.explain_conv2d(input_shape, conv.weight.data.shape, **conv._geometry)
-                note += f"; forward {how.forward}, gradients "
-                note += "from lists of non-zeros" if block else f"{how.backward_input}, {how.backward_weight}"
-            input_shape = step._output_shape(input_shape)
-        lines.append((names, kinds, note.lstrip("; ")))
+        lines.append((names, kinds, _how(step, parts[0], input_shape)))
+        input_shape = None if input_shape is None else step._output_shape(input_shape)
     widths = [max(len(line[i]) for line in lines) for i in range(2)]
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in lines)
+
+
+def _how(step: Layer, first: Layer, input_shape: Shape | None) -> str:
+    """What `plan` says of one step behind its layers."""
+    block = isinstance(step, Block)
+    notes = ["one block"] if block else ["a view"] if step._is_view() else []
+    if isinstance(first, Conv2d) and input_shape is not None:
+        weight_shape = first.weight.data.shape
+        chosen = ops.explain_conv2d(input_shape, weight_shape, **first._geometry)
+        notes.append(f"forward {chosen.forward}")
+        if block:
+            notes.append("gradients without products with zero")
+        else:
+            notes.append(f"gradients {chosen.backward_input}, {chosen.backward_weight}")
+    return ", ".join(notes)
