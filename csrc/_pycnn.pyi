@@ -66,6 +66,36 @@ def conv2d_backward_weight(
 ) -> None: ...
 def conv2d_backward_bias(dbias: _Array, dy: _Array) -> None: ...
 
+class BlockShape:
+    def __init__(self, conv: Conv2dShape, pool_same: bool, relu: bool) -> None: ...
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]: ...
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]: ...
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]: ...
+
+def block_forward(
+    y: _Array,
+    where: npt.NDArray[np.uint8] | None,
+    x: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    shape: BlockShape,
+    algorithm: str,
+) -> None: ...
+def block_backward(
+    dweight: _Array,
+    dbias: _Array | None,
+    dx: _Array | None,
+    dy: _Array,
+    y: _Array,
+    where: _Array,
+    x: _Array,
+    weight: _Array,
+    shape: BlockShape,
+) -> None: ...
+
 class Pool2dShape:
     def __init__(
         self,

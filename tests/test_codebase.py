@@ -71,6 +71,7 @@ def test_python_imports_the_compiled_module_in_few_places():
     assert users == {
         "__init__.py",
         "_config.py",
+        "_ops_block.py",
         "_ops_conv2d.py",
         "_ops_dense.py",
         "_ops_pool2d.py",

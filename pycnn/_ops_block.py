@@ -1,0 +1,202 @@
+"""A block: convolution, bias, relu and 2 x 2 max pool as one operator, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, overload
+
+import _pycnn
+import numpy as np
+import numpy.typing as npt
+
+from pycnn._arrays import (
+    Array,
+    Padding,
+    Pair,
+    Result,
+    contiguous,
+    four_sided,
+    pair,
+)
+
+
+def _shape(
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    pool_padding: str,
+    relu: bool,
+) -> _pycnn.BlockShape:
+    op = "conv2d_block"
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
+        raise ValueError(f"{op}: groups is {groups!r}; expected an int of 1 or more.")
+    if not isinstance(pool_padding, str) or pool_padding.lower() not in ("same", "valid"):
+        raise ValueError(
+            f'{op}: pool_padding is {pool_padding!r}; expected "same" (the window is cut where the '
+            'map is odd) or "valid" (the odd row or column is left out).'
+        )
+    conv = _pycnn.Conv2dShape(
+        x_shape,
+        weight_shape,
+        pair(stride, op, "stride"),
+        four_sided(padding, op),
+        pair(dilation, op, "dilation"),
+        int(groups),
+    )
+    return _pycnn.BlockShape(conv, pool_padding.lower() == "same", bool(relu))
+
+
+@overload
+def conv2d_block(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = ...,
+    *,
+    stride: Pair = ...,
+    padding: Padding = ...,
+    dilation: Pair = ...,
+    groups: int = ...,
+    pool_padding: str = ...,
+    relu: bool = ...,
+    algorithm: str = ...,
+    return_where: Literal[False] = ...,
+    out: Array | None = ...,
+) -> Array: ...
+
+
+@overload
+def conv2d_block(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = ...,
+    *,
+    stride: Pair = ...,
+    padding: Padding = ...,
+    dilation: Pair = ...,
+    groups: int = ...,
+    pool_padding: str = ...,
+    relu: bool = ...,
+    algorithm: str = ...,
+    return_where: Literal[True],
+    out: tuple[Array, Array] | None = ...,
+) -> tuple[Array, Array]: ...
+
+
+def conv2d_block(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+    pool_padding: str = "valid",
+    relu: bool = True,
+    algorithm: str = "auto",
+    return_where: bool = False,
+    out: Array | tuple[Array, Array] | None = None,
+) -> Array | tuple[Array, Array]:
+    """Convolution, bias, relu and a 2 x 2 max pool of stride 2, in one pass. float32, NHWC.
+
+    x: [N, H, W, C]; weight: [KH, KW, C/groups, OC]; bias: [OC] or None. Returns
+    y: [N, PH, PW, OC], and with return_where also where: uint8 of the same shape,
+
+        y[n, ph, pw, oc]     = relu(max over i, j of conv[n, 2*ph + i, 2*pw + j, oc] + bias[oc])
+        where[n, ph, pw, oc] = 2*i + j of that maximum: the first one, NaN before numbers
+        PH = ceil(OH / 2) with pool_padding="same", floor(OH / 2) with "valid"
+
+    conv is the result [N, OH, OW, OC] of `conv2d` with the same stride, padding, dilation, groups
+    and algorithm; it is never written to memory as a whole. relu=False leaves the relu out. The
+    maximum comes first: bias and relu never change which pixel wins, but for rounding: two pixels
+    that differ may tie after the bias, and then `where` names the larger one. out: an array for y,
+    or with return_where a pair (y, where).
+
+    Raises ValueError for shapes or options that do not fit, TypeError for types.
+    """
+    op = "conv2d_block"
+    x_array, w_array = contiguous(x), contiguous(weight)
+    bias_array = None if bias is None else contiguous(bias)
+    shape = _shape(
+        x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
+    )
+    if return_where and out is not None and not (isinstance(out, tuple) and len(out) == 2):
+        raise TypeError(
+            f"{op}: out is {type(out).__name__}; expected a pair (y, where) with return_where=True."
+        )
+    out_y, out_where = out if isinstance(out, tuple) else (out, None)
+    if isinstance(out, tuple) and not return_where:
+        raise TypeError(f"{op}: out is a tuple; expected one array, or write return_where=True.")
+    y = Result(out_y, shape.output_shape, np.float32, op, False).array
+    if not return_where:
+        _pycnn.block_forward(y, None, x_array, w_array, bias_array, shape, algorithm)
+        return y
+    where = Result(out_where, shape.output_shape, np.uint8, op, False).array
+    _pycnn.block_forward(y, where, x_array, w_array, bias_array, shape, algorithm)
+    return y, where
+
+
+class BlockGradients(NamedTuple):
+    """What `conv2d_block_backward` returns; dx is None if it was not asked for."""
+
+    dweight: Array
+    dbias: Array
+    dx: Array | None
+
+
+def conv2d_block_backward(
+    dy: npt.ArrayLike,
+    y: npt.ArrayLike,
+    where: npt.ArrayLike,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+    pool_padding: str = "valid",
+    relu: bool = True,
+    input_gradient: bool = True,
+    out: tuple[Array, Array, Array | None] | None = None,
+) -> BlockGradients:
+    """The gradients of `conv2d_block` with respect to weight, bias and x. float32, NHWC.
+
+    dy: [N, PH, PW, OC]; y, where: what the forward call returned; x, weight and options: as there.
+    Returns (dweight, dbias, dx); dx is None with input_gradient=False, which a first layer wants.
+
+        g       = dy at the pixel of the map that `where` names (with relu: where y is not <= 0)
+        dweight = conv2d_backward_weight(x, g)       dbias[oc] = sum of g
+        dx      = conv2d_backward_input(g, weight)
+
+    Three quarters of g are zero, or more. Products with zero are skipped where that is faster, so
+    Inf or NaN in weight or x may be hidden: they show only where a gradient meets them. out: a
+    triple of arrays for the results, the last one None with input_gradient=False.
+
+    Raises ValueError for shapes or options that do not fit and for a `where` outside its window,
+    TypeError for types.
+    """
+    op = "conv2d_block_backward"
+    dy_array, y_array, where_array = contiguous(dy), contiguous(y), contiguous(where)
+    x_array, w_array = contiguous(x), contiguous(weight)
+    shape = _shape(
+        x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
+    )
+    if out is None:
+        out_dweight = out_dbias = out_dx = None
+    elif isinstance(out, tuple) and len(out) == 3 and (out[2] is not None) == bool(input_gradient):
+        out_dweight, out_dbias, out_dx = out
+    else:
+        raise TypeError(
+            f"{op}: out is {type(out).__name__}; expected a triple (dweight, dbias, dx), with None "
+            "for dx exactly if input_gradient=False."
+        )
+    dweight = Result(out_dweight, shape.weight_shape, np.float32, op, False).array
+    dbias = Result(out_dbias, shape.output_shape[3:], np.float32, op, False).array
+    dx = Result(out_dx, shape.input_shape, np.float32, op, False).array if input_gradient else None
+    _pycnn.block_backward(
+        dweight, dbias, dx, dy_array, y_array, where_array, x_array, w_array, shape
+    )
+    return BlockGradients(dweight, dbias, dx)
