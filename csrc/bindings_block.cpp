@@ -46,13 +46,18 @@ void check_where(const py::array& where, const Argument& who, const BlockShape& 
     check_contiguous(where, who);
 }
 
-Algorithm parse(const std::string& name) {
+Algorithm parse(const std::string& name, const Conv2dShape& s) {
     if (name == "auto") return Algorithm::automatic;
     if (name == "naive") return Algorithm::naive;
     if (name == "im2col") return Algorithm::im2col;
     if (name == "direct") return Algorithm::direct;
+    if (name == "winograd" && winograd::fits(s)) return Algorithm::winograd;
+    if (name == "winograd")
+        throw py::value_error(
+            "conv2d_block: algorithm=\"winograd\" computes 3 x 3 windows with stride 1, dilation 1 and groups = 1; "
+            "expected \"auto\" or \"direct\" for this shape.");
     throw py::value_error("conv2d_block: algorithm is \"" + name +
-                          "\"; expected \"auto\", \"naive\", \"im2col\" or \"direct\".");
+                          "\"; expected \"auto\", \"naive\", \"im2col\", \"direct\" or \"winograd\".");
 }
 
 // An array that may be missing.
@@ -82,7 +87,7 @@ void forward(py::array y, const py::object& where_or_none, const py::array& x, c
         check_apart(where, who, y, "out[0]");
         if (has_bias) check_apart(where, who, bias, "bias");
     }
-    const Algorithm algorithm = parse(algorithm_name);
+    const Algorithm algorithm = parse(algorithm_name, b.conv);
     float* result = writable<float>(y);
     uint8_t* bytes = has_where ? writable<uint8_t>(where) : nullptr;
     py::gil_scoped_release without_gil;

@@ -1,37 +1,51 @@
-"""Convolution, bias, relu and a 2 x 2 max pool as one operator, and its gradients."""
+"""A block: convolution, bias, relu and 2 x 2 max pool as one operator, forward and backward."""
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Literal, NamedTuple, overload
 
 import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, Padding, Pair, aligned_empty, contiguous
-from pycnn._ops_conv2d import _shape
+from pycnn._arrays import (
+    Array,
+    Padding,
+    Pair,
+    Result,
+    contiguous,
+    four_sided,
+    pair,
+)
 
-Gradients = tuple[Array, Array | None, Array | None]
 
-
-def block_shape(
-    op: str,
+def _shape(
     x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
     dilation: Pair,
     groups: int,
+    pool_padding: str,
     relu: bool,
-    pool_padding: Padding,
 ) -> _pycnn.BlockShape:
-    """The options as one object; pool_padding: "same", or "valid" or 0."""
-    same = isinstance(pool_padding, str) and pool_padding.lower() == "same"
-    none = isinstance(pool_padding, str) and pool_padding.lower() == "valid"
-    if not same and not none and pool_padding not in (0, (0, 0)):
-        raise ValueError(f'{op}: pool_padding is {pool_padding!r}; expected "same" or "valid".')
-    conv = _shape(op, x_shape, weight_shape, stride, padding, dilation, groups)
-    return _pycnn.BlockShape(conv, same, bool(relu))
+    op = "conv2d_block"
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
+        raise ValueError(f"{op}: groups is {groups!r}; expected an int of 1 or more.")
+    if not isinstance(pool_padding, str) or pool_padding.lower() not in ("same", "valid"):
+        raise ValueError(
+            f'{op}: pool_padding is {pool_padding!r}; expected "same" (the window is cut where the '
+            'map is odd) or "valid" (the odd row or column is left out).'
+        )
+    conv = _pycnn.Conv2dShape(
+        x_shape,
+        weight_shape,
+        pair(stride, op, "stride"),
+        four_sided(padding, op),
+        pair(dilation, op, "dilation"),
+        int(groups),
+    )
+    return _pycnn.BlockShape(conv, pool_padding.lower() == "same", bool(relu))
 
 
 @overload
@@ -44,8 +58,8 @@ def conv2d_block(
     padding: Padding = ...,
     dilation: Pair = ...,
     groups: int = ...,
+    pool_padding: str = ...,
     relu: bool = ...,
-    pool_padding: Padding = ...,
     algorithm: str = ...,
     return_where: Literal[False] = ...,
     out: Array | None = ...,
@@ -62,8 +76,8 @@ def conv2d_block(
     padding: Padding = ...,
     dilation: Pair = ...,
     groups: int = ...,
+    pool_padding: str = ...,
     relu: bool = ...,
-    pool_padding: Padding = ...,
     algorithm: str = ...,
     return_where: Literal[True],
     out: tuple[Array, Array] | None = ...,
@@ -79,41 +93,57 @@ def conv2d_block(
     padding: Padding = "valid",
     dilation: Pair = 1,
     groups: int = 1,
+    pool_padding: str = "valid",
     relu: bool = True,
-    pool_padding: Padding = "valid",
     algorithm: str = "auto",
     return_where: bool = False,
     out: Array | tuple[Array, Array] | None = None,
 ) -> Array | tuple[Array, Array]:
-    """`max_pool2d` of 2 x 2 windows, stride 2, of `relu` of `conv2d`; the map is never written.
+    """Convolution, bias, relu and a 2 x 2 max pool of stride 2, in one pass. float32, NHWC.
 
-    x: [N, H, W, C]; weight: [KH, KW, C/groups, OC]; bias: [OC] or None; options of the convolution
-    as in `conv2d`. Returns y: [N, PH, PW, OC], and with return_where also uint8 of that shape: what
-    `conv2d_block_backward` needs,
+    x: [N, H, W, C]; weight: [KH, KW, C/groups, OC]; bias: [OC] or None. Returns
+    y: [N, PH, PW, OC], and with return_where also where: uint8 of the same shape,
 
-        y[n, ph, pw, oc] = relu(max over i, j of conv[n, 2 ph + i, 2 pw + j, oc] + bias[oc])
-        where = 2 i + j of that maximum: the first one wins, NaN wins over numbers
+        y[n, ph, pw, oc]     = relu(max over i, j of conv[n, 2*ph + i, 2*pw + j, oc] + bias[oc])
+        where[n, ph, pw, oc] = 2*i + j of that maximum: the first one, NaN before numbers
+        PH = ceil(OH / 2) with pool_padding="same", floor(OH / 2) with "valid"
 
-    relu: False leaves it away. pool_padding: "valid" (PH = OH // 2) or "same" (PH = ceil(OH / 2), a
-    last window of one row or column). out: an array for y, or with return_where a pair (y, where).
-    float32 only. Raises ValueError for shapes or options that do not fit, TypeError for types.
+    conv is the result [N, OH, OW, OC] of `conv2d` with the same stride, padding, dilation, groups
+    and algorithm; it is never written to memory as a whole. relu=False leaves the relu out. The
+    maximum comes first: bias and relu never change which pixel wins, but for rounding: two pixels
+    that differ may tie after the bias, and then `where` names the larger one. out: an array for y,
+    or with return_where a pair (y, where).
+
+    Raises ValueError for shapes or options that do not fit, TypeError for types.
     """
     op = "conv2d_block"
     x_array, w_array = contiguous(x), contiguous(weight)
     bias_array = None if bias is None else contiguous(bias)
-    shape = block_shape(
-        op, x_array.shape, w_array.shape, stride, padding, dilation, groups, relu, pool_padding
+    shape = _shape(
+        x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
     )
-    if return_where:
-        if out is not None and not (isinstance(out, tuple) and len(out) == 2):
-            raise TypeError(f"{op}: out is {type(out).__name__}; expected a pair (y, where).")
-        y, where = out or (_empty(shape.output_shape), _empty(shape.output_shape, np.uint8))
-    else:
-        if isinstance(out, tuple):
-            raise TypeError(f"{op}: out is a pair; expected one array, or write return_where=True.")
-        y, where = _empty(shape.output_shape) if out is None else out, None
+    if return_where and out is not None and not (isinstance(out, tuple) and len(out) == 2):
+        raise TypeError(
+            f"{op}: out is {type(out).__name__}; expected a pair (y, where) with return_where=True."
+        )
+    out_y, out_where = out if isinstance(out, tuple) else (out, None)
+    if isinstance(out, tuple) and not return_where:
+        raise TypeError(f"{op}: out is a tuple; expected one array, or write return_where=True.")
+    y = Result(out_y, shape.output_shape, np.float32, op, False).array
+    if not return_where:
+        _pycnn.block_forward(y, None, x_array, w_array, bias_array, shape, algorithm)
+        return y
+    where = Result(out_where, shape.output_shape, np.uint8, op, False).array
     _pycnn.block_forward(y, where, x_array, w_array, bias_array, shape, algorithm)
-    return y if where is None else (y, where)
+    return y, where
+
+
+class BlockGradients(NamedTuple):
+    """What `conv2d_block_backward` returns; dx is None if it was not asked for."""
+
+    dweight: Array
+    dbias: Array
+    dx: Array | None
 
 
 def conv2d_block_backward(
@@ -127,34 +157,46 @@ def conv2d_block_backward(
     padding: Padding = "valid",
     dilation: Pair = 1,
     groups: int = 1,
+    pool_padding: str = "valid",
     relu: bool = True,
-    pool_padding: Padding = "valid",
-    bias: bool = True,
     input_gradient: bool = True,
-    out: Gradients | None = None,
-) -> Gradients:
-    """Gradients (dweight, dbias, dx) of `conv2d_block`, from what it took and gave.
+    out: tuple[Array, Array, Array | None] | None = None,
+) -> BlockGradients:
+    """The gradients of `conv2d_block` with respect to weight, bias and x. float32, NHWC.
 
-    dy, y, where: [N, PH, PW, OC]; x, weight and options as in the forward call. The gradient of the
-    map is dy at the pixel that `where` names, if y > 0 (with relu), and zero elsewhere; then as
-    `conv2d_backward_weight`, `conv2d_backward_bias` and `conv2d_backward_input`. Products with its
-    zeros are skipped, so a NaN or Inf in x or weight may not show.
+    dy: [N, PH, PW, OC]; y, where: what the forward call returned; x, weight and options: as there.
+    Returns (dweight, dbias, dx); dx is None with input_gradient=False, which a first layer wants.
 
-    bias, input_gradient: whether dbias [OC] and dx are wanted, else None. out: a tuple for the
-    three. Raises ValueError for shapes, options or a `where` that do not fit, TypeError for types.
+        g       = dy at the pixel of the map that `where` names (with relu: where y is not <= 0)
+        dweight = conv2d_backward_weight(x, g)       dbias[oc] = sum of g
+        dx      = conv2d_backward_input(g, weight)
+
+    Three quarters of g are zero, or more. Products with zero are skipped where that is faster, so
+    Inf or NaN in weight or x may be hidden: they show only where a gradient meets them. out: a
+    triple of arrays for the results, the last one None with input_gradient=False.
+
+    Raises ValueError for shapes or options that do not fit and for a `where` outside its window,
+    TypeError for types.
     """
     op = "conv2d_block_backward"
+    dy_array, y_array, where_array = contiguous(dy), contiguous(y), contiguous(where)
     x_array, w_array = contiguous(x), contiguous(weight)
-    shape = block_shape(
-        op, x_array.shape, w_array.shape, stride, padding, dilation, groups, relu, pool_padding
+    shape = _shape(
+        x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
     )
     if out is None:
-        dbias = _empty((w_array.shape[3],)) if bias else None
-        out = _empty(w_array.shape), dbias, _empty(x_array.shape) if input_gradient else None
-    arrays = (contiguous(a) for a in (dy, y, where))
-    _pycnn.block_backward(*out, *arrays, x_array, w_array, shape)
-    return out
-
-
-def _empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
-    return aligned_empty(shape, dtype)
+        out_dweight = out_dbias = out_dx = None
+    elif isinstance(out, tuple) and len(out) == 3 and (out[2] is not None) == bool(input_gradient):
+        out_dweight, out_dbias, out_dx = out
+    else:
+        raise TypeError(
+            f"{op}: out is {type(out).__name__}; expected a triple (dweight, dbias, dx), with None "
+            "for dx exactly if input_gradient=False."
+        )
+    dweight = Result(out_dweight, shape.weight_shape, np.float32, op, False).array
+    dbias = Result(out_dbias, shape.output_shape[3:], np.float32, op, False).array
+    dx = Result(out_dx, shape.input_shape, np.float32, op, False).array if input_gradient else None
+    _pycnn.block_backward(
+        dweight, dbias, dx, dy_array, y_array, where_array, x_array, w_array, shape
+    )
+    return BlockGradients(dweight, dbias, dx)

@@ -1,15 +1,16 @@
 """Pure functions, arrays in and arrays out: what layers are made of and what tests compare.
 
-float32 runs on the vector kernels, float64 on plain loops (for gradient checks); any other type is
-a TypeError, never a silent cast. Images are [N, H, W, C] unless `data_format="NCHW"` (then results
-are NCHW too; weights stay [KH, KW, C/groups, OC]). Inputs that have gaps are copied first, in
-`_arrays.contiguous`. `out=` must fit exactly: C-contiguous, of the result's type and shape, apart
-from the inputs. Every function drops the GIL while it computes.
+float32 runs on the vector kernels, float64 on plain loops (for gradient checks; blocks have none);
+any other type is a TypeError, never a silent cast. Images are [N, H, W, C] unless
+`data_format="NCHW"` (then results are NCHW too; weights stay [KH, KW, C/groups, OC]; blocks are
+NHWC only). Inputs that have gaps are copied first, in `_arrays.contiguous`. `out=` must fit
+exactly: C-contiguous, of the result's type and shape, apart from the inputs. Every function drops
+the GIL while it computes.
 """
 
 from __future__ import annotations
 
-from pycnn._ops_block import conv2d_block, conv2d_block_backward
+from pycnn._ops_block import BlockGradients, conv2d_block, conv2d_block_backward
 from pycnn._ops_conv2d import (
     Conv2dExplanation,
     conv2d,
@@ -43,6 +44,7 @@ from pycnn._ops_pool2d import (
 )
 
 __all__ = [
+    "BlockGradients",
     "Conv2dExplanation",
     "accumulate",
     "adam_step",

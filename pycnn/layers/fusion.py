@@ -49,8 +49,12 @@ class Block(Layer):
 
     @property
     def _options(self) -> dict[str, Any]:
-        relu = self._relu is not None
-        return {**self._conv._geometry, "relu": relu, "pool_padding": self._pool.padding}
+        padding = self._pool.padding
+        return {
+            **self._conv._geometry,
+            "relu": self._relu is not None,
+            "pool_padding": padding if isinstance(padding, str) else "valid",
+        }
 
     def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
         conv = self._conv
@@ -71,21 +75,23 @@ class Block(Layer):
         conv = self._conv
         dx = None if place is None else self._input_gradient(dy, place)
 
-        def run(dweight: Array, dbias: Array | None) -> None:
+        def run(dweight: Array, dbias: Array) -> None:
             out = dweight, dbias, dx
-            ops.conv2d_block_backward(dy, y, where, x, conv.weight.data, **self._options, out=out)
+            wanted = {**self._options, "input_gradient": dx is not None, "out": out}
+            ops.conv2d_block_backward(dy, y, where, x, conv.weight.data, **wanted)
 
         if conv.bias is None:
-            conv.weight.add_gradient(lambda dweight: run(dweight, None))
+            nobody_asked = self._buffers.get("dbias", (conv.out_channels,), np.float32)
+            conv.weight.add_gradient(lambda dweight: run(dweight, nobody_asked))
         else:
             add_bias = conv.bias.add_gradient
             conv.weight.add_gradient(lambda dweight: add_bias(lambda dbias: run(dweight, dbias)))
         return dx
 
     def _compile(self, net: Builder, x: Shape) -> None:
-        conv, padding = self._conv, self._pool.padding
+        conv = self._conv
         bias = None if conv.bias is None else conv.bias.data
-        pool = padding.lower() if isinstance(padding, str) else "valid"
+        pool = self._options["pool_padding"].lower()
         net.conv2d(x, conv.weight.data, bias, conv._geometry, self._relu is not None, pool)
 
     def _output_shape(self, x: Shape) -> Shape:
