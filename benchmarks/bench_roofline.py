@@ -198,7 +198,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     """Left the milliseconds of the step, right the roofline with an operator a point."""
     figure, (bars, roof) = plots.pyplot().subplots(1, 2, figsize=(16, 8))
     operators = report["operators"]
-    names = [f"{i + 1} {row['name']} {row['arrays'].split(' ')[0]}" for i, row in
+    names = [f"{i + 1} {row['name']} {row['arrays'].split(',')[0].split(' ')[0]}" for i, row in
              enumerate(operators)]  # fmt: skip
     at = np.arange(len(names) + 1)
     threads = list(report["step"])

@@ -32,7 +32,7 @@ class Operator:
     """One call: what it is, and what it works through."""
 
     name: str
-    arrays: str  # shapes, results first
+    arrays: str  # shapes, as in `results <- sources`
     read_bytes: int
     written_bytes: int
     flop: float  # as direct convolution or a product counts them
@@ -49,15 +49,21 @@ def describe(name: str, arguments: tuple[Any, ...], result: Any = None) -> Opera
         for a in arguments
         if isinstance(a, np.ndarray) and (name in IN_PLACE or not any(a is w for w in written))
     ]
-    shapes = ["x".join(map(str, a.shape)) for a in written]
-    sources = ["x".join(map(str, a.shape)) for a in read if not any(a is w for w in written)]
+    sources = [a for a in read if not any(a is w for w in written)]
     return Operator(
         name=name,
-        arrays=" ".join([*shapes, "<-", *sources]),
+        arrays=f"{_shapes(written)} <- {_shapes(sources)}",
         read_bytes=sum(a.nbytes for a in read),
         written_bytes=sum(a.nbytes for a in written),
         flop=0.0 if name in IN_PLACE else _flop(written, [*written, *read]),
     )
+
+
+def _shapes(arrays: list[np.ndarray]) -> str:
+    """As in `100x4x4x128 *3, 3x3x64x128`."""
+    shapes = ["x".join(map(str, a.shape)) for a in arrays]
+    counts = {shape: shapes.count(shape) for shape in shapes}
+    return ", ".join(f"{shape} *{n}" if n > 1 else shape for shape, n in counts.items())
 
 
 def _flop(written: list[np.ndarray], arrays: list[np.ndarray]) -> float:
