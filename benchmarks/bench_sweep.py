@@ -98,7 +98,7 @@ def run(
         print(text(contest, rounds))
         print(*notes, sep="\n", end="\n" if notes else "")
     if plot and report["contests"]:
-        draw(report["contests"], plot)
+        plots.ratios(report["contests"], plot)
     return report
 
 
@@ -275,31 +275,3 @@ def text(contest: dict[str, Any], rounds: int) -> str:
         table(HEADERS, [cells(row) for row in worst]),
     ]
     return "\n".join(parts)
-
-
-def draw(contests: list[dict[str, Any]], path: Path) -> None:
-    """Ratios of minima, a panel a thread count and batch size, a colour a direction."""
-    panels = [
-        (contest, batch)
-        for contest in contests
-        for batch in sorted({row["batch"] for row in contest["rows"]})
-    ]
-    size = (15, 4.5 * len(panels))
-    figure, grid = plots.pyplot().subplots(len(panels), 1, figsize=size, squeeze=False)
-    for axes, (contest, batch) in zip(grid[:, 0], panels, strict=True):
-        rows = [row for row in contest["rows"] if row["batch"] == batch]
-        names = list(dict.fromkeys(f"{row['network']} {row['shape']}" for row in rows))
-        for direction, marker in zip(DIRECTIONS, "o^s", strict=True):
-            mine = [row for row in rows if row["direction"] == direction]
-            at = [names.index(f"{row['network']} {row['shape']}") for row in mine]
-            ratios = [row["ratio_min"] for row in mine]
-            axes.plot(at, ratios, marker, label=direction.replace("_", " "), markersize=5)
-        axes.axhline(1.0, color="black", linewidth=1)
-        axes.set_yscale("log", base=2)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_ylabel("PyTorch / pycnn (above 1: pycnn is faster)", fontsize=8)
-        axes.set_title(f"batch {batch}, {contest['threads']} thread(s), {machine.cpu_name()}")
-        axes.grid(True, alpha=0.3)
-        axes.legend(fontsize=8)
-    figure.tight_layout()
-    plots.save(figure, path)

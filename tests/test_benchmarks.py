@@ -313,7 +313,7 @@ def test_a_missing_matplotlib_is_told_before_anything_runs(monkeypatch, capsys, 
 
 def test_plots_are_drawn(sweep_rows, roofline_report, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
-    bench_sweep.draw([{"threads": 2, "rows": sweep_rows}], tmp_path / "sweep.png")
+    plots.ratios([{"threads": 2, "rows": sweep_rows}], tmp_path / "sweep.png")
     bench_roofline.draw(roofline_report, tmp_path / "roofline.png")
     for name in ("sweep.png", "roofline.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
