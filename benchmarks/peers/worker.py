@@ -96,6 +96,10 @@ class Blocks:
         return {"seconds": seconds, "values": values}
 
 
+LONG_CALL_S = 0.02  # a sample is one such call, without a search for how many
+VERY_LONG_CALL_S = 0.5
+
+
 class Convolutions:
     """One convolution after another, each direction a `Case`."""
 
@@ -123,9 +127,16 @@ class Convolutions:
         directions = self._peer.convolution(job, conv_arrays(job), self._threads)
         seconds, values = {}, {}
         for direction, (call, axes) in directions.items():
-            self._cases[direction] = Case(direction, call)
-            values[direction] = sampled(np.asarray(call()).transpose(axes))
-            seconds[direction] = seconds_per_call(call, 1)
+            begin = time.perf_counter()
+            result = call()
+            elapsed = time.perf_counter() - begin
+            values[direction] = sampled(np.asarray(result).transpose(axes))
+            del result  # the next one may take its memory
+            if elapsed < VERY_LONG_CALL_S:  # else its preparations hardly count
+                elapsed = seconds_per_call(call, 1)
+            calls = 1 if elapsed >= LONG_CALL_S else 0
+            self._cases[direction] = Case(direction, call, calls=calls)
+            seconds[direction] = elapsed
         return {"call_s": seconds, "values": values}
 
 
