@@ -11,7 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("kernels", "gemm", "training", "inference")
+DEFAULT_SECTIONS = ("kernels", "gemm", "training", "inference")
+SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour")
+NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour")
+PLOTTED = ("sweep", "roofline")
 
 
 def main() -> int:
@@ -47,7 +50,7 @@ def main() -> int:
         if warning:
             print(warning)
             report.setdefault("warnings", []).append(f"before {section}: {warning}")
-        if section in ("kernels", "gemm") and pycnn_error:
+        if section in NEED_PYCNN and pycnn_error:
             print(f"\n{section}: needs pycnn, left out")
             report["left_out"][section] = pycnn_error
             continue
@@ -71,17 +74,66 @@ def run_section(
         from . import bench_gemm
 
         return bench_gemm.run(threads=options.threads, repeats=max(2, repeats // 2))
-    from . import bench_inference, bench_training
+    if section == "sweep":
+        from . import bench_sweep
 
-    contest = bench_training.run if section == "training" else bench_inference.run
-    return contest(
-        threads=options.threads,
-        batch=options.batch,
-        rounds=repeats,
-        calls=options.calls,
-        peers_python=options.peers_python,
-        peak=peak,
-    )
+        return bench_sweep.run(
+            threads=options.threads if options.threads_given else options.threads[-1:],
+            rounds=repeats,
+            networks=options.networks,
+            quick=options.quick,
+            peers_python=options.peers_python,
+            peak=peak,
+            plot=plot_of(section, options),
+        )
+    if section == "roofline":
+        from . import bench_roofline
+
+        return bench_roofline.run(
+            threads=options.threads,
+            batch=options.batch,
+            rounds=repeats,
+            calls=options.calls,
+            plot=plot_of(section, options),
+        )
+    if section == "neighbour":
+        from . import bench_neighbour
+
+        return bench_neighbour.run(
+            threads=max(2, options.threads[-1]),
+            batch=options.batch,
+            quick=options.quick,
+            peers_python=options.peers_python,
+        )
+    return run_contest(section, options, peak)
+
+
+def run_contest(
+    section: str, options: argparse.Namespace, peak: dict[int, float]
+) -> dict[str, Any]:
+    """Run `training` or `inference`."""
+    common: dict[str, Any] = {
+        "threads": options.threads,
+        "rounds": options.repeats,
+        "calls": options.calls,
+        "peers_python": options.peers_python,
+        "peak": peak,
+    }
+    if section == "training":
+        from . import bench_training
+
+        return bench_training.run(batches=options.batch_sizes or [options.batch], **common)
+    from . import bench_inference
+
+    return bench_inference.run(batches=options.batch_sizes or [options.batch, 1], **common)
+
+
+def plot_of(section: str, options: argparse.Namespace) -> Path | None:
+    """The file of a section's plot; its name holds the section's if two are drawn."""
+    path: Path | None = options.plot
+    if path is None or sum(name in PLOTTED for name in options.only) < 2:
+        return path
+    return path.with_name(f"{path.stem}-{section}{path.suffix}")
 
 
 def find_pycnn() -> str | None:
@@ -98,6 +150,9 @@ def find_pycnn() -> str | None:
 
 def parse_options() -> argparse.Namespace:
     """The command line; a wrong value is a usage error (exit code 2)."""
+    from . import plots
+    from .shapes import NETWORKS
+
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="pycnn beside this machine's FMA peak, NumPy, and every installed peer.",
@@ -112,11 +167,25 @@ def parse_options() -> argparse.Namespace:
         default=argparse.SUPPRESS,
         help="thread counts to measure, as in --threads 1 2 (default: 1 and pycnn's own choice)",
     )
-    add("--only", choices=SECTIONS, nargs="+", default=SECTIONS, help="sections to run")
+    add("--only", choices=SECTIONS, nargs="+", default=DEFAULT_SECTIONS, help="sections to run")
+    add(
+        "--batch-sizes",
+        type=sizes,
+        metavar="N,N",
+        help="of training and inference, as in 16,32,256,1000 (default: --batch, inference also 1)",
+    )
+    add(
+        "--networks",
+        choices=list(NETWORKS),
+        nargs="+",
+        default=list(NETWORKS),
+        help="whose convolutions sweep takes",
+    )
     add("--batch", type=positive, default=100, metavar="N", help="images in a batch")
     add("--repeats", type=positive, default=10, metavar="N", help="interleaved rounds")
     add("--quick", action="store_true", help="3 rounds of 5 calls: does it work, not how fast")
     add("--json", type=Path, metavar="FILE", help="also write all results to this file")
+    add("--plot", type=Path, metavar="FILE", help="also draw sweep and roofline as PNG")
     add(
         "--peers-python",
         default=sys.executable,
@@ -125,13 +194,22 @@ def parse_options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     options.threads = sorted(set(getattr(options, "threads", [])))
+    options.threads_given = bool(options.threads)
     options.calls = 20
     if options.quick:
         options.repeats, options.calls = min(options.repeats, 3), 5
     if not shutil.which(options.peers_python):
         parser.error(f"--peers-python {options.peers_python}: there is no such program")
-    if options.json and not options.json.resolve().parent.is_dir():
-        parser.error(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
+    for name, path in (("json", options.json), ("plot", options.plot)):
+        if path and not path.resolve().parent.is_dir():
+            parser.error(f"--{name} {path}: there is no folder {path.resolve().parent}")
+    if options.plot:
+        if not set(PLOTTED) & set(options.only):
+            parser.error(f"--plot draws {' and '.join(PLOTTED)}: write --only {PLOTTED[0]}")
+        try:
+            plots.pyplot()
+        except plots.MissingPlotError as error:
+            parser.error(str(error))
     return options
 
 
@@ -141,6 +219,11 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return value
+
+
+def sizes(text: str) -> list[int]:
+    """Positive integers between commas, or a usage error."""
+    return [positive(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -25,16 +25,16 @@ SINGLE_IMAGE_FACTOR = 50  # so many more calls a block at batch 1
 def run(
     *,
     threads: list[int],
-    batch: int,
+    batches: list[int],
     rounds: int,
     calls: int,
     peers_python: str,
     peak: dict[int, float],
 ) -> dict[str, Any]:
     """Measure, print a table a batch size and thread count, return what goes to the JSON file."""
-    images, labels, source = training_batches(batch)
+    images, labels, source = training_batches(max(batches))
     report: dict[str, Any] = {"images": source, "rounds": rounds, "contests": [], "notes": []}
-    for size in sorted({batch, 1}, reverse=True):
+    for size in sorted(set(batches), reverse=True):
         for count in threads:
             size_calls = calls if size > 1 else calls * SINGLE_IMAGE_FACTOR
             results, notes = contest.hold(
@@ -60,7 +60,39 @@ def run(
                 for r, d in zip(results, differences, strict=True)
             ]
             report["notes"] += notes
+    report["better_thread_count"] = {}
+    for size in sorted(set(batches), reverse=True):
+        better = at_better_thread_count([c for c in report["contests"] if c["batch"] == size])
+        report["better_thread_count"][size] = better
+        if len(threads) > 1 and better:
+            title = f"Inference, batch {size}, each at its better of {threads} threads"
+            print(f"\n{title} (not interleaved across thread counts): ratio to pycnn")
+            rows = [
+                [name, *(f"{b['min']:.2f} ({b['min_threads']})",
+                         f"{b['median']:.2f} ({b['median_threads']})")]
+                for name, b in better.items()
+            ]  # fmt: skip
+            print(table(("", "of minima (threads)", "of medians (threads)"), rows))
     return report
+
+
+def at_better_thread_count(contests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each contestant's time / pycnn's, by name, both at the thread count that suits them best."""
+    best: dict[str, dict[str, tuple[float, int]]] = {}
+    for one in contests:
+        mine = best.setdefault(one["name"], {})
+        for key in ("min", "median"):
+            entry = (one[f"{key}_s"], one["threads"])
+            mine[key] = min(mine.get(key, entry), entry)
+    if "pycnn" not in best:
+        return {}
+    return {
+        name: {
+            **{key: mine[key][0] / best["pycnn"][key][0] for key in mine},
+            **{f"{key}_threads": mine[key][1] for key in mine},
+        }
+        for name, mine in best.items()
+    }
 
 
 def largest_differences(results: list[contest.Result]) -> list[float]:

@@ -19,51 +19,64 @@ CONTESTANTS = [
 ]
 # Different ones: so many that the network does not learn them by heart in a few rounds.
 BATCHES = 100
+MOST_IMAGES = 20000  # every contestant holds a copy or two of them
 
 
 def run(
     *,
     threads: list[int],
-    batch: int,
+    batches: list[int],
     rounds: int,
     calls: int,
     peers_python: str,
     peak: dict[int, float],
 ) -> dict[str, Any]:
-    """Measure, print a table a thread count, return what goes to the JSON file.
+    """Measure, print a table a batch size and thread count, return what goes to the JSON file.
 
     `peak` is the FMA peak in GFLOP/s by thread count; empty when it is unknown.
     """
-    images, labels, source = training_batches(batch)
-    report: dict[str, Any] = {"batch": batch, "images": source, "rounds": rounds}
-    report.update(flop_per_step=network.step_flop(batch), contests=[], notes=[])
-    for count in threads:
-        results, notes = contest.hold(
-            CONTESTANTS,
-            "training",
-            threads=count,
-            parameters=network.lecture_parameters(),
-            images=images,
-            labels=labels,
-            rounds=rounds,
-            calls=calls,
-            peers_python=peers_python,
-        )
-        rows = rows_of(results, network.step_flop(batch), peak.get(count))
-        title = f"\nTraining step, batch {batch}, {count} thread(s), {source}"
-        print(f"{title}, {rounds} x {calls} steps")
-        headers = (*ROW_HEADERS, "loss at step 1", "2", "10", "last")
-        print(table(headers, [[*row, *_losses(r)] for row, r in zip(rows, results, strict=True)]))
-        print(*notes, sep="\n", end="\n" if notes else "")
-        report["contests"] += [{**r.as_json(), "losses": r.values} for r in results]
-        report["notes"] += notes
-    report["scaling"] = _scaling(report["contests"])
-    for name, ratio in report["scaling"].items():
-        print(
-            f"{name}: 1 thread / {max(threads)} threads = {ratio['min']:.2f} of minima, "
-            f"{ratio['median']:.2f} of medians"
-        )
+    report: dict[str, Any] = {"batches": batches, "rounds": rounds, "contests": [], "notes": []}
+    report["flop_per_step"] = {batch: network.step_flop(batch) for batch in batches}
+    report["scaling"] = {}
+    for batch in batches:
+        images, labels, source = training_batches(batch)
+        report["images"] = source
+        batch_calls = calls_of(batch, calls)
+        contests: list[dict[str, Any]] = []
+        for count in threads:
+            results, notes = contest.hold(
+                CONTESTANTS,
+                "training",
+                threads=count,
+                parameters=network.lecture_parameters(),
+                images=images,
+                labels=labels,
+                rounds=rounds,
+                calls=batch_calls,
+                peers_python=peers_python,
+            )
+            rows = rows_of(results, network.step_flop(batch), peak.get(count))
+            title = f"\nTraining step, batch {batch}, {count} thread(s), {source}"
+            print(f"{title}, {rounds} x {batch_calls} steps")
+            headers = (*ROW_HEADERS, "loss at step 1", "2", "10", "last")
+            lines = [[*row, *_losses(r)] for row, r in zip(rows, results, strict=True)]
+            print(table(headers, lines))
+            print(*notes, sep="\n", end="\n" if notes else "")
+            contests += [{"batch": batch, **r.as_json(), "losses": r.values} for r in results]
+            report["notes"] += notes
+        report["contests"] += contests
+        report["scaling"][batch] = _scaling(contests)
+        for name, ratio in report["scaling"][batch].items():
+            print(
+                f"{name}: 1 thread / {max(threads)} threads = {ratio['min']:.2f} of minima, "
+                f"{ratio['median']:.2f} of medians"
+            )
     return report
+
+
+def calls_of(batch: int, calls: int) -> int:
+    """Steps in a block: `calls` of batch 100, more of small batches, fewer of large ones."""
+    return max(3, min(10 * calls, round(calls * 100 / batch)))
 
 
 ROW_HEADERS = ("", "version", "min ms", "median ms", "min/pycnn", "median/pycnn", "% of peak")
@@ -90,9 +103,11 @@ def rows_of(results: list[contest.Result], flop: float, peak: float | None) -> l
 def training_batches(batch: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Images [batches, N, 28, 28, 1] in 0..1, labels [batches, N], and what they are.
 
-    MNIST, or without pycnn random dots: as many zeros, nothing to learn.
+    100 batches, fewer if that were more than `MOST_IMAGES`. MNIST, or without pycnn random dots: as
+    many zeros, nothing to learn.
     """
-    count = BATCHES * batch
+    batches = min(BATCHES, max(10, MOST_IMAGES // batch))
+    count = batches * batch
     try:
         from pycnn import datasets
 
@@ -104,7 +119,7 @@ def training_batches(batch: int) -> tuple[np.ndarray, np.ndarray, str]:
         rng = np.random.default_rng(0)
         images = rng.random((count, 28, 28, 1), np.float32) * (rng.random((count, 28, 28, 1)) < 0.2)
         labels, source = rng.integers(0, 10, count), "synthetic images (no pycnn, so no MNIST)"
-    shape = (BATCHES, batch, 28, 28, 1)
+    shape = (batches, batch, 28, 28, 1)
     return (
         images.astype(np.float32).reshape(shape),
         labels.astype(np.int32).reshape(shape[:2]),

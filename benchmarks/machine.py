@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 BUSY_SHARE = 0.05  # of all CPUs; a quiet machine shows less than 0.01
 
 
@@ -76,6 +78,51 @@ def fma_peak(threads: int, seconds: float = 0.1, repeats: int = 3) -> float:
     with ThreadPoolExecutor(threads) as pool:
         rounds = (sum(pool.map(_pycnn.fma_peak, [seconds] * threads)) for _ in range(repeats))
         return max(rounds)
+
+
+def clock_ghz(seconds: float = 0.1) -> float | None:
+    """The clock under FMAs of 256 bits: every CPU with AVX2 that we know starts two a cycle.
+
+    None without AVX2. The active ISA is as before afterwards.
+    """
+    import _pycnn
+
+    if "avx2" not in _pycnn.available_isas():
+        return None
+    chosen = _pycnn.isa()
+    try:
+        _pycnn.use_isa("avx2")
+        return fma_peak(1, seconds) / 32  # 2 FMAs of 8 floats, 2 FLOP each
+    finally:
+        _pycnn.use_isa(chosen)
+
+
+def copy_bandwidth(threads: int, megabytes: int = 64, repeats: int = 5) -> float:
+    """Highest GB/s, read and written, of copies between arrays that no cache holds."""
+    sources = [np.ones(megabytes << 18, np.float32) for _ in range(threads)]
+    targets = [np.zeros_like(source) for source in sources]
+
+    def copy(i: int) -> None:
+        np.copyto(targets[i], sources[i])
+
+    best = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            list(pool.map(copy, range(threads)))
+            moved = 2 * threads * sources[0].nbytes
+            best = max(best, moved / (time.perf_counter() - begin) / 1e9)
+    return best
+
+
+def caches() -> dict[str, int]:
+    """Bytes of the first CPU's data caches by level, as in {"L1": 32768}; empty if unknown."""
+    found = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        size = (folder / "size").read_text().strip()
+        if (folder / "type").read_text().strip() != "Instruction" and size.endswith("K"):
+            found["L" + (folder / "level").read_text().strip()] = int(size[:-1]) << 10
+    return found
 
 
 def _cpu_ticks() -> list[int]:

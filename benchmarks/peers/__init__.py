@@ -1,13 +1,16 @@
 """The contest: one process per contestant, one file per contestant (`peer_*.py`).
 
 A contestant's file imports NumPy and its own framework, nothing else, so that another interpreter
-may run it. It has `version` and one or both of the others:
+may run it. It has `version` and some of the others:
 
     version() -> str
     training(parameters, images, labels, threads, variant) -> step    step(i) -> loss of step i
     inference(parameters, images, threads, variant) -> forward        forward(i) -> logits
+    convolution(job, arrays, threads) -> {direction: (call, axes)}    call() -> result
 
 `parameters` are the arrays of `network.parameter_shapes`, `images` is float32
 [batches, N, 28, 28, 1], `labels` is int32 [batches, N]; call i takes batch i. A step ends when its
 loss is a Python float and the parameters are updated; a forward when the logits are in memory.
+`job` is `shapes.Convolution.as_job`, `arrays` are x, weight, bias and dy (`worker.conv_arrays`);
+the result's `axes` in that order are NHWC, or KH, KW, C, OC for a weight.
 """

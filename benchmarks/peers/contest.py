@@ -65,9 +65,18 @@ class WorkerError(RuntimeError):
 class Worker:
     """A contestant's process. Use as a context manager: it ends with the block."""
 
-    def __init__(self, contestant: Contestant, python: str, task: str, threads: int, data: Path):
+    def __init__(
+        self,
+        contestant: Contestant,
+        python: str,
+        task: str,
+        threads: int,
+        data: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ):
         self.name = contestant.name
-        environment = {k: v for k, v in os.environ.items() if k not in DROPPED_VARIABLES}
+        environment = {**os.environ, **(environment or {})}
+        environment = {k: v for k, v in environment.items() if k not in DROPPED_VARIABLES}
         environment["OMP_NUM_THREADS"] = str(threads)
         # Closed in __exit__. A file, since nobody reads a pipe while the worker writes.
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
@@ -100,13 +109,14 @@ class Worker:
 
     def prepare(self) -> str:
         """Import the framework and build the network; returns its version."""
-        return self._ask(self._job)["version"]
+        return self.ask(self._job)["version"]
 
     def block(self, calls: int) -> dict[str, Any]:
         """Run `calls` calls; see `worker`."""
-        return self._ask({"calls": calls})
+        return self.ask({"calls": calls})
 
-    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The worker's reply, or a WorkerError."""
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 import pycnn
-from pycnn import losses, models, optim
+from pycnn import losses, models, ops, optim
 
 
 def version() -> str:
@@ -37,10 +39,33 @@ def training(
 def inference(
     parameters: list[np.ndarray], images: np.ndarray, threads: int, variant: str
 ) -> Callable[[int], np.ndarray]:
-    """One forward a call, in eval mode; see `benchmarks.peers`."""
+    """One forward a call, compiled where pycnn can; see `benchmarks.peers`."""
     model = _model(parameters, threads)
     model.eval()
+    if hasattr(model, "compile_inference"):
+        compiled = model.compile_inference((None, *images.shape[2:]))
+        return lambda i: compiled(images[i % len(images)])
     return lambda i: model.forward(images[i % len(images)])
+
+
+def convolution(
+    job: dict[str, Any], arrays: dict[str, np.ndarray], threads: int
+) -> dict[str, tuple[Callable[[], np.ndarray], tuple[int, ...]]]:
+    """The three directions of one convolution; see `benchmarks.peers`."""
+    pycnn.set_num_threads(threads)
+    x, weight, bias, dy = (arrays[name] for name in ("x", "weight", "bias", "dy"))
+    options = {name: job[name] for name in ("stride", "padding", "groups")}
+    y, dx, dweight = (np.empty_like(array) for array in (dy, x, weight))
+    calls = {
+        "forward": partial(ops.conv2d, x, weight, bias, out=y, **options),
+        "backward_input": partial(
+            ops.conv2d_backward_input, dy, weight, x.shape, out=dx, **options
+        ),
+        "backward_weight": partial(
+            ops.conv2d_backward_weight, x, dy, weight.shape, out=dweight, **options
+        ),
+    }
+    return {direction: (call, (0, 1, 2, 3)) for direction, call in calls.items()}
 
 
 def _model(parameters: list[np.ndarray], threads: int) -> pycnn.layers.Sequential:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +52,33 @@ def inference(
             return _forward(values, inputs[i % len(inputs)], variant).numpy()
 
     return forward
+
+
+def convolution(
+    job: dict[str, Any], arrays: dict[str, np.ndarray], threads: int
+) -> dict[str, tuple[Callable[[], torch.Tensor], tuple[int, ...]]]:
+    """The three directions of one convolution, channels_last; see `benchmarks.peers`."""
+    torch.set_num_threads(threads)
+    x, dy = (_images([arrays[name]], "channels_last")[0] for name in ("x", "dy"))
+    weight = torch.from_numpy(np.ascontiguousarray(arrays["weight"].transpose(3, 2, 0, 1)))
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    bias = torch.from_numpy(arrays["bias"])
+    stride, padding, dilation = [job["stride"]] * 2, [job["padding"]] * 2, [1, 1]
+    options = (stride, padding, dilation, False, [0, 0], job["groups"])
+
+    def forward() -> torch.Tensor:
+        return torch.ops.aten.convolution(x, weight, bias, *options)
+
+    def backward(wanted: int) -> torch.Tensor:
+        # What autograd calls, with one gradient wanted. `None`: the sizes of a bias without one.
+        mask = [wanted == i for i in range(3)]
+        return torch.ops.aten.convolution_backward(dy, x, weight, None, *options, mask)[wanted]
+
+    return {
+        "forward": (forward, (0, 2, 3, 1)),
+        "backward_input": (partial(backward, 0), (0, 2, 3, 1)),
+        "backward_weight": (partial(backward, 1), (2, 3, 1, 0)),
+    }
 
 
 def _forward(values: list[torch.Tensor], x: torch.Tensor, variant: str) -> torch.Tensor:

@@ -5,6 +5,11 @@ The first line names the job; then each line asks for a block of calls:
     {"module", "task", "variant", "threads", "data"}    ->  {"version"} | {"missing"} | {"error"}
     {"calls"}                                           ->  {"seconds", "values", "idle_cpu_s"}
 
+or, if the task is "convolution", for a convolution to build and for samples of one direction:
+
+    {"convolution"}                         ->  {"call_s", "values"}, each by direction
+    {"direction", "samples", "sample_s"}    ->  {"seconds", "calls", "idle_cpu_s"}
+
 Between blocks the process is blocked in a read. `idle_cpu_s` is the CPU time that its threads took
 since the last block all the same: pools that spin when idle would disturb the others.
 """
@@ -19,8 +24,12 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
+import numpy as np
+
+from ..timing import Case, calibrate, seconds_per_call
 from . import network
 
 
@@ -31,7 +40,7 @@ def main() -> None:
     # Before the framework is imported: some size their pools by it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["threads"]])
     try:
-        version, call = _prepare(job)
+        version, answer = _prepare(job)
     except ImportError as error:
         _reply(replies, {"missing": str(error)})
         return
@@ -39,40 +48,117 @@ def main() -> None:
         _reply(replies, {"error": traceback.format_exc()})
         return
     _reply(replies, {"version": version})
-    done, cpu = 0, time.process_time()
+    cpu = time.process_time()
     for line in sys.stdin:
         idle_cpu = time.process_time() - cpu
         try:
-            block = _block(call, done, json.loads(line)["calls"])
+            block = answer(json.loads(line))
         except Exception:
             _reply(replies, {"error": traceback.format_exc()})
             return
-        done += len(block["seconds"])
         cpu = time.process_time()
         _reply(replies, {**block, "idle_cpu_s": idle_cpu})
 
 
-def _prepare(job: dict[str, Any]) -> tuple[str, Callable[[int], Any]]:
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _prepare(job: dict[str, Any]) -> tuple[str, Answer]:
     peer = importlib.import_module(f"benchmarks.peers.{job['module']}")
+    if job["task"] == "convolution":
+        return peer.version(), Convolutions(peer, job["threads"])
     parameters, images, labels = network.load(Path(job["data"]))
     if job["task"] == "training":
         call = peer.training(parameters, images, labels, job["threads"], job["variant"])
     else:
         call = peer.inference(parameters, images, job["threads"], job["variant"])
-    return peer.version(), call
+    return peer.version(), Blocks(call)
 
 
-def _block(call: Callable[[int], Any], start: int, calls: int) -> dict[str, Any]:
-    seconds, results = [], []
-    for i in range(start, start + calls):
-        begin = time.perf_counter()
-        result = call(i)
-        seconds.append(time.perf_counter() - begin)
-        if isinstance(result, float) or not results:
-            results.append(result)
-    # Losses of all steps, or the logits of the block's first call.
-    values = results if isinstance(results[0], float) else results[0].ravel().tolist()
-    return {"seconds": seconds, "values": values}
+class Blocks:
+    """Blocks of steps or forwards: call i takes batch i."""
+
+    def __init__(self, call: Callable[[int], Any]) -> None:
+        self._call, self._done = call, 0
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer {"calls"}."""
+        seconds, results = [], []
+        for i in range(self._done, self._done + request["calls"]):
+            begin = time.perf_counter()
+            result = self._call(i)
+            seconds.append(time.perf_counter() - begin)
+            if isinstance(result, float) or not results:
+                results.append(result)
+        self._done += request["calls"]
+        # Losses of all steps, or the logits of the block's first call.
+        values = results if isinstance(results[0], float) else results[0].ravel().tolist()
+        return {"seconds": seconds, "values": values}
+
+
+LONG_CALL_S = 0.02  # a sample is one such call, without a search for how many
+VERY_LONG_CALL_S = 0.5
+
+
+class Convolutions:
+    """One convolution after another, each direction a `Case`."""
+
+    def __init__(self, peer: ModuleType, threads: int) -> None:
+        self._peer, self._threads = peer, threads
+        self._cases: dict[str, Case] = {}
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer {"convolution"} or {"direction", "samples", "sample_s"}."""
+        if "convolution" in request:
+            return self._build(request["convolution"])
+        case = self._cases[request["direction"]]
+        if case.calls:
+            case.run()  # brings its arrays and code back into the caches
+        else:
+            calibrate(case, request["sample_s"])
+        samples = range(request["samples"])
+        return {
+            "seconds": [seconds_per_call(case.run, case.calls) for _ in samples],
+            "calls": case.calls,
+        }
+
+    def _build(self, job: dict[str, Any]) -> dict[str, Any]:
+        self._cases.clear()  # the last one's arrays go first
+        directions = self._peer.convolution(job, conv_arrays(job), self._threads)
+        seconds, values = {}, {}
+        for direction, (call, axes) in directions.items():
+            begin = time.perf_counter()
+            result = call()
+            elapsed = time.perf_counter() - begin
+            values[direction] = sampled(np.asarray(result).transpose(axes))
+            del result  # the next one may take its memory
+            if elapsed < VERY_LONG_CALL_S:  # else its preparations hardly count
+                elapsed = seconds_per_call(call, 1)
+            calls = 1 if elapsed >= LONG_CALL_S else 0
+            self._cases[direction] = Case(direction, call, calls=calls)
+            seconds[direction] = elapsed
+        return {"call_s": seconds, "values": values}
+
+
+def conv_arrays(job: dict[str, Any]) -> dict[str, np.ndarray]:
+    """x, weight, bias and dy of a convolution: the same on all sides.
+
+    A short run of normal values is repeated: to draw them all would take longer than to time them.
+    """
+    values = np.random.default_rng(0).standard_normal(99991, dtype=np.float32)
+    shapes = {
+        "x": job["input_shape"],
+        "weight": job["weight_shape"],
+        "bias": job["weight_shape"][3:],
+        "dy": job["output_shape"],
+    }
+    return {name: np.resize(values, shape) for name, shape in shapes.items()}
+
+
+def sampled(result: np.ndarray) -> list[float]:
+    """Values at a hundred places, which are the same for results of one shape."""
+    places = np.random.default_rng(1).integers(0, result.shape, (100, result.ndim))
+    return [float(result[tuple(place)]) for place in places]
 
 
 def _private_stdout() -> TextIO:
