@@ -56,6 +56,31 @@ struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a co
     bool relu;
 };
 
+struct DepthwiseTap {
+    int64_t offset, weight;  // floats from an output's first pixel, and from the first weight
+};
+
+struct DepthwiseRow {  // a run of outputs whose taps are the same
+    float* out;
+    int64_t out_step;  // floats from output to output
+    const float* in;   // the first pixel of the first output, perhaps outside the image
+    int64_t in_step;
+    const float* w;
+    const DepthwiseTap* taps;  // [count], all inside the image
+    int64_t count, outputs, C;
+    const float* bias;  // [C] or null
+    bool relu;
+};
+
+struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
+    float* dw;               // added to
+    const float* dy;         // of the first output
+    const float* x;          // its first pixel, perhaps outside the image
+    int64_t x_step, dy_step;
+    const DepthwiseTap* taps;
+    int64_t count, outputs, channels;
+};
+
 struct WinogradInput {  // one tile of pixels, or of gradients
     float* v;           // element e, channel c goes to v[e * v_element + c / 16 * v_chunk + c % 16]; zeros past C
     int64_t v_element, v_chunk;
@@ -172,6 +197,8 @@ struct Kernels {
     void (*indirect_block)(const IndirectBlock&);
 
     void (*first_layer_row)(const FirstLayerRow&);
+    void (*depthwise_row)(const DepthwiseRow&);
+    void (*depthwise_weight_row)(const DepthwiseWeightRow&);
 
     // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas. Sizes in floats; those of filters a multiple
     // of 16.

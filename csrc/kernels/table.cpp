@@ -26,6 +26,8 @@ constexpr Kernels table = {
     gemm_one_row,
     indirect_block,
     first_layer_row,
+    depthwise_row,
+    depthwise_weight_row,
     winograd_input,
     winograd_gradient,
     winograd_output,

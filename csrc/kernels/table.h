@@ -12,6 +12,8 @@ void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t,
 void indirect_block(const IndirectBlock&);
 
 void first_layer_row(const FirstLayerRow&);
+void depthwise_row(const DepthwiseRow&);
+void depthwise_weight_row(const DepthwiseWeightRow&);
 
 void winograd_input(const WinogradInput&, int64_t m);
 void winograd_gradient(const WinogradInput&, int64_t m);

@@ -44,6 +44,8 @@ bool winograd_pays(const Conv2dShape& s, Direction direction) {
 
 // The rules of `auto`. They depend on the shape alone, so every machine and thread count takes the same way.
 Choice choose(const Conv2dShape& s, Direction direction) {
+    if (s.groups > 1 && s.groups == s.C && s.OC == s.C)
+        return {Algorithm::direct, "depthwise: lanes are channels, each with taps of its own"};
     if (s.groups > 1 && (s.group_OC() < 8 || s.group_C() < 8))
         return {Algorithm::naive, "groups of fewer than 8 channels leave most of a 16-float vector empty"};
     if (winograd_pays(s, direction)) {

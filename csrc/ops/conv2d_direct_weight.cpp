@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "conv2d.h"
+#include "conv2d_depthwise.h"
 #include "dispatch.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -145,6 +146,7 @@ int64_t slot_count(const Conv2dShape& s) {
 }  // namespace
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+    if (depthwise::fits(s)) return depthwise::backward_weight(dweight, x, dy, s);
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
     std::memset(slots, 0, sizeof(float) * S * size);
