@@ -20,6 +20,12 @@ def images(n, seed=1):
     return np.random.default_rng(seed).random((n, 28, 28, 1), dtype=np.float32)
 
 
+def close(actual, expected):
+    """Within the rounding of three layers: a kept filter makes Winograd pay for fewer images."""
+    scale = np.abs(expected).max(initial=0)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * scale)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_layer_as_in_eval_mode(isa, case):
     layer = CASES[case][0]().eval()
@@ -44,7 +50,7 @@ def test_the_lectures_network_for_any_batch(isa, num_threads, n, precision):
     before = pycnn.get_precision()
     pycnn.set_precision(precision)
     try:
-        np.testing.assert_array_equal(compiled(images(n)), model.forward(images(n)))
+        close(compiled(images(n)), model.forward(images(n)))
     finally:
         pycnn.set_precision(before)
 
@@ -57,7 +63,7 @@ def test_it_follows_the_instruction_set():
     try:
         for name in [*pycnn.available_isas(), *reversed(pycnn.available_isas())]:
             pycnn.use_isa(name)
-            np.testing.assert_array_equal(compiled(images(5)), model.forward(images(5)))
+            close(compiled(images(5)), model.forward(images(5)))
     finally:
         pycnn.use_isa(before)
 

@@ -167,11 +167,10 @@ def test_bits_depend_on_neither_threads_nor_isa(precision, direction):
 
 def test_an_image_has_the_same_bits_alone_and_in_a_batch(isa, precision):
     x, weight, bias, _, _ = arrays_of("many_tiles")
-    for algorithm in ("auto", "winograd"):
-        options = {"padding": "same", "algorithm": algorithm, "activation": "relu"}
-        together = ops.conv2d(x, weight, bias, **options)
-        alone = [ops.conv2d(x[n : n + 1], weight, bias, **options) for n in range(len(x))]
-        np.testing.assert_array_equal(together, np.concatenate(alone))
+    options = {"padding": "same", "algorithm": "winograd", "activation": "relu"}
+    together = ops.conv2d(x, weight, bias, **options)
+    alone = [ops.conv2d(x[n : n + 1], weight, bias, **options) for n in range(len(x))]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
 def test_auto_takes_winograd_where_it_pays_and_says_so():
@@ -184,6 +183,11 @@ def test_auto_takes_winograd_where_it_pays_and_says_so():
         ((100, 14, 14, 32), (3, 3, 32, 64), {"stride": 2}),
         ((100, 14, 14, 32), (3, 3, 32, 64), {"dilation": 2}),
         ((100, 1, 1, 64), (3, 3, 64, 64), {"padding": "same"}),  # one tap of nine inside the image
+        (
+            (1, 7, 7, 512),
+            (3, 3, 512, 512),
+            {"padding": "same"},
+        ),  # transforming the weight costs more
     ):
         assert pycnn.explain_conv2d(shape, weight, **options).forward == "direct"
 

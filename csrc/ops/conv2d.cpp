@@ -6,15 +6,17 @@ namespace pycnn {
 
 namespace {
 
-// Vector operations of one image, in units of 16 channels' worth: what `auto` compares.
+// Vector operations, in units of 16 channels' worth: what `auto` compares.
 //
 //   direct        a product for each tap inside the image, input and output channel
 //   Winograd      T^2 products a tile for each input and output channel, and the two transforms, whose sparse rows of
-//                 B^T (20 operations of 6 x 6) and A^T (14 of 4 x 6) are applied to T columns and to T or m rows
+//                 B^T (20 operations of 6 x 6) and A^T (14 of 4 x 6) are applied to T columns and to T or m rows; once
+//                 a call, the transform of the weight or of its gradient, which moves much memory
 //
 // Transforms and the shorter products of Winograd run at about half of the FMA peak, direct convolution at 0.9 to 1.0
-// of it (docs/kernels.md), hence the factor 2 and the margin. The batch does not enter: an image is computed in the
-// same way alone and in any batch.
+// of it (docs/kernels.md), hence the factor 2 and the margin. The cost of the weight's transform is fitted to a sweep
+// over 10 shapes and 1 to 16 images on Zen 4 with two threads: direct convolution wins below some 16 tiles in all, for
+// the gradient of the weight below some 64.
 double direct_cost(const Conv2dShape& s) {
     const auto taps = [](int64_t size, int64_t before, int64_t outputs) {
         int64_t sum = 0;
@@ -22,33 +24,35 @@ double direct_cost(const Conv2dShape& s) {
             for (int64_t k = 0; k < 3; ++k) sum += o + k >= before && o + k < before + size;
         return sum;
     };
-    return static_cast<double>(taps(s.H, s.pad.top, s.OH())) * taps(s.W, s.pad.left, s.OW()) * s.C * s.OC;
+    return static_cast<double>(taps(s.H, s.pad.top, s.OH())) * taps(s.W, s.pad.left, s.OW()) * s.N * s.C * s.OC;
 }
 
 double winograd_cost(const Conv2dShape& s, int64_t m, int64_t OH, int64_t OW) {
-    const double tiles = static_cast<double>(ceil_div(OH, m)) * ceil_div(OW, m);
+    const double tiles = static_cast<double>(s.N) * ceil_div(OH, m) * ceil_div(OW, m);
     const double input = m == 4 ? 240 : 32, output = m == 4 ? 140 : 24, products = m == 4 ? 36 : 16;
     return tiles * (products * s.C * s.OC + 2 * (input * s.C + output * s.OC));
 }
 
-bool winograd_pays(const Conv2dShape& s, Direction direction) {
+bool winograd_pays(const Conv2dShape& s, Direction direction, bool filter_kept) {
     constexpr int64_t kChannels = 16;  // a vector; fewer leave lanes empty in every transform
     constexpr double kMargin = 1.15;
     if (!winograd::fits(s) || s.C < kChannels || s.OC < kChannels) return false;
     const bool map_is_input = direction == Direction::backward_input;
     const int64_t OH = map_is_input ? s.H : s.OH(), OW = map_is_input ? s.W : s.OW();
-    return kMargin * winograd_cost(s, winograd::tile_size(OH, OW), OH, OW) < direct_cost(s);
+    const double filter = filter_kept ? 0 : direction == Direction::backward_weight ? 1200 : 400;
+    const double cost = winograd_cost(s, winograd::tile_size(OH, OW), OH, OW) + filter * s.C * s.OC;
+    return kMargin * cost < direct_cost(s);
 }
 
 }  // namespace
 
 // The rules of `auto`. They depend on the shape alone, so every machine and thread count takes the same way.
-Choice choose(const Conv2dShape& s, Direction direction) {
+Choice choose(const Conv2dShape& s, Direction direction, bool filter_kept) {
     if (s.groups > 1 && s.groups == s.C && s.OC == s.C)
         return {Algorithm::direct, "depthwise: lanes are channels, each with taps of its own"};
     if (s.groups > 1 && (s.group_OC() < 8 || s.group_C() < 8))
         return {Algorithm::naive, "groups of fewer than 8 channels leave most of a 16-float vector empty"};
-    if (winograd_pays(s, direction)) {
+    if (winograd_pays(s, direction, filter_kept)) {
         const bool backward = direction == Direction::backward_input;
         if (winograd::tile_size(backward ? s.H : s.OH(), backward ? s.W : s.OW()) == 4)
             return {Algorithm::winograd, "F(4x4, 3x3) needs fewer operations, its transforms included"};

@@ -19,7 +19,8 @@ struct Choice {
     Algorithm algorithm;
     const char* reason;
 };
-Choice choose(const Conv2dShape&, Direction);
+// filter_kept: the transformed weight is kept from call to call; then the batch does not enter.
+Choice choose(const Conv2dShape&, Direction, bool filter_kept = false);
 
 struct Epilogue {                 // of the forward direction
     const float* bias = nullptr;  // [OC]

@@ -68,7 +68,7 @@ struct Conv2dStep {
     void run(float* y, const float* x, int64_t N) {
         Conv2dShape s = shape;
         s.N = N;
-        const bool winograd = choose(s, Direction::forward).algorithm == Algorithm::winograd;
+        const bool winograd = choose(shape, Direction::forward, true).algorithm == Algorithm::winograd;
         if (winograd) {
             const int64_t m = winograd::tile_size(s.OH(), s.OW());
             const auto u = filter.get(s, weight.data(), m);
