@@ -17,6 +17,7 @@ namespace pycnn::block {
 
 Layout::Layout(const BlockShape& b) {
     const Conv2dShape& s = b.conv;
+    // 32 against 16 (one run each, ms): conv2 3.7 and 4.2; conv3 5.0 and 5.0, with AVX2 6.1 and 5.3.
     width = s.C < 16 ? s.C : s.C < 32 ? 16 : 32;
     blocks = ceil_div(s.C, width);
     padded_H = std::max(2 * b.PH - 1 + s.KH, s.pad.top + s.H);
@@ -38,7 +39,8 @@ void transpose_weights(float* weights, const float* weight, const Conv2dShape& s
 
 namespace {
 
-// Bytes of L1 that one operand of the products may take, of 32 KB.
+// Bytes of L1 that one operand of the products may take. Measured with 32 KB of L1 (Zen 4), half of the windows active:
+// conv2 3.7 ms; 12 KB for the weights 4.1, 32 KB 3.6; images in groups of 64 KB: dweight 1.68 instead of 1.50 ms.
 constexpr int64_t kL1 = 24576;
 
 struct Worker {
