@@ -25,6 +25,11 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
 int take_team_size();
 bool has_openmp();
 
+// Whether a region whose other threads came late makes its caller work alone for a while (Note [Yielding] in
+// parallel.cpp). Off until Python has found that the wait policy is not pycnn's own (Note [Waiting] in _waiting.py).
+void set_yielding(bool on);
+bool yielding();
+
 // Work that pays for a region. First guesses, not measured kernel by kernel yet: some 10 microseconds on one thread.
 constexpr int64_t kGrainFlop = 1000000;  // arithmetic in the vector kernels, near the FMA peak
 constexpr int64_t kGrainBytes = 200000;  // elementwise passes, read plus written
