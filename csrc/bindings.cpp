@@ -98,9 +98,12 @@ void bind_config(py::module_& m) {
     m.def("get_num_threads", num_threads);
     m.def("set_num_threads", set_num_threads, py::arg("n"));
     m.def("available_cpus", available_cpus);
+    m.def("physical_cores", physical_cores, py::arg("folder"));
     m.def("in_forked_child", in_forked_child);
     m.def("has_openmp", has_openmp);
     m.def("last_team_size", take_team_size);
+    m.def("set_yielding", set_yielding, py::arg("on"));
+    m.def("yielding", yielding);
     m.def("tile_sizes", tile_sizes);
     m.def("fma_peak", fma_peak, py::arg("seconds"));
     m.def("matmul", matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a"), py::arg("transpose_b"), py::arg("out"));

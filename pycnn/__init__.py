@@ -4,14 +4,15 @@
 `losses`, `optim`, `init` and `models` are the thin Python layer on them; `datasets` holds MNIST.
 """
 
-from pycnn import _stale
+from pycnn import _stale, _waiting
 
-_stale.check()
+with _waiting.short_spin() as _decides:
+    _stale.check()  # loads _pycnn, and libgomp with it
 
-from _pycnn import __version__  # noqa: E402
+from _pycnn import __version__
 
-from pycnn import datasets, init, layers, losses, models, ops, optim  # noqa: E402
-from pycnn._config import (  # noqa: E402
+from pycnn import _config, datasets, init, layers, losses, models, ops, optim
+from pycnn._config import (
     available_isas,
     get_num_threads,
     isa,
@@ -20,8 +21,10 @@ from pycnn._config import (  # noqa: E402
     show_config,
     use_isa,
 )
-from pycnn._ops_conv2d import get_precision, set_precision  # noqa: E402
-from pycnn.ops import explain_conv2d  # noqa: E402
+from pycnn._ops_conv2d import get_precision, set_precision
+from pycnn.ops import explain_conv2d
+
+_config.remember_who_decides(_decides)
 
 __all__ = [
     "__version__",

@@ -10,7 +10,17 @@ from collections.abc import Iterator
 import _pycnn
 import numpy as np
 
+from pycnn import _waiting
+
 MAX_THREADS = 4096
+_who_decides = "user"  # how threads wait (Note [Waiting] in _waiting.py)
+
+
+def remember_who_decides(who: str) -> None:
+    """Set once, at import; where another library decides, a late team makes its caller yield."""
+    global _who_decides
+    _who_decides = who
+    _pycnn.set_yielding(who == "other")
 
 
 def _check_threads(n: object, who: str) -> int:
@@ -35,8 +45,8 @@ def get_num_threads() -> int:
     """Threads that an operator may use: the last `set_num_threads`, or the default.
 
     The default is PYCNN_NUM_THREADS, else the first number of OMP_NUM_THREADS, else the CPUs of
-    this process: the smaller of its affinity mask and its cgroup's CPU quota (rounded up). A child
-    of `os.fork` has 1: OpenMP's threads do not survive a fork.
+    this process: the smaller of the physical cores in its affinity mask and its cgroup's CPU quota
+    (rounded up). A child of `os.fork` has 1: OpenMP's threads do not survive a fork.
     """
     return _pycnn.get_num_threads()
 
@@ -100,7 +110,7 @@ def show_config() -> str:
     openmp = "OpenMP" if _pycnn.has_openmp() else "no OpenMP: one thread"
     variables = " ".join(
         f"{name}={os.environ[name]}"
-        for name in ("PYCNN_ISA", "PYCNN_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+        for name in ("PYCNN_ISA", "PYCNN_NUM_THREADS", "OMP_NUM_THREADS", *_waiting.VARIABLES)
         if name in os.environ
     )
     lines = [
@@ -110,6 +120,7 @@ def show_config() -> str:
         f"cpu: {_cpu_name()}, {_pycnn.available_cpus()} for this process",
         f"isa: {isa()} of {', '.join(available_isas())}",
         f"threads: {get_num_threads()}",
+        f"waiting: {_waiting.EXPLANATIONS[_who_decides]}",
         f"environment: {variables or 'none of ours set'}",
     ]
     if _pycnn.in_forked_child():

@@ -47,6 +47,8 @@ def conv_cases():
         for algorithm in ("auto", "naive", "im2col", "direct"):
             if algorithm == "direct" and {"stride", "groups"} & set(options):
                 continue
+            if (name, algorithm) == ("depthwise", "im2col"):  # a region a channel
+                x, dy = (311, *x[1:]), (311, *dy[1:])
             used = {**options, "algorithm": algorithm}
             key = f"{name}-{algorithm}"
             yield f"{key}-forward", ("conv2d", (x, weight, (OC,)), used)

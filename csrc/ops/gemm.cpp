@@ -120,12 +120,14 @@ void blocked(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m,
             const Matrix a_pc{a.data + pc * a.col, a.row, a.col};
             const bool add = accumulate || pc > 0;
             const int64_t row_tiles = ceil_div(m, MR);
-            if (row_tiles >= panels) {  // threads take rows of C, else columns
-                parallel_for(row_tiles, grain_units(kGrainFlop, 2.0 * MR * nc * kc), [&](int64_t begin, int64_t end) {
+            // Threads take rows of C, else columns. The grain counts all of k: the regions of one product follow each
+            // other while the threads still spin, so only the first one wakes them.
+            if (row_tiles >= panels) {
+                parallel_for(row_tiles, grain_units(kGrainFlop, 2.0 * MR * nc * k), [&](int64_t begin, int64_t end) {
                     thread_share(c + jc, ldc, a_pc, packed_b, begin * MR, std::min(end * MR, m), 0, nc, kc, add);
                 });
             } else {
-                parallel_for(panels, grain_units(kGrainFlop, 2.0 * m * NR * kc), [&](int64_t begin, int64_t end) {
+                parallel_for(panels, grain_units(kGrainFlop, 2.0 * m * NR * k), [&](int64_t begin, int64_t end) {
                     thread_share(c + jc, ldc, a_pc, packed_b, 0, m, begin * NR, std::min(end * NR, nc), kc, add);
                 });
             }

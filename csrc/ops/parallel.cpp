@@ -1,8 +1,16 @@
 // The only `#pragma omp` of the project.
+//
+// Note [Yielding]: where another library's libgomp makes threads spin for long while they wait, a busy neighbour takes
+// a CPU from the team and every region waits for the thread that is not scheduled. Then one such region is enough: the
+// caller works alone for a pause, 4 ms at first, and tries again. A region that is late again soon doubles the pause,
+// up to 256 ms, so a lasting neighbour costs one late region in a quarter of a second. The bits do not change: ranges
+// never matter. With pycnn's own short waits it gains nothing (docs/kernels.md, Threads), so it is off.
 
 #include "parallel.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <exception>
 
 #include "threads.h"
@@ -21,15 +29,54 @@ int take_team_size() {
     return size;
 }
 
+static std::atomic<bool> yields{false};
+
+void set_yielding(bool on) { yields = on; }
+bool yielding() { return yields; }
+
 #ifdef _OPENMP
 
 bool has_openmp() { return true; }
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+// What this thread knows of its team: how long it works alone, and since when.
+class Pause {
+  public:
+    bool lasts() const { return Clock::now() < end_; }
+
+    // A region of which this thread had done its own share after `share`, and waited `wait` for the others. Shares are
+    // equal, so a wait as long as the own share and a wake-up (28 microseconds) ten times over, is late.
+    void after_region(Clock::duration share, Clock::duration wait) {
+        constexpr std::chrono::microseconds kLate{300};
+        constexpr milliseconds kShortest{4}, kLongest{256}, kSoon{50};
+        if (wait <= share + kLate) return;
+        const Clock::time_point now = Clock::now();
+        length_ = now - end_ < kSoon ? std::min<Clock::duration>(2 * length_, kLongest) : kShortest;
+        end_ = now + length_;
+    }
+
+  private:
+    Clock::time_point end_{};
+    Clock::duration length_ = milliseconds(4);
+};
+
+thread_local Pause pause;
+
+}  // namespace
 
 void parallel_ranges(int64_t n, int64_t grain, RangeBody body, void* context) {
     if (n <= 0) return;
     const int64_t wanted = std::min<int64_t>(num_threads(), std::max<int64_t>(n / std::max<int64_t>(grain, 1), 1));
     if (wanted <= 1 || omp_in_parallel()) return body(context, 0, n);
+    const bool timed = yields.load(std::memory_order_relaxed);
+    if (timed && pause.lasts()) return body(context, 0, n);
     std::exception_ptr error;
+    Clock::time_point start, done;
+    if (timed) start = Clock::now();
     int team = 1;
 #pragma omp parallel num_threads(static_cast<int>(wanted))
     {
@@ -42,7 +89,9 @@ void parallel_ranges(int64_t n, int64_t grain, RangeBody body, void* context) {
 #pragma omp critical(pycnn_parallel_error)
             if (!error) error = std::current_exception();
         }
+        if (timed && thread == 0) done = Clock::now();
     }
+    if (timed) pause.after_region(done - start, Clock::now() - done);
     largest_team = std::max(largest_team, team);
     if (error) std::rethrow_exception(error);
 }

@@ -1,4 +1,4 @@
-// The thread count: environment, affinity, cgroup quota, fork.
+// The thread count: environment, affinity, physical cores, cgroup quota, fork.
 //
 // Note [Fork]: a child that enters an OpenMP region after its parent did hangs in libgomp, whose pool of threads did
 // not survive the fork. So a forked child runs every operator on its own single thread; the bits are the same.
@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -30,13 +31,6 @@ int from_environment(const char* name) {
     if (!text) return 0;
     const long n = std::strtol(text, nullptr, 10);
     return n >= 1 && n <= 4096 ? static_cast<int>(n) : 0;
-}
-
-int affinity_cpus() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    return std::max(CPU_COUNT(&set), 1);
 }
 
 std::string first_line(const std::string& path) {
@@ -96,9 +90,23 @@ const int registered = pthread_atfork(nullptr, nullptr, note_fork);
 
 }  // namespace
 
+int physical_cores(const std::string& folder) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    std::set<std::string> cores;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, &set)) continue;
+        const std::string name = std::to_string(cpu);
+        const std::string siblings = first_line(folder + "/cpu" + name + "/topology/thread_siblings_list");
+        cores.insert(siblings.empty() ? name : siblings);  // where the file is hidden, each CPU is a core
+    }
+    return std::max(static_cast<int>(cores.size()), 1);
+}
+
 int available_cpus() {
-    const int affinity = affinity_cpus(), quota = cgroup_cpus();
-    return quota ? std::min(affinity, quota) : affinity;
+    const int cores = physical_cores("/sys/devices/system/cpu"), quota = cgroup_cpus();
+    return quota ? std::min(cores, quota) : cores;
 }
 
 int num_threads() {

@@ -1,0 +1,116 @@
+"""How threads wait: the environment, another library's libgomp, yielding; and which CPUs count."""
+
+import os
+import subprocess
+import sys
+
+import _pycnn
+import numpy as np
+import pytest
+
+import pycnn
+from pycnn import _waiting, ops
+
+# Reads the environment of the process itself, which os.environ may only seem to have restored.
+ENVIRONMENT = (
+    "import ctypes, os, subprocess, sys; get = ctypes.CDLL(None).getenv; "
+    "get.restype = ctypes.c_char_p; "
+    "seen = lambda: (os.environ.get('GOMP_SPINCOUNT'), get(b'GOMP_SPINCOUNT'), "
+    "subprocess.check_output(['env'])); "
+)
+# What libgomp read when it was loaded.
+SPIN = "import ctypes; ctypes.CDLL('libgomp.so.1').omp_display_env(1)"
+
+
+def python(code, tmp_path, **environment):
+    """Run a program with these variables, and without the others that decide how threads wait."""
+    inherited = {k: v for k, v in os.environ.items() if k not in _waiting.VARIABLES}
+    path = os.path.dirname(os.path.dirname(pycnn.__file__))
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {path!r}); {code}"],
+        env={**inherited, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+@pytest.mark.parametrize("value", [None, "", "77"], ids=["absent", "empty", "set"])
+def test_the_environment_is_as_it_was_after_the_import(tmp_path, value):
+    environment = {} if value is None else {"GOMP_SPINCOUNT": value}
+    code = ENVIRONMENT + "before = seen(); import pycnn; print(before == seen(), before[0])"
+    assert python(code, tmp_path, **environment).stdout == f"True {value}\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ids=["pycnn", "spin_count_of_the_user", "policy_of_the_user"],
+)
+def test_libgomp_reads_our_spin_unless_the_user_set_one(tmp_path, environment, count):
+    run = python(f"import pycnn; {SPIN}; print(pycnn.show_config())", tmp_path, **environment)
+    assert f"GOMP_SPINCOUNT = '{count}'" in run.stderr
+    who = "user" if environment else "pycnn"
+    assert f"waiting: {_waiting.EXPLANATIONS[who]}" in run.stdout
+
+
+def test_a_libgomp_that_was_there_first_is_told_and_yielded_to(tmp_path):
+    code = "import ctypes; ctypes.CDLL('libgomp.so.1'); import pycnn, _pycnn; "
+    run = python(code + "print(_pycnn.yielding()); print(pycnn.show_config())", tmp_path)
+    assert run.stdout.startswith("True\n")
+    assert f"waiting: {_waiting.EXPLANATIONS['other']}" in run.stdout
+    run = python("import pycnn, _pycnn; print(_pycnn.yielding())", tmp_path)
+    assert run.stdout == "False\n"
+
+
+def test_a_failed_import_restores_the_environment(tmp_path):
+    code = ENVIRONMENT + (
+        "before = seen(); sys.modules['_pycnn'] = None\n"
+        "try:\n    import pycnn\nexcept ImportError:\n    print(before == seen())"
+    )
+    assert python(code, tmp_path).stdout == "True\n"
+
+
+def test_yielding_changes_no_bits():
+    """More threads than CPUs, so that many regions are late and many run on one thread."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 400, 400), np.float32)
+    with pycnn.num_threads(1):
+        expected = ops.matmul(a, b)
+    before = _pycnn.yielding()
+    _pycnn.set_yielding(True)
+    try:
+        with pycnn.num_threads(8):
+            for _ in range(50):
+                np.testing.assert_array_equal(ops.matmul(a, b), expected)
+    finally:
+        _pycnn.set_yielding(before)
+
+
+def siblings(folder, lists):
+    for cpu, text in lists.items():
+        topology = folder / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(text + "\n")
+    return _pycnn.physical_cores(str(folder))
+
+
+def test_hardware_threads_of_a_core_count_once(tmp_path):
+    cpus = sorted(os.sched_getaffinity(0))
+    pairs = {cpu: f"{i // 2},{i // 2 + 64}" for i, cpu in enumerate(cpus)}
+    assert siblings(tmp_path / "pairs", pairs) == (len(cpus) + 1) // 2
+    assert siblings(tmp_path / "alone", {cpu: str(cpu) for cpu in cpus}) == len(cpus)
+
+
+def test_without_a_topology_every_cpu_is_a_core(tmp_path):
+    assert _pycnn.physical_cores(str(tmp_path)) == len(os.sched_getaffinity(0))
+
+
+def test_cpus_outside_the_affinity_do_not_count(tmp_path):
+    (allowed, *_) = os.sched_getaffinity(0)
+    code = f"import os; os.sched_setaffinity(0, {{{allowed}}}); import _pycnn; "
+    run = python(code + "print(_pycnn.physical_cores('/sys/devices/system/cpu'))", tmp_path)
+    assert run.stdout == "1\n"
