@@ -16,7 +16,7 @@ import pytest
 from idx_files import write_folder
 
 import pycnn
-from pycnn import train
+from pycnn import _signals, train
 
 COMMAND = [sys.executable, "-m", "pycnn.train"]
 ROOT = os.path.dirname(os.path.dirname(pycnn.__file__))
@@ -246,8 +246,8 @@ def test_images_that_fill_no_batch_are_dropped(folder):
 
 
 def test_a_second_signal_does_not_disturb_the_answer_to_the_first():
-    with train._stoppable():
-        with pytest.raises(train.Stopped) as caught:
+    with _signals.stoppable():
+        with pytest.raises(_signals.Stopped) as caught:
             signal.raise_signal(signal.SIGTERM)
         assert caught.value.number == signal.SIGTERM
         signal.raise_signal(signal.SIGTERM)
