@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from pycnn import datasets
 from pycnn._config import MAX_THREADS
+from pycnn._progress import writing
 
 DONE, FAILED, USAGE, DIVERGED = 0, 1, 2, 3  # exit codes; --help explains them
 
@@ -46,7 +48,11 @@ def _learning_rate(text: str) -> float:
 
 def _folder(text: str) -> Path:
     path = Path(text)
-    if not path.is_dir():
+    try:
+        found = datasets.idx.is_folder(path)
+    except datasets.IdxError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+    if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder; expected one with IDX files")
     return path
 
@@ -59,7 +65,8 @@ class _Parser(argparse.ArgumentParser):
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         if sys.stdout is not None:
-            sys.stdout.flush()  # here, where `main` handles a reader that has left
+            with writing():  # here, where `main` handles a reader that has left
+                sys.stdout.flush()
         super().exit(status, message)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pycnn
 from pycnn import datasets, layers, losses, models, ops, optim
 from pycnn._options import DIVERGED, DONE, FAILED, make_parser
-from pycnn._progress import Screen, abandon_stdout, complain
+from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain
 from pycnn._signals import Stopped, stoppable
 
 _EVALUATION_BATCH = 500
@@ -188,15 +188,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Diverged as error:
             complain(f"pycnn.train: diverged: {error}; {_reached(progress)}. Try a smaller --lr.")
             return DIVERGED
-        except BrokenPipeError:  # the reader of our lines has gone: nobody is left to talk to
+        except CannotWrite as error:
+            if not isinstance(error.reason, BrokenPipeError):  # or the reader has left
+                reason = error.reason.strerror or error.reason
+                complain(f"pycnn.train: cannot write its lines: {reason}.")
             abandon_stdout()
             return FAILED
         except datasets.IdxError as error:
             complain(f"pycnn.train: {error}")
-            return FAILED
-        except OSError as error:
-            complain(f"pycnn.train: cannot write its lines: {error.strerror or error}.")
-            abandon_stdout()
             return FAILED
         except MemoryError as error:
             complain(f"pycnn.train: out of memory: {error or 'try a smaller --batch-size'}.")

@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 
+import _pycnn
 import pytest
 from idx_files import write_folder
 
@@ -20,7 +21,8 @@ from pycnn import _signals, train
 
 COMMAND = [sys.executable, "-m", "pycnn.train"]
 ROOT = os.path.dirname(os.path.dirname(pycnn.__file__))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT}
+PLACES = [ROOT, os.path.dirname(_pycnn.__file__)]  # of the modules that this process tests
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(PLACES)}
 
 
 def command(*options, cwd=None, **kwargs):
@@ -123,6 +125,7 @@ def test_quiet_prints_the_result_alone(folder):
         (["--epoch", 1], "unrecognized arguments: --epoch 1"),
         (["--log-interval", 0], "'0' is not a number of steps"),
         (["--data-dir", "no/such/folder"], "'no/such/folder' is not a folder"),
+        (["--data-dir", "a" * 5000], "aaa: cannot be read: File name too long (see --help)."),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     ],
 )
@@ -309,3 +312,14 @@ def test_main_returns_and_leaves_the_process_as_it_was(folder, capsys):
     with pytest.raises(SystemExit) as caught:
         train.main(["--epochs", "0"])
     assert caught.value.code == 2
+
+
+def test_only_a_write_to_stdout_is_called_one(folder, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    options = [str(option) for option in small(folder, "--epochs", 1)]
+    monkeypatch.setattr(train.models, "mnist_cnn", full)
+    with pytest.raises(OSError, match="No space left"):
+        train.main(options)
+    assert "cannot write" not in capsys.readouterr().err
