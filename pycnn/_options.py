@@ -7,11 +7,14 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pycnn import datasets
 from pycnn._config import MAX_THREADS
 from pycnn._progress import writing
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 DONE, FAILED, USAGE, DIVERGED = 0, 1, 2, 3  # exit codes; --help explains them
 
@@ -63,11 +66,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {message} (see --help).\n")
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        if sys.stdout is not None:
-            with writing():  # here, where `main` handles a reader that has left
-                sys.stdout.flush()
-        super().exit(status, message)
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Without argparse's silence about a stdout that takes nothing."""
+        if file is sys.stdout:
+            with writing():
+                print(message, end="", flush=True)
+        else:
+            super()._print_message(message, file)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -275,6 +275,22 @@ def test_a_full_disk_behind_stdout_is_a_sentence(folder):
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_that_cannot_be_written_is_a_sentence_too(unbuffered):
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [*COMMAND, "--help"],
+            env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert run.stderr == "pycnn.train: cannot write its lines: No space left on device.\n"
+
+
 def test_a_terminal_gets_a_bar_with_speed_and_time_left(folder):
     ours, its = os.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
