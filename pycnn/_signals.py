@@ -20,7 +20,10 @@ class Stopped(BaseException):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Stopped in here; the first one counts."""
+    """SIGINT and SIGTERM raise Stopped in here; the first one counts.
+
+    A signal that is ignored stays ignored: `nohup` and a shell's `command &` ask for that.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread only
         return
@@ -32,7 +35,12 @@ def stoppable() -> Iterator[None]:
             stopped = True
             raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in list(before.items()):
+        if handler is signal.SIG_IGN or handler is None:  # None: set outside of Python, for good
+            del before[number]
+        else:
+            signal.signal(number, stop)
     try:
         yield
     finally:

@@ -259,6 +259,21 @@ def test_a_second_signal_does_not_disturb_the_answer_to_the_first():
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ignored_signal_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with _signals.stoppable():
+            assert signal.getsignal(number) is signal.SIG_IGN
+            signal.raise_signal(number)
+            other = {signal.SIGINT, signal.SIGTERM}.difference({number}).pop()
+            with pytest.raises(_signals.Stopped):
+                signal.raise_signal(other)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_behind_stdout_is_a_sentence(folder):
     with open("/dev/full", "w") as full:
