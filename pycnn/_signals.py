@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -16,6 +18,27 @@ class Stopped(BaseException):
         """Remember the signal's number."""
         super().__init__(number)
         self.number = number
+
+
+def _stop_while_starting(number: int, frame: FrameType | None) -> None:
+    """End the process at once: a library that is being imported may catch an exception."""
+    with suppress(OSError):
+        os.write(2, b"pycnn.train: stopped by SIGINT; no step was finished.\n")
+    os._exit(128 + number)
+
+
+def answer_while_starting() -> None:
+    """If this process is `python -m pycnn.train`: answer SIGINT from now on, not only in `main`.
+
+    `-m` imports pycnn, and with it NumPy, before the first line of train.py; that is nearly all of
+    the start. While it does, sys.argv is ["-m", *arguments]. For any other program an import
+    changes no handler.
+    """
+    module = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
+    if module.removeprefix("-m") == "pycnn.train" and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, _stop_while_starting)
 
 
 @contextmanager
@@ -45,4 +68,5 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            started = handler is _stop_while_starting  # then the run has been, and this is the end
+            signal.signal(number, signal.SIG_DFL if started else handler)

@@ -259,6 +259,39 @@ def test_a_second_signal_does_not_disturb_the_answer_to_the_first():
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize("form", [["-m", "pycnn.train"], ["-mpycnn.train"]])
+@pytest.mark.parametrize("slow_import", ["numpy", "tqdm"])
+def test_a_signal_during_the_start_is_a_sentence(tmp_path, form, slow_import):
+    (tmp_path / f"{slow_import}.py").write_text("import signal\nsignal.raise_signal(2)\n")
+    run = subprocess.run(
+        [sys.executable, *form, "--epochs", "1"],
+        env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(tmp_path), *PLACES])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 130
+    assert run.stdout == ""
+    assert run.stderr == "pycnn.train: stopped by SIGINT; no step was finished.\n"
+
+
+def test_an_import_changes_no_handler(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import signal, sys\nimport pycnn.train\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    )
+    for form in (["program.py"], ["-m", "program"], ["-c", "import program"]):
+        run = subprocess.run(
+            [sys.executable, *form, "-m", "pycnn.train"],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_ignored_signal_stays_ignored(number):
     before = signal.signal(number, signal.SIG_IGN)
