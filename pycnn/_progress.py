@@ -5,9 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 
 from tqdm import tqdm
+
+
+class CannotWrite(Exception):
+    """A write to stdout has failed; `reason` is the system's, BrokenPipeError's is a reader's."""
+
+    def __init__(self, reason: OSError) -> None:
+        """Remember the system's reason."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """An OSError in here is one of stdout, and becomes CannotWrite."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(error) from error
 
 
 class Screen:
@@ -65,7 +84,8 @@ class Screen:
 
     def result(self, text: str) -> None:
         """Print a line in any case, and at once, so that a reader of a pipe sees it."""
-        print(text, flush=True)
+        with writing():
+            print(text, flush=True)
 
 
 def complain(text: str) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from pycnn import _signals
+
+_signals.answer_while_starting()  # here: pycnn imports this module first, the slow ones after it
+
 
 def source_hash(csrc: Path) -> str:
     """The hash of a `csrc` folder: sorted names and contents, as CMakeLists.txt computes it."""

@@ -6,6 +6,7 @@ A step of training is `optimizer.zero_grad()`, `model.backward(dlogits, input_gr
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -61,7 +62,10 @@ class Optimizer:
     def step(self) -> None:
         """Change all parameters by their gradients.
 
-        Raises RuntimeError if a gradient is empty; then nothing has changed.
+        All or nothing: every parameter is checked before the first one changes. Raises RuntimeError
+        if a gradient is empty; TypeError or ValueError if the data, the gradient or a moment of a
+        parameter has another type or shape than the data had when the optimizer was made, cannot be
+        changed in place, or shares memory with another of them. Then nothing has changed.
         """
         empty = [parameter.name for parameter in self.parameters if parameter.grad is None]
         if empty:
@@ -70,6 +74,8 @@ class Optimizer:
                 "zero_grad() and before step().",
                 RuntimeError,
             )
+        for i, parameter in enumerate(self.parameters):
+            self._check_arrays(i, parameter)
         t = self.step_count + 1
         for i, parameter in enumerate(self.parameters):
             assert parameter.grad is not None
@@ -103,6 +109,34 @@ class Optimizer:
     def _update(self, i: int, t: int, param: Array, grad: Array) -> None:
         """Make step t, counted from 1, of parameter i, in place."""
         raise NotImplementedError(f"{type(self).__name__} must define _update.")
+
+    def _check_arrays(self, i: int, parameter: Parameter) -> None:
+        """Refuse what would stop the update of parameter i, when others have changed already."""
+        assert parameter.grad is not None
+        arrays = {"data": parameter.data, "grad": parameter.grad}
+        arrays.update((f"moment {name}", moments[i]) for name, moments in self._moments.items())
+        like = parameter.data
+        for name, array in arrays.items():
+            what = f"step(): {name} of {parameter.name}"
+            if array.dtype != like.dtype or array.shape != like.shape:
+                self._refuse(
+                    f"{what} is {array.dtype} of shape {array.shape}; expected {like.dtype} of "
+                    f"shape {like.shape}, as its data: after a change of the data's type or shape, "
+                    "make a new optimizer and call model.backward(dy).",
+                    TypeError if array.dtype != like.dtype else ValueError,
+                )
+            flags = array.flags
+            if not (flags.writeable and flags.c_contiguous and flags.aligned):
+                self._refuse(
+                    f"{what} is read-only, or has gaps; expected an array to change in place: "
+                    "assign a copy of it."
+                )
+        for (one, a), (other, b) in itertools.combinations(arrays.items(), 2):
+            if np.may_share_memory(a, b):
+                self._refuse(
+                    f"step(): {one} and {other} of {parameter.name} share memory; expected arrays "
+                    "of their own: assign a copy."
+                )
 
     def _moment(self, name: str) -> list[Array]:
         """Zeros beside each parameter, saved under this name."""

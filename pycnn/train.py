@@ -1,6 +1,7 @@
 """`python -m pycnn.train`: the lecture's network learns MNIST, with the lecture's settings.
 
-Read `train` first: it is the whole loop. The rest is options, lines and exit codes.
+Read `train` first: it is the whole loop. The rest is lines and exit codes; the options stand in
+`_options.py`, what a signal does in `_signals.py`.
 """
 
 from __future__ import annotations
@@ -10,37 +11,23 @@ import json
 import math
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import numpy as np
 
 import pycnn
 from pycnn import datasets, layers, losses, models, ops, optim
-from pycnn._config import MAX_THREADS
-from pycnn._progress import Screen, abandon_stdout, complain
+from pycnn._options import DIVERGED, DONE, FAILED, make_parser
+from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain
+from pycnn._signals import Stopped, stoppable
 
-DONE, FAILED, USAGE, DIVERGED = 0, 1, 2, 3
 _EVALUATION_BATCH = 500
 
 
 class Diverged(Exception):
     """The loss, or an output of the network, is NaN or infinite."""
-
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived; a BaseException, so that no handler of errors swallows it."""
-
-    def __init__(self, number: int) -> None:
-        """Remember the signal's number."""
-        super().__init__(number)
-        self.number = number
 
 
 @dataclass
@@ -114,125 +101,6 @@ def evaluate(model: layers.Sequential, split: datasets.Split) -> float:
     return right / len(split)
 
 
-def _whole_number(low: int, what: str, high: int | None = None) -> Callable[[str], int]:
-    """An argparse type: a whole number, `low` or more, at most `high`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text) if text.isascii() and text.isdigit() else low - 1
-        except ValueError:  # Python reads no number of thousands of digits
-            value = low - 1
-        if value < low or (high is not None and value > high):
-            bound = f"{low} or more" if high is None else f"{low} to {high}"
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not {what}; expected a whole number, {bound}"
-            )
-        return value
-
-    return parse
-
-
-def _learning_rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0.0):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a learning rate; expected a number above 0"
-        )
-    return value
-
-
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a folder; expected one with IDX files")
-    return path
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage that would hide it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message} (see --help).\n")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where `main` handles a reader that has left
-        super().exit(status, message)
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:
-            return action.help
-        return super()._get_help_string(action)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m pycnn.train",
-        description="Train the lecture's network on MNIST, on the CPU.",
-        formatter_class=_Help,
-        epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 diverged (NaN), 130 interrupted (SIGINT), "
-        "143 ended (SIGTERM). The last line of a run is RESULT and a JSON object: elapsed_s is the "
-        "time of all epochs with their validation, images_per_s the speed of training alone. "
-        "No file is written.",
-        allow_abbrev=False,
-    )
-    _training_options(parser.add_argument_group("training"))
-    _data_options(parser.add_argument_group("data"))
-    _other_options(parser.add_argument_group("machine and output"))
-    return parser
-
-
-def _option(
-    group: argparse._ArgumentGroup,
-    name: str,
-    kind: Callable[[str], object],
-    default: float | None,
-    meaning: str,
-    metavar: str = "N",
-) -> None:
-    group.add_argument(name, type=kind, default=default, metavar=metavar, help=meaning)
-
-
-def _training_options(group: argparse._ArgumentGroup) -> None:
-    kind = _whole_number(1, "a number of epochs")
-    _option(group, "--epochs", kind, 30, "passes over the training images")
-    kind = _whole_number(1, "a batch size")
-    meaning = "images a step; those at the end of an epoch that are too few for one are dropped"
-    _option(group, "--batch-size", kind, 100, meaning)
-    _option(group, "--lr", _learning_rate, 0.001, "learning rate of Adam", metavar="X")
-    kind = _whole_number(0, "a seed")
-    _option(group, "--seed", kind, 0, "of the initial values and of the order of images")
-
-
-def _data_options(group: argparse._ArgumentGroup) -> None:
-    meaning = "a folder of four IDX files, plain or .gz, instead of the embedded MNIST"
-    _option(group, "--data-dir", _folder, None, meaning, metavar="DIR")
-    kind = _whole_number(0, "a number of images")
-    meaning = "first training images that are set aside for validation"
-    _option(group, "--validation-size", kind, 5000, meaning)
-    kind = _whole_number(1, "a number of images")
-    meaning = "train on the first N of the other images only; by default on all"
-    _option(group, "--limit-train", kind, None, meaning)
-
-
-def _other_options(group: argparse._ArgumentGroup) -> None:
-    kind = _whole_number(1, "a number of threads", MAX_THREADS)
-    meaning = (
-        "threads to use; by default PYCNN_NUM_THREADS, OMP_NUM_THREADS, or the CPUs of this process"
-    )
-    _option(group, "--threads", kind, None, meaning)
-    kind = _whole_number(1, "a number of steps")
-    _option(group, "--log-interval", kind, 100, "steps between two lines with the loss")
-    group.add_argument("--quiet", action="store_true", help="print the RESULT line only")
-
-
 def _load(options: argparse.Namespace, parser: argparse.ArgumentParser) -> datasets.Splits:
     try:
         data = datasets.load_mnist(options.data_dir, options.validation_size)
@@ -303,37 +171,15 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser, progress:
         screen.result(_result(accuracy, elapsed, options.epochs, progress))
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Stopped in here; the first one counts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
-        return
-    stopped = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        if not stopped:
-            stopped = True
-            raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; argv has no program name, by default sys.argv's.
 
     Raises SystemExit, as argparse does, for --help (0) and for a usage error (2).
     """
     progress = Progress()
-    with _stoppable():
+    with stoppable():
         try:
-            parser = _parser()
+            parser = make_parser()
             _run(parser.parse_args(argv), parser, progress)
         except Stopped as stop:
             name = signal.Signals(stop.number).name
@@ -342,15 +188,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Diverged as error:
             complain(f"pycnn.train: diverged: {error}; {_reached(progress)}. Try a smaller --lr.")
             return DIVERGED
-        except BrokenPipeError:  # the reader of our lines has gone: nobody is left to talk to
+        except CannotWrite as error:
+            if not isinstance(error.reason, BrokenPipeError):  # or the reader has left
+                reason = error.reason.strerror or error.reason
+                complain(f"pycnn.train: cannot write its lines: {reason}.")
             abandon_stdout()
             return FAILED
         except datasets.IdxError as error:
             complain(f"pycnn.train: {error}")
-            return FAILED
-        except OSError as error:
-            complain(f"pycnn.train: cannot write its lines: {error.strerror or error}.")
-            abandon_stdout()
             return FAILED
         except MemoryError as error:
             complain(f"pycnn.train: out of memory: {error or 'try a smaller --batch-size'}.")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from idx_files import idx_bytes
 
-from pycnn.datasets import IdxError, idx
+from pycnn.datasets import IdxError, idx, load_mnist, read_data_sets
 
 ARRAY = (np.arange(3 * 28 * 28) % 251).astype(np.uint8).reshape(3, 28, 28)
 WHOLE = idx_bytes(ARRAY)
@@ -38,6 +38,15 @@ def test_reads_what_was_written(tmp_path, packed):
     path.write_bytes(gzip.compress(idx_bytes(ARRAY[0, 0] % 10)) if packed else b"")
     if packed:
         np.testing.assert_array_equal(idx.read_labels(path), ARRAY[0, 0] % 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a" * 5000, "File name too long"), ("a\0b", "embedded null byte")]
+)
+def test_a_name_that_no_file_can_have(name, reason):
+    for read in (idx.read_images, idx.read_labels, load_mnist, read_data_sets):
+        with pytest.raises(IdxError, match=f"{name[-2:]}: cannot be read: {reason}.$"):
+            read(name)
 
 
 CASES = {

@@ -133,6 +133,74 @@ def test_a_step_without_a_gradient_changes_nothing(name):
         np.testing.assert_array_equal(array, state[key])
 
 
+def freeze(parameter):
+    parameter.data.flags.writeable = False
+
+
+def widen(parameter):
+    parameter.astype(np.float64)
+    parameter.grad = np.ones_like(parameter.data)
+
+
+def take_the_gradient_for_data(parameter):
+    parameter._data = parameter.grad  # the setters copy
+
+
+def reshape_the_gradient(parameter):
+    parameter.grad.shape = (5, 1)
+
+
+@every_optimizer
+@pytest.mark.parametrize(
+    ("spoil", "kinds", "message"),
+    [
+        (freeze, "all", r"step\(\): data of bias is read-only, or has gaps; expected an array to"),
+        (
+            widen,
+            "moments",
+            r"step\(\): moment \w of bias is float32 of shape \(5,\); expected float64",
+        ),
+        (
+            take_the_gradient_for_data,
+            "all",
+            "data and grad of bias share memory; expected arrays of",
+        ),
+        (
+            reshape_the_gradient,
+            "all",
+            r"grad of bias is float32 of shape \(5, 1\); expected .*\(5,\)",
+        ),
+    ],
+)
+def test_a_step_that_cannot_be_made_changes_nothing(name, spoil, kinds, message):
+    ours = parameters()
+    optimizer = OPTIMIZERS[name](ours)
+    if kinds == "moments" and not optimizer._moments:
+        pytest.skip("no moments")
+    take_steps(optimizer, 0, 1)
+    for parameter in ours:
+        parameter.grad = np.ones_like(parameter.data)
+    spoil(ours[-1])
+    before, state = [parameter.data.copy() for parameter in ours], optimizer.state_dict()
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimizer.step()
+    for parameter, data in zip(ours, before, strict=True):
+        np.testing.assert_array_equal(parameter.data, data)
+    for key, array in optimizer.state_dict().items():
+        np.testing.assert_array_equal(array, state[key])
+
+
+def test_a_gradient_from_the_data_is_a_copy():
+    """Of parameters in one step, none may change alone: the gradient once was the data itself."""
+    ours = parameters()
+    before = [parameter.data.copy() for parameter in ours]
+    for parameter in ours:
+        parameter.grad = parameter.data
+    optim.SGD(ours, 0.5).step()
+    for parameter, data in zip(ours, before, strict=True):
+        np.testing.assert_array_equal(parameter.data, data / 2)
+
+
 def test_the_learning_rate_may_change():
     parameter = layers.Parameter(np.zeros(1))
     optimizer = optim.SGD([parameter], lr=1.0)

@@ -63,6 +63,37 @@ def test_parameter_takes_only_what_fits():
         layers.Parameter(np.zeros(3, np.int64))
 
 
+def test_an_assigned_gradient_is_copied():
+    parameter = layers.Parameter(np.zeros((2, 3), np.float32))
+    mine = np.ones((3, 2), np.float32).T  # with gaps, too
+    parameter.grad = mine
+    memory = parameter.grad
+    parameter.add_gradient(lambda out: out.fill(2))
+    np.testing.assert_array_equal(mine, np.ones((2, 3)))
+    np.testing.assert_array_equal(parameter.grad, np.full((2, 3), 3))
+    parameter.zero_grad()
+    parameter.add_gradient(lambda out: out.fill(4))
+    np.testing.assert_array_equal(mine, np.ones((2, 3)))
+    parameter.grad = mine
+    assert parameter.grad is memory
+    for other in (parameter.data, memory[::-1], memory):
+        expected = other.copy()
+        parameter.grad = other
+        np.testing.assert_array_equal(parameter.grad, expected)
+        assert not np.may_share_memory(parameter.grad, parameter.data)
+
+
+def test_data_from_the_gradient_is_a_copy():
+    parameter = layers.Parameter(np.zeros(3, np.float32))
+    parameter.grad = np.ones(3, np.float32)
+    parameter.data = parameter.grad
+    np.testing.assert_array_equal(parameter.data, np.ones(3))
+    assert not np.may_share_memory(parameter.grad, parameter.data)
+    other = np.full(3, 2, np.float32)
+    parameter.data = other
+    assert parameter.data is other
+
+
 def test_parameter_copies_what_cannot_be_changed_in_place():
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
     frozen = np.ones(3, np.float32)

@@ -12,15 +12,17 @@ import sys
 import termios
 import time
 
+import _pycnn
 import pytest
 from idx_files import write_folder
 
 import pycnn
-from pycnn import train
+from pycnn import _signals, train
 
 COMMAND = [sys.executable, "-m", "pycnn.train"]
 ROOT = os.path.dirname(os.path.dirname(pycnn.__file__))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT}
+PLACES = [ROOT, os.path.dirname(_pycnn.__file__)]  # of the modules that this process tests
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(PLACES)}
 
 
 def command(*options, cwd=None, **kwargs):
@@ -123,6 +125,7 @@ def test_quiet_prints_the_result_alone(folder):
         (["--epoch", 1], "unrecognized arguments: --epoch 1"),
         (["--log-interval", 0], "'0' is not a number of steps"),
         (["--data-dir", "no/such/folder"], "'no/such/folder' is not a folder"),
+        (["--data-dir", "a" * 5000], "aaa: cannot be read: File name too long (see --help)."),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     ],
 )
@@ -246,14 +249,62 @@ def test_images_that_fill_no_batch_are_dropped(folder):
 
 
 def test_a_second_signal_does_not_disturb_the_answer_to_the_first():
-    with train._stoppable():
-        with pytest.raises(train.Stopped) as caught:
+    with _signals.stoppable():
+        with pytest.raises(_signals.Stopped) as caught:
             signal.raise_signal(signal.SIGTERM)
         assert caught.value.number == signal.SIGTERM
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("form", [["-m", "pycnn.train"], ["-mpycnn.train"]])
+@pytest.mark.parametrize("slow_import", ["numpy", "tqdm"])
+def test_a_signal_during_the_start_is_a_sentence(tmp_path, form, slow_import):
+    (tmp_path / f"{slow_import}.py").write_text("import signal\nsignal.raise_signal(2)\n")
+    run = subprocess.run(
+        [sys.executable, *form, "--epochs", "1"],
+        env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(tmp_path), *PLACES])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 130
+    assert run.stdout == ""
+    assert run.stderr == "pycnn.train: stopped by SIGINT; no step was finished.\n"
+
+
+def test_an_import_changes_no_handler(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import signal, sys\nimport pycnn.train\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    )
+    for form in (["program.py"], ["-m", "program"], ["-c", "import program"]):
+        run = subprocess.run(
+            [sys.executable, *form, "-m", "pycnn.train"],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ignored_signal_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with _signals.stoppable():
+            assert signal.getsignal(number) is signal.SIG_IGN
+            signal.raise_signal(number)
+            other = {signal.SIGINT, signal.SIGTERM}.difference({number}).pop()
+            with pytest.raises(_signals.Stopped):
+                signal.raise_signal(other)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
@@ -270,6 +321,22 @@ def test_a_full_disk_behind_stdout_is_a_sentence(folder):
     assert run.returncode == 1
     assert "cannot write its lines: No space left on device" in run.stderr
     assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_that_cannot_be_written_is_a_sentence_too(unbuffered):
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [*COMMAND, "--help"],
+            env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert run.stderr == "pycnn.train: cannot write its lines: No space left on device.\n"
 
 
 def test_a_terminal_gets_a_bar_with_speed_and_time_left(folder):
@@ -309,3 +376,14 @@ def test_main_returns_and_leaves_the_process_as_it_was(folder, capsys):
     with pytest.raises(SystemExit) as caught:
         train.main(["--epochs", "0"])
     assert caught.value.code == 2
+
+
+def test_only_a_write_to_stdout_is_called_one(folder, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    options = [str(option) for option in small(folder, "--epochs", 1)]
+    monkeypatch.setattr(train.models, "mnist_cnn", full)
+    with pytest.raises(OSError, match="No space left"):
+        train.main(options)
+    assert "cannot write" not in capsys.readouterr().err

@@ -147,12 +147,33 @@ def _read(path: Path, kind: _Kind) -> Bytes:
     return items
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name; IdxError if the system cannot tell."""
+    mode = _mode(path, missing=0)
+    return stat.S_ISDIR(mode)
+
+
+def _mode(path: Path, missing: int | None = None) -> int:
+    """The file's type and rights; the first call with a path, which may be no possible name."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        if missing is not None and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return missing
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> IdxError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return IdxError(f"{path}: cannot be read: {reason}.")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[_Source]:
+    mode = _mode(path)
+    if not stat.S_ISREG(mode):
+        _refuse(path, "a folder" if stat.S_ISDIR(mode) else "no regular file", "an IDX file")
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            _refuse(path, "a folder" if stat.S_ISDIR(mode) else "no regular file", "an IDX file")
         with path.open("rb") as file:
             start = file.read(4)
             file.seek(0)
@@ -162,7 +183,7 @@ def _opened(path: Path) -> Iterator[_Source]:
             else:
                 yield file
     except OSError as error:
-        raise IdxError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        raise _unreadable(path, error) from error
 
 
 def _check_gzip(start: bytes, path: Path) -> None:

@@ -61,7 +61,7 @@ def load_mnist(
     """
     size = check_validation_size("load_mnist", validation_size)
     folder = EMBEDDED if data_dir is None else Path(data_dir)
-    if not folder.is_dir():
+    if not idx.is_folder(folder):
         raise IdxError(
             f"{folder}: found no folder of that name; expected one with the four IDX files of a "
             "data set, or no data_dir for the MNIST of this package."

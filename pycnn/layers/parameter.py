@@ -24,7 +24,10 @@ class Parameter:
     Gradients add up: each backward adds to `grad`. After `zero_grad()` the gradient is *empty*:
     `grad` is None, and the next backward overwrites the old memory at no extra cost. So the array
     that `grad` returns is written to again later: copy it to keep it. `grad` and `data` can be
-    assigned arrays of the same shape and type. Copies and pickles have no gradient.
+    assigned arrays of the same shape and type. `data` then *is* that array, but an assigned
+    gradient is copied into the parameter's own memory: later backwards add to the copy, never to
+    the array it came from, and `data` and `grad` share no memory. Copies and pickles have no
+    gradient.
 
     Attributes:
         name: `"weight"` in a layer of its own, `"0.weight"` in a `Sequential`. It is the key in the
@@ -56,7 +59,10 @@ class Parameter:
 
     @data.setter
     def data(self, value: Array) -> None:
-        self._data = self._like_data(value, "data")
+        self._check_like_data(value, "data")
+        if self._grad is not None and np.may_share_memory(value, self._grad):
+            value = value.copy()
+        self._data = _own(value)
 
     @property
     def grad(self) -> Array | None:
@@ -66,7 +72,11 @@ class Parameter:
     @grad.setter
     def grad(self, value: Array | None) -> None:
         if value is not None:
-            self._grad = self._like_data(value, "grad")
+            self._check_like_data(value, "grad")
+            if self._grad is None:
+                self._grad = np.empty_like(self._data)
+            if value is not self._grad:  # it is after `grad *= 2`
+                self._grad[...] = value
         self._empty = value is None
 
     def zero_grad(self) -> None:
@@ -92,7 +102,7 @@ class Parameter:
         self._data = self._data.astype(dtype)
         self._forget()
 
-    def _like_data(self, value: Array, attribute: str) -> Array:
+    def _check_like_data(self, value: Array, attribute: str) -> None:
         expected = f"{self._data.dtype} of shape {self._data.shape}"
         if not isinstance(value, np.ndarray):
             raise TypeError(
@@ -105,7 +115,6 @@ class Parameter:
                 f"Parameter {self.name}: {attribute} is {value.dtype} of shape {value.shape}; "
                 f"expected {expected}. To fill it, write {attribute}[...] = value."
             )
-        return _own(value)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the values, not the gradient."""

@@ -1,0 +1,72 @@
+"""SIGINT and SIGTERM end the command with a sentence and an exit code of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived; a BaseException, so that no handler of errors swallows it."""
+
+    def __init__(self, number: int) -> None:
+        """Remember the signal's number."""
+        super().__init__(number)
+        self.number = number
+
+
+def _stop_while_starting(number: int, frame: FrameType | None) -> None:
+    """End the process at once: a library that is being imported may catch an exception."""
+    with suppress(OSError):
+        os.write(2, b"pycnn.train: stopped by SIGINT; no step was finished.\n")
+    os._exit(128 + number)
+
+
+def answer_while_starting() -> None:
+    """If this process is `python -m pycnn.train`: answer SIGINT from now on, not only in `main`.
+
+    `-m` imports pycnn, and with it NumPy, before the first line of train.py; that is nearly all of
+    the start. While it does, sys.argv is ["-m", *arguments]. For any other program an import
+    changes no handler.
+    """
+    module = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
+    if module.removeprefix("-m") == "pycnn.train" and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, _stop_while_starting)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGINT and SIGTERM raise Stopped in here; the first one counts.
+
+    A signal that is ignored stays ignored: `nohup` and a shell's `command &` ask for that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    stopped = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            raise Stopped(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in list(before.items()):
+        if handler is signal.SIG_IGN or handler is None:  # None: set outside of Python, for good
+            del before[number]
+        else:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            started = handler is _stop_while_starting  # then the run has been, and this is the end
+            signal.signal(number, signal.SIG_DFL if started else handler)
