@@ -75,7 +75,7 @@ void max_forward(py::array y, const py::object& indices_or_none, const py::array
     void* result = y.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         max_pool2d_forward(static_cast<T*>(result), where, readable<T>(x), s);
     });
 }
@@ -104,7 +104,7 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
     int64_t bad = -1;
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         bad = max_pool2d_backward(static_cast<T*>(result), readable<T>(dy), where, N, pixels, outputs, C);
     });
     if (bad >= 0)
@@ -122,7 +122,7 @@ void avg_forward(py::array y, const py::array& x, const Pool2dShape& s, bool cou
     void* result = y.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         avg_pool2d_forward(static_cast<T*>(result), readable<T>(x), s, count_include_pad);
     });
 }
@@ -136,7 +136,7 @@ void avg_backward(py::array dx, const py::array& dy, const Pool2dShape& s, bool 
     void* result = dx.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         avg_pool2d_backward(static_cast<T*>(result), readable<T>(dy), s, count_include_pad);
     });
 }
