@@ -14,6 +14,7 @@ from pycnn._arrays import (
     Pair,
     Result,
     contiguous,
+    count,
     four_sided,
     pair,
 )
@@ -30,8 +31,6 @@ def _shape(
     relu: bool,
 ) -> _pycnn.BlockShape:
     op = "conv2d_block"
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
-        raise ValueError(f"{op}: groups is {groups!r}; expected an int of 1 or more.")
     if not isinstance(pool_padding, str) or pool_padding.lower() not in ("same", "valid"):
         raise ValueError(
             f'{op}: pool_padding is {pool_padding!r}; expected "same" (the window is cut where the '
@@ -43,7 +42,7 @@ def _shape(
         pair(stride, op, "stride"),
         four_sided(padding, op),
         pair(dilation, op, "dilation"),
-        int(groups),
+        count(groups, op, "groups"),
     )
     return _pycnn.BlockShape(conv, pool_padding.lower() == "same", bool(relu))
 

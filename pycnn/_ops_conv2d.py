@@ -16,6 +16,7 @@ from pycnn._arrays import (
     Result,
     check_apart_nchw,
     contiguous,
+    count,
     four_sided,
     is_nchw,
     nhwc_shape,
@@ -54,15 +55,13 @@ def _shape(
     dilation: Pair,
     groups: int,
 ) -> _pycnn.Conv2dShape:
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
-        raise ValueError(f"{op}: groups is {groups!r}; expected an int of 1 or more.")
     return _pycnn.Conv2dShape(
         x_shape,
         weight_shape,
         pair(stride, op, "stride"),
         four_sided(padding, op),
         pair(dilation, op, "dilation"),
-        int(groups),
+        count(groups, op, "groups"),
     )
 
 

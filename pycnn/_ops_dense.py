@@ -9,7 +9,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, Result, contiguous
+from pycnn._arrays import Array, Result, contiguous, count
 
 
 def matmul(
@@ -150,13 +150,12 @@ def adam_step(
     do not fit, TypeError for types.
     """
     op = "adam_step"
-    if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 1:
-        raise ValueError(f"{op}: step is {step!r}; expected a whole number that counts from 1.")
+    t = count(step, op, "step")
     _check_finite(op, lr=lr, eps=eps, weight_decay=weight_decay)
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"{op}: {name} is {beta!r}; expected 0 or more and less than 1.")
-    _pycnn.adam_step(param, contiguous(grad), m, v, int(step), lr, beta1, beta2, eps, weight_decay)
+    _pycnn.adam_step(param, contiguous(grad), m, v, t, lr, beta1, beta2, eps, weight_decay)
 
 
 def sgd_step(

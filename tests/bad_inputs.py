@@ -20,7 +20,20 @@ class Bad:
     words: tuple
 
 
+_LIMIT = r"2\*\*31 - 1"
 _GEOMETRY = {
+    "stride_huge": Bad({"stride": 2**31}, ValueError, ("stride", "2147483648", _LIMIT)),
+    "stride_of_64_bits": Bad({"stride": (1, 2**63)}, ValueError, ("stride", "9223372036854775808")),
+    "padding_huge": Bad({"padding": 2**63 - 1}, ValueError, ("padding", "9223372036854775807")),
+    "padding_of_64_bits": Bad(
+        {"padding": ((0, 0), (2**64, 0))}, ValueError, ("padding", str(2**64), _LIMIT)
+    ),
+    "stride_array": Bad({"stride": np.array(2)}, ValueError, ("stride", r"array\(2\)", "pair")),
+    "stride_nested": Bad(
+        {"stride": [np.array([1, 2]), 1, 1, 1]}, ValueError, ("stride", r"array\(\[1, 2\]\)")
+    ),
+    "padding_array": Bad({"padding": np.array(1)}, ValueError, ("padding", r"array\(1\)")),
+    "padding_of_three": Bad({"padding": (1, (2, 3, 4))}, ValueError, ("padding", "2, 3, 4")),
     "stride_0": Bad({"stride": 0}, ValueError, ("stride", "0")),
     "stride_of_three": Bad({"stride": (1, 2, 3)}, ValueError, ("stride", r"\(1, 2, 3\)")),
     "stride_over_the_batch": Bad({"stride": [2, 1, 1, 1]}, ValueError, ("stride", r"2, 1, 1, 1")),
@@ -33,6 +46,10 @@ _GEOMETRY = {
 _CONV_BAD = {
     **_GEOMETRY,
     "dilation_0": Bad({"dilation": 0}, ValueError, ("dilation", "0")),
+    "dilation_huge": Bad(
+        {"dilation": 2**63 - 1, "padding": "same"}, ValueError, ("dilation", str(2**63 - 1), _LIMIT)
+    ),
+    "groups_of_64_bits": Bad({"groups": 2**63}, ValueError, ("groups", str(2**63), _LIMIT)),
     "groups_0": Bad({"groups": 0}, ValueError, ("groups", "0")),
     "groups_that_cut_a_channel": Bad({"groups": 2}, ValueError, ("groups", "2", "3")),
     "algorithm": Bad(
@@ -77,6 +94,9 @@ BAD = {
         "groups_that_cut_a_filter": Bad({"groups": 3}, ValueError, ("groups", "3")),
         "winograd": _five_by_five(weight=normal(5, 5, 3, 17)),
         "activation": Bad({"activation": "swish"}, ValueError, ("activation", "swish", "relu")),
+        "result_too_large": Bad(
+            {"padding": 2**31 - 1}, ValueError, ("shape", str(2**32 + 3), "memory", "padding")
+        ),
         "kernel_too_large": Bad(
             {"weight": normal(8, 3, 3, 17), "padding": "valid"}, ValueError, ("8", "7")
         ),
@@ -85,6 +105,9 @@ BAD = {
         **_CONV_BAD,
         "winograd": _five_by_five(weight=normal(5, 5, 3, 17)),
         "input_rank": Bad({"input_shape": (7, 5, 3)}, ValueError, ("input_shape", r"7, 5, 3")),
+        "input_of_64_bits": Bad(
+            {"input_shape": (2, 2**63, 5, 3)}, ValueError, ("input_shape", str(2**63), _LIMIT)
+        ),
         "channels": Bad({"input_shape": (2, 7, 5, 4)}, ValueError, ("weight", "3", "4")),
         "other_output": Bad({"dy": normal(2, 6, 5, 17)}, ValueError, ("dy", "6", "7")),
         "other_batch": Bad({"dy": normal(3, 7, 5, 17)}, ValueError, ("dy", "3", "2")),
@@ -145,6 +168,7 @@ BAD = {
         "beta1": Bad({"beta1": 1.0}, ValueError, ("beta1", "1.0")),
         "beta2": Bad({"beta2": -0.1}, ValueError, ("beta2", "-0.1")),
         "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
+        "step_huge": Bad({"step": 2**63}, ValueError, ("step", str(2**63), _LIMIT)),
     },
     "sgd_step": {
         **_unlike("grad", "velocity"),
