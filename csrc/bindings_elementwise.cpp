@@ -220,8 +220,8 @@ void gather(py::array y, const py::array& images, const py::array& indices, doub
     for (int64_t i = 0; i < count; ++i)
         if (which[i] < 0 || which[i] >= n)
             throw py::index_error("gather_images: indices[" + std::to_string(i) + "] is " + std::to_string(which[i]) +
-                                  "; expected 0 .. " + std::to_string(n - 1) + ", since images holds " +
-                                  std::to_string(n) + ".");
+                                  "; expected " + (n ? "0 .. " + std::to_string(n - 1) : "no index") +
+                                  ", since images holds " + std::to_string(n) + ".");
     float* result = writable<float>(y);
     const int64_t size = count ? y.size() / count : 0;
     const uint8_t* source = readable<uint8_t>(images);

@@ -91,6 +91,9 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
     check_shape(indices, {op, "indices"}, extents(dy), "as dy " + kY);
     check_contiguous(indices, {op, "indices"});
     check_rank(dx, {op, "out"}, "NHWC");
+    if (dx.shape(1) < 1 || dx.shape(2) < 1)
+        throw py::value_error("max_pool2d_backward: input_shape is " + text(extents(dx)) +
+                              "; expected at least one row and one column in " + kX + ".");
     if (dx.shape(0) != dy.shape(0) || dx.shape(3) != dy.shape(3))
         throw py::value_error("max_pool2d_backward: input_shape is " + text(extents(dx)) + ", but dy has shape " +
                               text(extents(dy)) + "; expected the same N and C in " + kX + " and " + kY + ".");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -101,6 +102,54 @@ def is_nchw(data_format: str, op: str) -> bool:
     if isinstance(data_format, str) and data_format in ("NHWC", "NCHW"):
         return data_format == "NCHW"
     raise ValueError(f'{op}: data_format is {data_format!r}; expected "NHWC" or "NCHW".')
+
+
+def algorithm_name(algorithm: str, op: str) -> str:
+    """The name itself, a str; C++ knows which ones there are and which shapes they compute."""
+    if isinstance(algorithm, str):
+        return algorithm
+    raise ValueError(
+        f'{op}: algorithm is {algorithm!r}; expected "auto", "naive", "im2col", "direct" or '
+        '"winograd".'
+    )
+
+
+def flag(value: bool, op: str, name: str) -> bool:
+    """True or False, nothing that only acts like them."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{op}: {name} is {value!r}; expected True or False.")
+    return bool(value)
+
+
+def number(value: object) -> float:
+    """A real number as a float; NaN, which every range refuses, for anything else."""
+    array = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    if not array and (not isinstance(value, numbers.Real) or isinstance(value, bool)):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
+
+
+def check_updated(op: str, **arrays: Array) -> None:
+    """Refuse what is no array where an operator writes in place."""
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise TypeError(
+                f"{op}: {name} is a {type(array).__name__}; expected a NumPy array, "
+                "since it is updated in place."
+            )
+
+
+def as_int64(values: Array, op: str, name: str, error: type[Exception], expected: str) -> Array:
+    """Integers as int64; those that need 64 bits without a sign are refused, not wrapped."""
+    if values.dtype.kind == "u" and values.dtype.itemsize == 8:
+        wrong = np.flatnonzero(values > np.uint64(2**63 - 1))
+        if wrong.size:
+            row = int(wrong[0])
+            raise error(f"{op}: {name}[{row}] is {values.flat[row]}; expected {expected}.")
+    return values.astype(np.int64, copy=False)
 
 
 def nhwc_shape(shape: Sequence[int], nchw: bool) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from pycnn._arrays import (
     Padding,
     Pair,
     Result,
+    algorithm_name,
     contiguous,
     count,
     four_sided,
@@ -125,15 +126,16 @@ def conv2d_block(
         raise TypeError(
             f"{op}: out is {type(out).__name__}; expected a pair (y, where) with return_where=True."
         )
+    how = algorithm_name(algorithm, op)
     out_y, out_where = out if isinstance(out, tuple) else (out, None)
     if isinstance(out, tuple) and not return_where:
         raise TypeError(f"{op}: out is a tuple; expected one array, or write return_where=True.")
     y = Result(out_y, shape.output_shape, np.float32, op, False).array
     if not return_where:
-        _pycnn.block_forward(y, None, x_array, w_array, bias_array, shape, algorithm)
+        _pycnn.block_forward(y, None, x_array, w_array, bias_array, shape, how)
         return y
     where = Result(out_where, shape.output_shape, np.uint8, op, False).array
-    _pycnn.block_forward(y, where, x_array, w_array, bias_array, shape, algorithm)
+    _pycnn.block_forward(y, where, x_array, w_array, bias_array, shape, how)
     return y, where
 
 
