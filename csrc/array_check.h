@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "ops/dispatch.h"
+
 namespace pycnn {
 
 namespace py = pybind11;
@@ -113,6 +115,13 @@ template <class T>
 const T* readable(const py::array& a) {
     return static_cast<const T*>(a.data());
 }
+
+// What every binding holds around a call of an operator: no GIL, and the instruction set stays. The GIL is dropped
+// before the kernels are asked for and taken back after they are let go, so that nobody waits for both.
+class WithoutGil {
+    py::gil_scoped_release released_;
+    KernelsInUse kernels_;
+};
 
 // Calls body(T{}) for the type that was found.
 template <class Body>

@@ -1,5 +1,5 @@
 // The module `_pycnn`: configuration, threads, matmul. The bindings are the only files that know Python: arrays become
-// pointers and shapes, are checked, and the GIL is dropped while an operator runs.
+// pointers and shapes, are checked, and an operator runs inside WithoutGil.
 
 #include <pybind11/stl.h>
 
@@ -55,13 +55,13 @@ py::array matmul(const py::array& a, const py::array& b, bool transpose_a, bool 
     if (float64) {
         double* result = writable<double>(c);
         const int64_t a_columns = a.shape(1), b_columns = b.shape(1);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         gemm_plain(result, readable<double>(a), transpose_a ? 1 : a_columns, transpose_a ? a_columns : 1,
                    readable<double>(b), transpose_b ? 1 : b_columns, transpose_b ? b_columns : 1, m, n, k);
     } else {
         float* result = writable<float>(c);
         const Matrix left = as_matrix(a, transpose_a), right = as_matrix(b, transpose_b);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         gemm(result, n, left, right, m, n, k, false);
     }
     return c;
@@ -70,7 +70,7 @@ py::array matmul(const py::array& a, const py::array& b, bool transpose_a, bool 
 // GFLOP/s of independent FMAs on this thread with the active instruction set, the best of many short runs.
 double fma_peak(double seconds) {
     using Clock = std::chrono::steady_clock;
-    py::gil_scoped_release without_gil;
+    const WithoutGil running;
     const auto start = Clock::now();
     double best = 0.0;
     do {
@@ -83,7 +83,8 @@ double fma_peak(double seconds) {
 
 py::dict tile_sizes() {
     py::dict sizes;
-    sizes["MR"] = kernels().MR, sizes["NR"] = kernels().NR, sizes["MC"] = kernels().MC;
+    const Kernels& isa = kernels();
+    sizes["MR"] = isa.MR, sizes["NR"] = isa.NR, sizes["MC"] = isa.MC;
     sizes["KC"] = kKC, sizes["NC"] = kNC;
     return sizes;
 }
@@ -94,7 +95,7 @@ void bind_config(py::module_& m) {
     m.attr("compiler") = PYCNN_COMPILER;
     m.def("isa", [] { return std::string(kernels().isa); });
     m.def("available_isas", available_isas);
-    m.def("use_isa", use_isa, py::arg("name"));
+    m.def("use_isa", use_isa, py::arg("name"), py::call_guard<py::gil_scoped_release>());
     m.def("get_num_threads", num_threads);
     m.def("set_num_threads", set_num_threads, py::arg("n"));
     m.def("available_cpus", available_cpus);

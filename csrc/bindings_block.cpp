@@ -90,7 +90,7 @@ void forward(py::array y, const py::object& where_or_none, const py::array& x, c
     const Algorithm algorithm = parse(algorithm_name, b.conv);
     float* result = writable<float>(y);
     uint8_t* bytes = has_where ? writable<uint8_t>(where) : nullptr;
-    py::gil_scoped_release without_gil;
+    const WithoutGil running;
     block_forward(result, bytes, readable<float>(x), readable<float>(weight),
                   has_bias ? readable<float>(bias) : nullptr, b, algorithm);
 }
@@ -132,7 +132,7 @@ void backward(py::array dweight, const py::object& dbias_or_none, const py::obje
     const uint8_t* bytes = readable<uint8_t>(where);
     int64_t bad = -1;
     {
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         bad = bad_window(bytes, b);
         if (bad < 0)
             block_backward(dw, db, di, readable<float>(dy), readable<float>(y), bytes, readable<float>(x),

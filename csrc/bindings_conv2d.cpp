@@ -108,7 +108,7 @@ void forward(py::array y, const py::array& x, const py::array& weight, const py:
     const bool has_bias = !bias.is_none();
     const Algorithm algorithm = parse(algorithm_name, op, float64, s);
     void* result = y.mutable_data();
-    py::gil_scoped_release without_gil;
+    const WithoutGil running;
     if (float64)
         naive::forward(static_cast<double*>(result), readable<double>(x), readable<double>(weight),
                        has_bias ? readable<double>(b) : nullptr, relu, s);
@@ -128,7 +128,7 @@ void backward_input(py::array dx, const py::array& dy, const py::array& weight, 
     check_apart(dx, {op, "out"}, weight, "weight");
     const Algorithm algorithm = parse(algorithm_name, op, float64, s);
     void* result = dx.mutable_data();
-    py::gil_scoped_release without_gil;
+    const WithoutGil running;
     if (float64)
         naive::backward_input(static_cast<double*>(result), readable<double>(dy), readable<double>(weight), s);
     else
@@ -146,7 +146,7 @@ void backward_weight(py::array dweight, const py::array& x, const py::array& dy,
     check_apart(dweight, {op, "out"}, dy, "dy");
     const Algorithm algorithm = parse(algorithm_name, op, float64, s);
     void* result = dweight.mutable_data();
-    py::gil_scoped_release without_gil;
+    const WithoutGil running;
     if (float64)
         naive::backward_weight(static_cast<double*>(result), readable<double>(x), readable<double>(dy), s);
     else
@@ -164,7 +164,7 @@ void backward_bias(py::array dbias, const py::array& dy) {
     void* result = dbias.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         sum_rows(static_cast<T*>(result), readable<T>(dy), rows, OC);
     });
 }

@@ -20,7 +20,7 @@ void relu(py::array y, const py::array& x) {
     const int64_t size = x.size();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         relu_forward(static_cast<T*>(result), readable<T>(x), size);
     });
 }
@@ -37,7 +37,7 @@ void relu_gradient(py::array dx, const py::array& dy, const py::array& y) {
     const int64_t size = dy.size();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         relu_backward(static_cast<T*>(result), readable<T>(dy), readable<T>(y), size);
     });
 }
@@ -64,7 +64,7 @@ void softmax(py::array y, const py::array& x, bool logarithm) {
     void* result = y.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         (logarithm ? log_softmax_forward<T> : softmax_forward<T>)(static_cast<T*>(result), readable<T>(x), rows.count,
                                                                   rows.K);
     });
@@ -81,7 +81,7 @@ void softmax_gradient(py::array dx, const py::array& dy, const py::array& y, boo
     void* result = dx.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         (logarithm ? log_softmax_backward<T> : softmax_backward<T>)(static_cast<T*>(result), readable<T>(dy),
                                                                     readable<T>(y), rows.count, rows.K);
     });
@@ -111,7 +111,7 @@ double cross_entropy(py::array dlogits, const py::array& logits, const py::array
     return by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const T* onehot = classes ? nullptr : readable<T>(labels);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         return softmax_cross_entropy(static_cast<T*>(result), readable<T>(logits), classes, onehot,
                                      static_cast<T>(smoothing), rows.count, rows.K);
     });
@@ -127,7 +127,7 @@ void add_bias_to(py::array y, const py::array& bias) {
     void* result = y.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         add_bias(static_cast<T*>(result), readable<T>(bias), rows.count, rows.K);
     });
 }
@@ -142,7 +142,7 @@ void accumulate_into(py::array total, const py::array& part) {
     const int64_t size = total.size();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         accumulate(static_cast<T*>(result), readable<T>(part), size);
     });
 }
@@ -171,7 +171,7 @@ void adam(py::array param, const py::array& grad, py::array m, py::array v, int6
     const int64_t size = param.size();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         adam_step<T>(static_cast<T*>(p), readable<T>(grad), static_cast<T*>(first), static_cast<T*>(second), size,
                      {lr, beta1, beta2, eps, weight_decay, step});
     });
@@ -193,7 +193,7 @@ void sgd(py::array param, const py::array& grad, const py::object& velocity_or_n
     const int64_t size = param.size();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         sgd_step(static_cast<T*>(p), readable<T>(grad), static_cast<T*>(u), size, lr, momentum, nesterov, weight_decay);
     });
 }
@@ -220,12 +220,12 @@ void gather(py::array y, const py::array& images, const py::array& indices, doub
     for (int64_t i = 0; i < count; ++i)
         if (which[i] < 0 || which[i] >= n)
             throw py::index_error("gather_images: indices[" + std::to_string(i) + "] is " + std::to_string(which[i]) +
-                                  "; expected 0 .. " + std::to_string(n - 1) + ", since images holds " +
-                                  std::to_string(n) + ".");
+                                  "; expected " + (n ? "0 .. " + std::to_string(n - 1) : "no index") +
+                                  ", since images holds " + std::to_string(n) + ".");
     float* result = writable<float>(y);
     const int64_t size = count ? y.size() / count : 0;
     const uint8_t* source = readable<uint8_t>(images);
-    py::gil_scoped_release without_gil;
+    const WithoutGil running;
     gather_images(result, source, which, count, size, static_cast<float>(scale));
 }
 

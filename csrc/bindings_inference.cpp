@@ -57,7 +57,7 @@ py::array run(const Inference& net, const py::array& x, const std::vector<py::ss
     if (y.size() != N * net.outputs()) throw py::value_error("CompiledModel: the shape of y does not fit the network.");
     float* to = writable<float>(y);
     const float* from = readable<float>(x);
-    py::gil_scoped_release without_gil;
+    const WithoutGil running;
     net.run(to, from, N);
     return y;
 }

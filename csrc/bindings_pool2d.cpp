@@ -75,7 +75,7 @@ void max_forward(py::array y, const py::object& indices_or_none, const py::array
     void* result = y.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         max_pool2d_forward(static_cast<T*>(result), where, readable<T>(x), s);
     });
 }
@@ -91,6 +91,9 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
     check_shape(indices, {op, "indices"}, extents(dy), "as dy " + kY);
     check_contiguous(indices, {op, "indices"});
     check_rank(dx, {op, "out"}, "NHWC");
+    if (dx.shape(1) < 1 || dx.shape(2) < 1)
+        throw py::value_error("max_pool2d_backward: input_shape is " + text(extents(dx)) +
+                              "; expected at least one row and one column in " + kX + ".");
     if (dx.shape(0) != dy.shape(0) || dx.shape(3) != dy.shape(3))
         throw py::value_error("max_pool2d_backward: input_shape is " + text(extents(dx)) + ", but dy has shape " +
                               text(extents(dy)) + "; expected the same N and C in " + kX + " and " + kY + ".");
@@ -104,7 +107,7 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
     int64_t bad = -1;
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         bad = max_pool2d_backward(static_cast<T*>(result), readable<T>(dy), where, N, pixels, outputs, C);
     });
     if (bad >= 0)
@@ -122,7 +125,7 @@ void avg_forward(py::array y, const py::array& x, const Pool2dShape& s, bool cou
     void* result = y.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         avg_pool2d_forward(static_cast<T*>(result), readable<T>(x), s, count_include_pad);
     });
 }
@@ -136,7 +139,7 @@ void avg_backward(py::array dx, const py::array& dy, const Pool2dShape& s, bool 
     void* result = dx.mutable_data();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        py::gil_scoped_release without_gil;
+        const WithoutGil running;
         avg_pool2d_backward(static_cast<T*>(result), readable<T>(dy), s, count_include_pad);
     });
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Pair: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[Sequence[int]]
 
+LARGEST = 2**31 - 1  # of every size and option: no product of two of them overflows 64 bits
 _LINE = 64  # bytes in a cache line; a 64-byte load that crosses one counts twice
 
 
@@ -42,21 +44,33 @@ def _is_int(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 
+def _is_size(value: Any, least: int) -> bool:
+    return _is_int(value) and bool(least <= value <= LARGEST)
+
+
+def _items(value: object) -> tuple[Any, ...] | None:
+    """What a tuple, a list or an array holds; None for a single value."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(value) if isinstance(value, (tuple, list)) else None
+
+
+def count(value: int, op: str, name: str) -> int:
+    """An int of at least 1."""
+    if not _is_size(value, 1):
+        raise ValueError(f"{op}: {name} is {value!r}; expected an int from 1 to 2**31 - 1.")
+    return int(value)
+
+
 def pair(value: Pair, op: str, name: str) -> tuple[int, int]:
     """An int, (h, w) or the lecture's [1, h, w, 1] as (h, w), each at least 1."""
-    items: Sequence[Any]
-    if _is_int(value):
-        items = (value, value)
-    elif isinstance(value, (tuple, list, np.ndarray)):
-        items = tuple(value)
-        if len(items) == 4 and items[0] == 1 and items[3] == 1:
-            items = items[1:3]
-    else:
-        items = ()
-    if len(items) != 2 or not all(_is_int(item) and item >= 1 for item in items):
+    items = (value, value) if _is_int(value) else _items(value) or ()
+    if len(items) == 4 and all(_is_int(end) and end == 1 for end in (items[0], items[3])):
+        items = items[1:3]
+    if len(items) != 2 or not all(_is_size(item, 1) for item in items):
         raise ValueError(
-            f"{op}: {name} is {value!r}; expected an int of 1 or more, a pair (h, w) of them, "
-            f"or [1, h, w, 1]."
+            f"{op}: {name} is {value!r}; expected an int from 1 to 2**31 - 1, a pair (h, w) of "
+            "them, or [1, h, w, 1]."
         )
     return int(items[0]), int(items[1])
 
@@ -65,7 +79,7 @@ def four_sided(value: Padding, op: str) -> tuple[int, int, int, int] | None:
     """Padding as (top, bottom, left, right); None stands for SAME."""
     message = (
         f'{op}: padding is {value!r}; expected "same", "valid", an int, a pair (h, w) or '
-        "((top, bottom), (left, right)), all 0 or more."
+        "((top, bottom), (left, right)), all from 0 to 2**31 - 1."
     )
     if isinstance(value, str):
         if value.lower() == "same":
@@ -73,21 +87,11 @@ def four_sided(value: Padding, op: str) -> tuple[int, int, int, int] | None:
         if value.lower() == "valid":
             return (0, 0, 0, 0)
         raise ValueError(message)
-    sides: list[Any]
-    if _is_int(value):
-        sides = [value] * 4
-    elif isinstance(value, (tuple, list, np.ndarray)) and len(value) == 2:
-        sides = []
-        for axis in value:
-            if _is_int(axis):
-                sides += [axis, axis]
-            elif isinstance(axis, (tuple, list, np.ndarray)) and len(axis) == 2:
-                sides += list(axis)
-            else:
-                raise ValueError(message)
-    else:
-        raise ValueError(message)
-    if not all(_is_int(side) and side >= 0 for side in sides):
+    sides: list[Any] = []
+    for axis in (value, value) if _is_int(value) else _items(value) or ():
+        ends = (axis, axis) if _is_int(axis) else _items(axis) or ()
+        sides += ends if len(ends) == 2 else [None] * 4  # too many sides are refused
+    if len(sides) != 4 or not all(_is_size(side, 0) for side in sides):
         raise ValueError(message)
     top, bottom, left, right = (int(side) for side in sides)
     return top, bottom, left, right
@@ -95,11 +99,57 @@ def four_sided(value: Padding, op: str) -> tuple[int, int, int, int] | None:
 
 def is_nchw(data_format: str, op: str) -> bool:
     """True for "NCHW", False for "NHWC"; anything else is refused."""
-    if data_format == "NHWC":
-        return False
-    if data_format == "NCHW":
-        return True
+    if isinstance(data_format, str) and data_format in ("NHWC", "NCHW"):
+        return data_format == "NCHW"
     raise ValueError(f'{op}: data_format is {data_format!r}; expected "NHWC" or "NCHW".')
+
+
+def algorithm_name(algorithm: str, op: str) -> str:
+    """The name itself, a str; C++ knows which ones there are and which shapes they compute."""
+    if isinstance(algorithm, str):
+        return algorithm
+    raise ValueError(
+        f'{op}: algorithm is {algorithm!r}; expected "auto", "naive", "im2col", "direct" or '
+        '"winograd".'
+    )
+
+
+def flag(value: bool, op: str, name: str) -> bool:
+    """True or False, nothing that only acts like them."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{op}: {name} is {value!r}; expected True or False.")
+    return bool(value)
+
+
+def number(value: object) -> float:
+    """A real number as a float; NaN, which every range refuses, for anything else."""
+    array = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    if not array and (not isinstance(value, numbers.Real) or isinstance(value, bool)):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
+
+
+def check_updated(op: str, **arrays: Array) -> None:
+    """Refuse what is no array where an operator writes in place."""
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise TypeError(
+                f"{op}: {name} is a {type(array).__name__}; expected a NumPy array, "
+                "since it is updated in place."
+            )
+
+
+def as_int64(values: Array, op: str, name: str, error: type[Exception], expected: str) -> Array:
+    """Integers as int64; those that need 64 bits without a sign are refused, not wrapped."""
+    if values.dtype.kind == "u" and values.dtype.itemsize == 8:
+        wrong = np.flatnonzero(values > np.uint64(2**63 - 1))
+        if wrong.size:
+            row = int(wrong[0])
+            raise error(f"{op}: {name}[{row}] is {values.flat[row]}; expected {expected}.")
+    return values.astype(np.int64, copy=False)
 
 
 def nhwc_shape(shape: Sequence[int], nchw: bool) -> tuple[int, ...]:
@@ -127,6 +177,11 @@ class Result:
     ) -> None:
         if out is not None and not isinstance(out, np.ndarray):
             raise TypeError(f"{op}: out is {type(out).__name__}; expected a NumPy array.")
+        if out is None and math.prod(shape) >= 2**58:
+            raise ValueError(
+                f"{op}: the result would have shape {shape}, more numbers than memory can hold; "
+                "expected smaller sizes or options, for example of padding."
+            )
         self._out, self._nchw = out, nchw
         if not nchw:
             self.array = aligned_empty(shape, like) if out is None else out
@@ -170,7 +225,9 @@ def check_apart_nchw(out: Array | None, nchw: bool, op: str, **inputs: Array | N
 
 def shape4(shape: Sequence[int], op: str, name: str, axes: str) -> tuple[int, ...]:
     """A shape given by the caller as a tuple of four ints."""
-    items = tuple(shape) if isinstance(shape, (tuple, list, np.ndarray)) else ()
-    if len(items) != 4 or not all(_is_int(item) and item >= 0 for item in items):
-        raise ValueError(f"{op}: {name} is {shape!r}; expected four sizes {axes}.")
+    items = _items(shape) or ()
+    if len(items) != 4 or not all(_is_size(item, 0) for item in items):
+        raise ValueError(
+            f"{op}: {name} is {shape!r}; expected four sizes {axes}, none above 2**31 - 1."
+        )
     return tuple(int(item) for item in items)

@@ -86,8 +86,9 @@ def use_isa(name: str) -> None:
     """Run the kernels of another instruction set from now on, process-wide.
 
     The environment variable PYCNN_ISA does the same at import. avx2, avx512 and neon give the same
-    bits; baseline has no fused multiply-add and rounds more often. Raises ValueError, with the list
-    of what this machine can run, if it lacks `name`.
+    bits; baseline has no fused multiply-add and rounds more often. Waits for operators that run in
+    other threads: each is computed by one instruction set from beginning to end. Raises ValueError,
+    with the list of what this machine can run, if it lacks `name`.
     """
     if not isinstance(name, str):
         raise TypeError(f"use_isa: name is {name!r}; expected one of {available_isas()}.")

@@ -13,7 +13,9 @@ from pycnn._arrays import (
     Padding,
     Pair,
     Result,
+    algorithm_name,
     contiguous,
+    count,
     four_sided,
     pair,
 )
@@ -30,8 +32,6 @@ def _shape(
     relu: bool,
 ) -> _pycnn.BlockShape:
     op = "conv2d_block"
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
-        raise ValueError(f"{op}: groups is {groups!r}; expected an int of 1 or more.")
     if not isinstance(pool_padding, str) or pool_padding.lower() not in ("same", "valid"):
         raise ValueError(
             f'{op}: pool_padding is {pool_padding!r}; expected "same" (the window is cut where the '
@@ -43,7 +43,7 @@ def _shape(
         pair(stride, op, "stride"),
         four_sided(padding, op),
         pair(dilation, op, "dilation"),
-        int(groups),
+        count(groups, op, "groups"),
     )
     return _pycnn.BlockShape(conv, pool_padding.lower() == "same", bool(relu))
 
@@ -126,15 +126,16 @@ def conv2d_block(
         raise TypeError(
             f"{op}: out is {type(out).__name__}; expected a pair (y, where) with return_where=True."
         )
+    how = algorithm_name(algorithm, op)
     out_y, out_where = out if isinstance(out, tuple) else (out, None)
     if isinstance(out, tuple) and not return_where:
         raise TypeError(f"{op}: out is a tuple; expected one array, or write return_where=True.")
     y = Result(out_y, shape.output_shape, np.float32, op, False).array
     if not return_where:
-        _pycnn.block_forward(y, None, x_array, w_array, bias_array, shape, algorithm)
+        _pycnn.block_forward(y, None, x_array, w_array, bias_array, shape, how)
         return y
     where = Result(out_where, shape.output_shape, np.uint8, op, False).array
-    _pycnn.block_forward(y, where, x_array, w_array, bias_array, shape, algorithm)
+    _pycnn.block_forward(y, where, x_array, w_array, bias_array, shape, how)
     return y, where
 
 

@@ -14,8 +14,10 @@ from pycnn._arrays import (
     Padding,
     Pair,
     Result,
+    algorithm_name,
     check_apart_nchw,
     contiguous,
+    count,
     four_sided,
     is_nchw,
     nhwc_shape,
@@ -35,7 +37,7 @@ def set_precision(mode: str) -> None:
     no larger than that of direct convolution (docs/kernels.md has the figures). Raises ValueError
     for another mode.
     """
-    if mode not in ("fast", "exact"):
+    if not isinstance(mode, str) or mode not in ("fast", "exact"):
         raise ValueError(f'set_precision: mode is {mode!r}; expected "fast" or "exact".')
     _pycnn.set_exact(mode == "exact")
 
@@ -54,15 +56,13 @@ def _shape(
     dilation: Pair,
     groups: int,
 ) -> _pycnn.Conv2dShape:
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
-        raise ValueError(f"{op}: groups is {groups!r}; expected an int of 1 or more.")
     return _pycnn.Conv2dShape(
         x_shape,
         weight_shape,
         pair(stride, op, "stride"),
         four_sided(padding, op),
         pair(dilation, op, "dilation"),
-        int(groups),
+        count(groups, op, "groups"),
     )
 
 
@@ -106,14 +106,13 @@ def conv2d(
     nchw = is_nchw(data_format, op)
     x_array, w_array = to_nhwc(x, nchw), contiguous(weight)
     bias_array = None if bias is None else contiguous(bias)
-    if activation not in (None, "relu"):
+    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
     shape = _shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x), weight=w_array, bias=bias_array)
-    _pycnn.conv2d_forward(
-        result.array, x_array, w_array, bias_array, shape, activation == "relu", algorithm
-    )
+    relu, how = activation is not None, algorithm_name(algorithm, op)
+    _pycnn.conv2d_forward(result.array, x_array, w_array, bias_array, shape, relu, how)
     return result.finish()
 
 
@@ -147,7 +146,8 @@ def conv2d_backward_input(
     shape = _shape(op, x_shape, w_array.shape, stride, padding, dilation, groups)
     result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy), weight=w_array)
-    _pycnn.conv2d_backward_input(result.array, dy_array, w_array, shape, algorithm)
+    how = algorithm_name(algorithm, op)
+    _pycnn.conv2d_backward_input(result.array, dy_array, w_array, shape, how)
     return result.finish()
 
 
@@ -181,7 +181,8 @@ def conv2d_backward_weight(
     w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
     shape = _shape(op, x_array.shape, w_shape, stride, padding, dilation, groups)
     result = Result(out, shape.weight_shape, x_array.dtype, op, False)
-    _pycnn.conv2d_backward_weight(result.array, x_array, dy_array, shape, algorithm)
+    how = algorithm_name(algorithm, op)
+    _pycnn.conv2d_backward_weight(result.array, x_array, dy_array, shape, how)
     return result.finish()
 
 

@@ -9,7 +9,16 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, Result, contiguous
+from pycnn._arrays import (
+    Array,
+    Result,
+    as_int64,
+    check_updated,
+    contiguous,
+    count,
+    flag,
+    number,
+)
 
 
 def matmul(
@@ -25,7 +34,9 @@ def matmul(
     a: [m, k] ([k, m] with transpose_a); b: [k, n] ([n, k] with transpose_b). Returns c: [m, n];
     zeros for k = 0. Raises ValueError for shapes that do not fit, TypeError for types.
     """
-    return _pycnn.matmul(contiguous(a), contiguous(b), transpose_a, transpose_b, out)
+    op = "matmul"
+    turn_a, turn_b = flag(transpose_a, op, "transpose_a"), flag(transpose_b, op, "transpose_b")
+    return _pycnn.matmul(contiguous(a), contiguous(b), turn_a, turn_b, out)
 
 
 def relu(x: npt.ArrayLike, out: Array | None = None) -> Array:
@@ -94,32 +105,36 @@ def softmax_cross_entropy(
     x = contiguous(logits)
     target = contiguous(labels)
     if target.dtype.kind in "iu":
-        target = target.astype(np.int64, copy=False)
+        target = as_int64(target, op, "labels", ValueError, f"a class of logits {x.shape}")
     elif target.dtype.kind not in "f":
         raise TypeError(
             f"{op}: labels is {target.dtype}; expected integers [N] or one-hot floats [N, K]."
         )
-    if not 0.0 <= label_smoothing <= 1.0:
+    smoothing = number(label_smoothing)
+    if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"{op}: label_smoothing is {label_smoothing!r}; expected 0 to 1.")
     result = Result(None, x.shape, x.dtype, op, False)
-    loss = _pycnn.softmax_cross_entropy(result.array, x, target, float(label_smoothing))
+    loss = _pycnn.softmax_cross_entropy(result.array, x, target, smoothing)
     return loss, result.finish()
 
 
 def add_bias(y: Array, bias: npt.ArrayLike) -> None:
     """Y += bias over the last axis, in place; y: [..., C], bias: [C]."""
+    check_updated("add_bias", y=y)
     _pycnn.add_bias(y, contiguous(bias))
 
 
 def accumulate(total: Array, part: npt.ArrayLike) -> None:
     """Add part to total in place; both of one shape and type."""
+    check_updated("accumulate", total=total)
     _pycnn.accumulate(total, contiguous(part))
 
 
-def _check_finite(op: str, **values: float) -> None:
+def _finite(op: str, **values: float) -> list[float]:
     for name, value in values.items():
-        if not (math.isfinite(value) and value >= 0.0):
+        if not 0.0 <= number(value) < math.inf:
             raise ValueError(f"{op}: {name} is {value!r}; expected a finite number, 0 or more.")
+    return [number(value) for value in values.values()]
 
 
 def adam_step(
@@ -150,13 +165,14 @@ def adam_step(
     do not fit, TypeError for types.
     """
     op = "adam_step"
-    if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 1:
-        raise ValueError(f"{op}: step is {step!r}; expected a whole number that counts from 1.")
-    _check_finite(op, lr=lr, eps=eps, weight_decay=weight_decay)
+    check_updated(op, param=param, m=m, v=v)
+    t = count(step, op, "step")
+    rate, epsilon, decay = _finite(op, lr=lr, eps=eps, weight_decay=weight_decay)
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
-        if not 0.0 <= beta < 1.0:
+        if not 0.0 <= number(beta) < 1.0:
             raise ValueError(f"{op}: {name} is {beta!r}; expected 0 or more and less than 1.")
-    _pycnn.adam_step(param, contiguous(grad), m, v, int(step), lr, beta1, beta2, eps, weight_decay)
+    betas = number(beta1), number(beta2)
+    _pycnn.adam_step(param, contiguous(grad), m, v, t, rate, *betas, epsilon, decay)
 
 
 def sgd_step(
@@ -179,12 +195,15 @@ def sgd_step(
     shapes, shared memory or options that do not fit, TypeError for types.
     """
     op = "sgd_step"
-    _check_finite(op, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    if velocity is None and (momentum != 0.0 or nesterov):
+    rate, inertia, decay = _finite(op, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    check_updated(op, param=param)
+    if velocity is not None:
+        check_updated(op, velocity=velocity)
+    elif inertia != 0.0 or nesterov:
         raise ValueError(
             f"{op}: velocity is None; expected an array of param's shape with momentum."
         )
-    _pycnn.sgd_step(param, contiguous(grad), velocity, lr, momentum, bool(nesterov), weight_decay)
+    _pycnn.sgd_step(param, contiguous(grad), velocity, rate, inertia, bool(nesterov), decay)
 
 
 def gather_images(
@@ -203,8 +222,10 @@ def gather_images(
     source, which = contiguous(images), contiguous(indices)
     if which.dtype.kind not in "iu":
         raise TypeError(f"{op}: indices is {which.dtype}; expected integers [B].")
-    which = which.astype(np.int64, copy=False)
+    which = as_int64(which, op, "indices", IndexError, f"an index of images {source.shape}")
+    if not math.isfinite(number(scale)):
+        raise ValueError(f"{op}: scale is {scale!r}; expected a finite number.")
     shape: tuple[Any, ...] = (which.size, *source.shape[1:])
     result = Result(out, shape, np.float32, op, False)
-    _pycnn.gather_images(result.array, source, which, float(scale))
+    _pycnn.gather_images(result.array, source, which, number(scale))
     return result.finish()

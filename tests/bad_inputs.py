@@ -20,7 +20,23 @@ class Bad:
     words: tuple
 
 
+_LIMIT = r"2\*\*31 - 1"
 _GEOMETRY = {
+    "stride_huge": Bad({"stride": 2**31}, ValueError, ("stride", "2147483648", _LIMIT)),
+    "stride_of_64_bits": Bad({"stride": (1, 2**63)}, ValueError, ("stride", "9223372036854775808")),
+    "padding_huge": Bad({"padding": 2**63 - 1}, ValueError, ("padding", "9223372036854775807")),
+    "padding_of_64_bits": Bad(
+        {"padding": ((0, 0), (2**64, 0))}, ValueError, ("padding", str(2**64), _LIMIT)
+    ),
+    "stride_array": Bad({"stride": np.array(2)}, ValueError, ("stride", r"array\(2\)", "pair")),
+    "stride_nested": Bad(
+        {"stride": [np.array([1, 2]), 1, 1, 1]}, ValueError, ("stride", r"array\(\[1, 2\]\)")
+    ),
+    "padding_array": Bad({"padding": np.array(1)}, ValueError, ("padding", r"array\(1\)")),
+    "padding_of_three": Bad({"padding": (1, (2, 3, 4))}, ValueError, ("padding", "2, 3, 4")),
+    "data_format_array": Bad(
+        {"data_format": np.array(["NHWC", "NCHW"])}, ValueError, ("data_format", "array")
+    ),
     "stride_0": Bad({"stride": 0}, ValueError, ("stride", "0")),
     "stride_of_three": Bad({"stride": (1, 2, 3)}, ValueError, ("stride", r"\(1, 2, 3\)")),
     "stride_over_the_batch": Bad({"stride": [2, 1, 1, 1]}, ValueError, ("stride", r"2, 1, 1, 1")),
@@ -33,6 +49,11 @@ _GEOMETRY = {
 _CONV_BAD = {
     **_GEOMETRY,
     "dilation_0": Bad({"dilation": 0}, ValueError, ("dilation", "0")),
+    "dilation_huge": Bad(
+        {"dilation": 2**63 - 1, "padding": "same"}, ValueError, ("dilation", str(2**63 - 1), _LIMIT)
+    ),
+    "groups_of_64_bits": Bad({"groups": 2**63}, ValueError, ("groups", str(2**63), _LIMIT)),
+    "algorithm_none": Bad({"algorithm": None}, ValueError, ("algorithm", "None", "auto", "direct")),
     "groups_0": Bad({"groups": 0}, ValueError, ("groups", "0")),
     "groups_that_cut_a_channel": Bad({"groups": 2}, ValueError, ("groups", "2", "3")),
     "algorithm": Bad(
@@ -63,6 +84,14 @@ def _unlike(*names):
     return {name: Bad({name: normal(7, 5)}, ValueError, (name, r"\(7, 5\)")) for name in names}
 
 
+def _lists(*names):
+    """What is updated must be an array: a copy of a list would be updated and lost."""
+    return {
+        f"{name}_list": Bad({name: [[1.0, 2.0]]}, TypeError, (name, "list", "array"))
+        for name in names
+    }
+
+
 _NO_ROW = {
     "no_axis": Bad({"x": np.array(1, np.float32)}, ValueError, ("x", "ax[ei]s")),
     "no_class": Bad({"x": normal(3, 0)}, ValueError, ("x", "0")),
@@ -77,6 +106,12 @@ BAD = {
         "groups_that_cut_a_filter": Bad({"groups": 3}, ValueError, ("groups", "3")),
         "winograd": _five_by_five(weight=normal(5, 5, 3, 17)),
         "activation": Bad({"activation": "swish"}, ValueError, ("activation", "swish", "relu")),
+        "activation_array": Bad(
+            {"activation": np.array(["relu", "relu"])}, ValueError, ("activation", "array", "relu")
+        ),
+        "result_too_large": Bad(
+            {"padding": 2**31 - 1}, ValueError, ("shape", str(2**32 + 3), "memory", "padding")
+        ),
         "kernel_too_large": Bad(
             {"weight": normal(8, 3, 3, 17), "padding": "valid"}, ValueError, ("8", "7")
         ),
@@ -85,6 +120,9 @@ BAD = {
         **_CONV_BAD,
         "winograd": _five_by_five(weight=normal(5, 5, 3, 17)),
         "input_rank": Bad({"input_shape": (7, 5, 3)}, ValueError, ("input_shape", r"7, 5, 3")),
+        "input_of_64_bits": Bad(
+            {"input_shape": (2, 2**63, 5, 3)}, ValueError, ("input_shape", str(2**63), _LIMIT)
+        ),
         "channels": Bad({"input_shape": (2, 7, 5, 4)}, ValueError, ("weight", "3", "4")),
         "other_output": Bad({"dy": normal(2, 6, 5, 17)}, ValueError, ("dy", "6", "7")),
         "other_batch": Bad({"dy": normal(3, 7, 5, 17)}, ValueError, ("dy", "3", "2")),
@@ -107,6 +145,9 @@ BAD = {
             {"indices": _INDICES + 33}, ValueError, ("indices", "3[5-9]|6[0-7]")
         ),
         "index_negative": Bad({"indices": -1 - _INDICES}, ValueError, ("indices", "-[0-9]")),
+        "no_row": Bad(
+            {"input_shape": (2, 0, 5, 17)}, ValueError, ("input_shape", "2, 0, 5, 17", "row")
+        ),
         "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "16", "17")),
         "data_format": _GEOMETRY["data_format"],
     },
@@ -119,6 +160,10 @@ BAD = {
     "matmul": {
         "inner_size": Bad({"b": normal(12, 18)}, ValueError, ("a", "b", "11", "12", "transpose")),
         "forgotten_transpose": Bad({"transpose_a": True}, ValueError, ("a", "7", "11")),
+        "transpose_a_text": Bad({"transpose_a": "yes"}, ValueError, ("transpose_a", "yes", "True")),
+        "transpose_b_none": Bad(
+            {"transpose_b": None}, ValueError, ("transpose_b", "None", "True or False")
+        ),
         "vector": Bad({"b": normal(11)}, ValueError, ("b", r"\(11,\)", "2")),
     },
     "relu": {},
@@ -137,6 +182,12 @@ BAD = {
         "smoothing_negative": Bad(
             {"label_smoothing": -0.1}, ValueError, ("label_smoothing", "-0.1")
         ),
+        "label_unsigned": Bad(
+            {"labels": np.array([3, 2**64 - 1, 0, 0, 0], np.uint64)},
+            ValueError,
+            (r"labels\[1\]", str(2**64 - 1), "class"),
+        ),
+        "smoothing_none": Bad({"label_smoothing": None}, ValueError, ("label_smoothing", "None")),
         "smoothing_nan": Bad({"label_smoothing": np.nan}, ValueError, ("label_smoothing", "nan")),
     },
     "adam_step": {
@@ -145,8 +196,16 @@ BAD = {
         "beta1": Bad({"beta1": 1.0}, ValueError, ("beta1", "1.0")),
         "beta2": Bad({"beta2": -0.1}, ValueError, ("beta2", "-0.1")),
         "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
+        "lr_text": Bad({"lr": "0.1"}, ValueError, ("lr", "'0.1'", "number")),
+        "lr_huge": Bad({"lr": 10**400}, ValueError, ("lr", "000", "finite")),
+        "beta1_text": Bad({"beta1": "x"}, ValueError, ("beta1", "'x'")),
+        "beta2_none": Bad({"beta2": None}, ValueError, ("beta2", "None")),
+        "step_huge": Bad({"step": 2**63}, ValueError, ("step", str(2**63), _LIMIT)),
+        **_lists("param", "m", "v"),
     },
     "sgd_step": {
+        "momentum_none": Bad({"momentum": None}, ValueError, ("momentum", "None", "number")),
+        **_lists("param", "velocity"),
         **_unlike("grad", "velocity"),
         "no_velocity": Bad({"velocity": None, "momentum": 0.9}, ValueError, ("velocity", "None")),
         "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
@@ -154,6 +213,15 @@ BAD = {
     "gather_images": {
         "index_too_large": Bad({"indices": np.array([0, 9])}, IndexError, ("9", "8|9")),
         "index_negative": Bad({"indices": np.array([0, -10])}, IndexError, ("-10",)),
+        "index_unsigned": Bad(
+            {"indices": np.array([0, 2**64 - 2], np.uint64)},
+            IndexError,
+            (r"indices\[1\]", str(2**64 - 2), "9"),
+        ),
+        "no_image": Bad(
+            {"images": np.zeros((0, 4, 3, 1), np.uint8)}, IndexError, (r"indices\[0\]", "no index")
+        ),
+        "scale_text": Bad({"scale": "x"}, ValueError, ("scale", "'x'", "number")),
         "images_float": Bad(
             {"images": normal(9, 4, 3, 1)}, TypeError, ("images", "float32", "uint8")
         ),

@@ -290,7 +290,10 @@ def test_bad_arrays_are_refused_in_a_sentence(rng, case):
         ({"pool_padding": 1}, "pool_padding"),
         ({"groups": 0}, "groups"),
         ({"stride": 0}, "stride"),
+        ({"groups": 2**63}, "groups"),
+        ({"dilation": 2**63 - 1, "padding": "same"}, "dilation"),
         ({"algorithm": "fft"}, "fft"),
+        ({"algorithm": None}, "algorithm is None"),
         ({"padding": "full"}, "padding"),
     ],
 )

@@ -35,12 +35,12 @@ def in_place(operator):
 
 
 def arguments(operator, changes):
-    """Writable copies of the first sample's arrays, and its options, with these changes."""
+    """Writable copies of the first sample's arrays and its options, changed; a list stays one."""
     sample = next(iter(operator.samples.values()))
     arrays = [
         changes.get(role, array) for role, array in zip(operator.arrays, sample.arrays, strict=True)
     ]
-    arrays = [None if array is None else np.array(array) for array in arrays]
+    arrays = [np.array(array) if isinstance(array, np.ndarray) else array for array in arrays]
     options = {key: value for key, value in changes.items() if key not in operator.arrays}
     return arrays, {**sample.options, **options}
 

@@ -1,9 +1,18 @@
 // Probes the CPU once and chooses the table of kernels.
+//
+// Note [Kernels in use]: operators share `in_use`, use_isa has it alone. std::shared_mutex prefers readers, so threads
+// that compute in turn would keep use_isa out for ever; it holds `gate` while it waits, and those who come later queue
+// there. A forked child may inherit both locked by threads that it does not have: it makes them anew.
 
 #include "dispatch.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdlib>
+#include <mutex>
+#include <new>
+#include <shared_mutex>
 #include <stdexcept>
 
 namespace pycnn {
@@ -67,7 +76,27 @@ const Kernels* initial() {
 
 std::atomic<const Kernels*> active{nullptr};
 
+struct Locks {
+    std::mutex gate;
+    std::shared_mutex in_use;
+};
+// Never destroyed: a daemon thread may compute while the process ends.
+alignas(Locks) unsigned char room[sizeof(Locks)];
+Locks* const locks = new (room) Locks;
+
+void renew_locks() { new (room) Locks; }  // the forking thread runs no operator, or it could not fork
+const int registered = pthread_atfork(nullptr, nullptr, renew_locks);
+
 }  // namespace
+
+KernelsInUse::KernelsInUse() {
+    {
+        const std::lock_guard<std::mutex> queue(locks->gate);
+    }
+    locks->in_use.lock_shared();
+}
+
+KernelsInUse::~KernelsInUse() { locks->in_use.unlock_shared(); }
 
 bool cpu_is_supported() {
 #if defined(__x86_64__)
@@ -93,6 +122,11 @@ std::vector<std::string> available_isas() {
     return names;
 }
 
-void use_isa(const std::string& name) { active.store(find(name, "use_isa"), std::memory_order_release); }
+void use_isa(const std::string& name) {
+    const Kernels* table = find(name, "use_isa");
+    const std::lock_guard<std::mutex> first(locks->gate);
+    const std::lock_guard<std::shared_mutex> alone(locks->in_use);
+    active.store(table, std::memory_order_release);
+}
 
 }  // namespace pycnn
