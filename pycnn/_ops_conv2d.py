@@ -96,9 +96,9 @@ def conv2d(
     "auto", "naive", "im2col", "direct" or "winograd" (3 x 3 with stride 1, dilation 1, groups 1);
     `explain_conv2d` says what "auto" takes, `set_precision` how exact it is. "auto" may take
     another algorithm for a few images than for many, so an image's last bits may depend on its
-    batch; a named algorithm's do not. float64 runs "naive" only. Products with zeros of the padding are skipped where that is faster, so an infinite weight
-    there may give NaN or nothing. "winograd" may spread a NaN or Inf over its tile of 2 x 2 or
-    4 x 4 outputs.
+    batch; a named algorithm's do not. float64 runs "naive" only. Products with zeros of the
+    padding are skipped where that is faster, so an infinite weight there may give NaN or nothing.
+    "winograd" may spread a NaN or Inf over its tile of 2 x 2 or 4 x 4 outputs.
 
     Raises ValueError for shapes or options that do not fit, TypeError for types.
     """

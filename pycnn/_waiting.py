@@ -2,7 +2,7 @@
 
 Note [Waiting]: libgomp reads its wait policy once, when it is loaded, and it is loaded with
 `_pycnn`. By default its threads spin for milliseconds, which ruins a step as soon as another
-process wants a CPU; asleep at once, each region pays for a wake-up. A spin of 1000 turns loses
+process wants a CPU; asleep at once, each region pays for a wake-up. A spin of 5000 turns loses
 little when quiet and little beside a neighbour (docs/kernels.md, Threads, has the figures). So
 GOMP_SPINCOUNT is set while `_pycnn` is imported and taken back at once: the caller and its children
 see the environment as it was.
@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 
 VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-_SPIN_COUNT = "1000"
+_SPIN_COUNT = "5000"
 
 
 def libgomp_is_loaded() -> bool:

@@ -47,7 +47,7 @@ def test_the_environment_is_as_it_was_after_the_import(tmp_path, value):
 
 @pytest.mark.parametrize(
     ("environment", "count"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
     ids=["pycnn", "spin_count_of_the_user", "policy_of_the_user"],
 )
 def test_libgomp_reads_our_spin_unless_the_user_set_one(tmp_path, environment, count):

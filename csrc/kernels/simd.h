@@ -195,15 +195,23 @@ PYCNN_INLINE ivec select(ivec m, ivec a, ivec b) {
 
 typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
 
+// Elements of a (0 to 3) and b (4 to 7). GCC has __builtin_shufflevector from 12 on.
+#if defined(__clang__) || __GNUC__ >= 12
+#define PYCNN_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t quad_mask __attribute__((vector_size(16)));
+#define PYCNN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (quad_mask){__VA_ARGS__})
+#endif
+
 PYCNN_INLINE void transpose(quad (&r)[4]) {
-    const quad low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
-    const quad high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-    const quad low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-    const quad high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-    r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
-    r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
-    r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
-    r[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+    const quad low01 = PYCNN_SHUFFLE(r[0], r[1], 0, 4, 1, 5);
+    const quad high01 = PYCNN_SHUFFLE(r[0], r[1], 2, 6, 3, 7);
+    const quad low23 = PYCNN_SHUFFLE(r[2], r[3], 0, 4, 1, 5);
+    const quad high23 = PYCNN_SHUFFLE(r[2], r[3], 2, 6, 3, 7);
+    r[0] = PYCNN_SHUFFLE(low01, low23, 0, 1, 4, 5);
+    r[1] = PYCNN_SHUFFLE(low01, low23, 2, 3, 6, 7);
+    r[2] = PYCNN_SHUFFLE(high01, high23, 0, 1, 4, 5);
+    r[3] = PYCNN_SHUFFLE(high01, high23, 2, 3, 6, 7);
 }
 
 // to[j * stride + i] = from[i * step + j] for 4 x 4 elements: how packing turns rows into columns.
@@ -220,14 +228,18 @@ PYCNN_INLINE void transpose_4x4(float* to, int64_t stride, const float* from, in
 PYCNN_INLINE quad sum_to_four_lanes(vec v) {
 #if defined(__AVX2__)
     typedef float octet __attribute__((vector_size(32)));
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && (defined(__clang__) || __GNUC__ >= 12)
     const octet low = __builtin_shufflevector(v.part[0], v.part[0], 0, 1, 2, 3, 4, 5, 6, 7);
     const octet high = __builtin_shufflevector(v.part[0], v.part[0], 8, 9, 10, 11, 12, 13, 14, 15);
     const octet sum = low + high;
+#elif defined(__AVX512F__)
+    float lane[VL];
+    store(lane, v);
+    const octet sum = (octet)_mm256_loadu_ps(lane) + (octet)_mm256_loadu_ps(lane + 8);
 #else
     const octet sum = v.part[0] + v.part[1];
 #endif
-    return __builtin_shufflevector(sum, sum, 0, 1, 2, 3) + __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
+    return (quad)_mm256_castps256_ps128((__m256)sum) + (quad)_mm256_extractf128_ps((__m256)sum, 1);
 #else
     return (v.part[0] + v.part[2]) + (v.part[1] + v.part[3]);
 #endif
