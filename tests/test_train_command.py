@@ -138,6 +138,8 @@ def test_help_groups_options_and_shows_defaults():
     ):
         assert text in run.stdout
     assert "None" not in run.stdout
+    words = " ".join(run.stdout.split())
+    assert "A signal waits for the operator that runs, longer for a larger --batch-size." in words
 
 
 def test_a_bad_file_is_exit_1(folder, tmp_path):
