@@ -91,7 +91,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train the lecture's network on MNIST, on the CPU.",
         formatter_class=_Help,
         epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 diverged (NaN), 130 interrupted (SIGINT), "
-        "143 ended (SIGTERM). The last line of a run is RESULT and a JSON object: elapsed_s is the "
+        "143 ended (SIGTERM). A signal waits for the operator that runs, longer for a larger "
+        "--batch-size. The last line of a run is RESULT and a JSON object: elapsed_s is the "
         "time of all epochs with their validation, images_per_s the speed of training alone. "
         "No file is written.",
         allow_abbrev=False,

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 KERNEL_HEADERS = {"kernels.h", "simd.h", "simd_lists.h", "table.h"}
 KERNEL_STANDARD = {"cstddef", "cstdint", "cstring"}
+MOST_LINES = 400
 INTRINSICS = {"immintrin.h", "arm_neon.h"}
 
 
@@ -88,9 +89,10 @@ def test_files_stay_short():
         p.relative_to(ROOT).as_posix(): n
         for pattern in ("csrc/**/*.cpp", "csrc/**/*.h", "pycnn/**/*.py", "tests/*.py")
         for p in ROOT.glob(pattern)
-        if (n := len(p.read_text().splitlines())) > 400
+        if (n := len(p.read_text().splitlines())) > MOST_LINES
     }
     assert not long
+    assert f"a test refuses more than {MOST_LINES})" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_the_version_stands_in_one_place():

@@ -147,6 +147,47 @@ def test_next_batch_is_seeded(tmp_path):
     assert not np.array_equal(first(1), first(2))
 
 
+def test_next_batch_without_shuffle_walks_in_stored_order(tmp_path):
+    write_folder(tmp_path, train=5040, test=20)
+    train = datasets.read_data_sets(tmp_path).train
+    position = {image.tobytes(): i for i, image in enumerate(train.images)}
+    seen = []
+    for _ in range(5):  # 80 images: two epochs, the third batch wraps
+        images, labels = train.next_batch(16, shuffle=False)
+        where = [position[image.tobytes()] for image in images]
+        np.testing.assert_array_equal(labels, train.labels[where])
+        seen += where
+    assert seen == [*range(40), *range(40)]
+    assert train.epochs_completed == 1
+
+
+def test_shuffle_counts_where_an_epoch_begins(tmp_path):
+    """TensorFlow's rule: a call looks at its own shuffle alone, and only there."""
+    write_folder(tmp_path, train=5040, test=20)
+
+    def halves(*shuffles):
+        train = datasets.read_data_sets(tmp_path, seed=5).train
+        position = {image.tobytes(): i for i, image in enumerate(train.images)}
+        batches = [train.next_batch(20, shuffle=shuffle)[0] for shuffle in shuffles]
+        return [position[image.tobytes()] for image in np.concatenate(batches)]
+
+    stored, shuffled = list(range(40)), halves(True, True)
+    assert sorted(shuffled) == stored != shuffled
+    assert halves(True, False) == shuffled
+    assert halves(False, True) == stored
+    assert halves(True, True, False, False) == 2 * shuffled
+    later = halves(False, False, True, False)
+    assert later[:40] == stored
+    assert sorted(later[40:]) == stored != later[40:]
+
+
+@pytest.mark.parametrize("shuffle", [None, 1, "no"])
+def test_next_batch_refuses_another_shuffle(tmp_path, shuffle):
+    write_folder(tmp_path, train=5040, test=20)
+    with pytest.raises(TypeError, match=r"next_batch: shuffle is .*; expected True or False"):
+        datasets.read_data_sets(tmp_path).train.next_batch(4, shuffle=shuffle)
+
+
 @pytest.mark.parametrize(("size", "error"), [(0, ValueError), (41, ValueError), (1.0, TypeError)])
 def test_next_batch_refuses(tmp_path, size, error):
     write_folder(tmp_path, train=5040, test=20)

@@ -24,7 +24,7 @@ class DataSet:
     """
 
     def __init__(self, split: Split, one_hot: bool, rng: np.random.Generator) -> None:
-        """Shuffle for the first epoch."""
+        """Begin before the first image."""
         self.num_examples = len(split)
         self.epochs_completed = 0
         self.labels: npt.NDArray[Any] = split.labels
@@ -32,7 +32,7 @@ class DataSet:
             self.labels = np.eye(CLASSES, dtype=np.float32)[split.labels]
         self._pixels = split.images.reshape(len(split), IMAGE_SIZE * IMAGE_SIZE)
         self._rng = rng
-        self._order = rng.permutation(self.num_examples)
+        self._order = np.arange(self.num_examples)
         self._start = 0
 
     @cached_property
@@ -46,25 +46,36 @@ class DataSet:
         images.flags.writeable = False
         return images
 
-    def next_batch(self, batch_size: int) -> tuple[Floats, npt.NDArray[Any]]:
+    def next_batch(
+        self, batch_size: int, *, shuffle: bool = True
+    ) -> tuple[Floats, npt.NDArray[Any]]:
         """The next images, float32 [batch_size, 784] in 0 .. 1, and their labels, in new arrays.
 
         An epoch shows every image once, in a new random order. A batch that reaches over its end is
         the rest of the old order and then the start of the new one, as in TensorFlow's
         `next_batch`: no image is left out, and one may be in that batch twice.
 
+        shuffle=False draws no new order in this call, as in TensorFlow: with it in every call each
+        epoch goes through the images as they are stored; after calls without it, the order that
+        there is goes on. It is a keyword, since TensorFlow's second argument was fake_data.
+
         Raises ValueError for an empty set and for a batch_size below 1 or above num_examples,
-        TypeError for one that is no int.
+        TypeError for one that is no int or a shuffle that is no bool.
         """
-        which = self._next_indices(self._check(batch_size))
+        if not isinstance(shuffle, (bool, np.bool_)):
+            raise TypeError(f"next_batch: shuffle is {shuffle!r}; expected True or False.")
+        which = self._next_indices(self._check(batch_size), bool(shuffle))
         return _floats(self._pixels[which]), self.labels[which]
 
-    def _next_indices(self, batch_size: int) -> npt.NDArray[np.int64]:
+    def _next_indices(self, batch_size: int, shuffle: bool) -> npt.NDArray[np.int64]:
+        if shuffle and self._start == 0 and self.epochs_completed == 0:
+            self._order = self._rng.permutation(self.num_examples)
         which = self._order[self._start : self._start + batch_size]
         self._start += batch_size
         if self._start > self.num_examples:
             self.epochs_completed += 1
-            self._order = self._rng.permutation(self.num_examples)
+            if shuffle:
+                self._order = self._rng.permutation(self.num_examples)
             self._start = batch_size - len(which)
             which = np.concatenate([which, self._order[: self._start]])
         return which
