@@ -279,6 +279,24 @@ _ALL = [
         has_out=False,
     ),
     Operator(
+        "add_bias",
+        ("y", "bias"),
+        {
+            key: Sample((normal(*shape), normal(shape[-1])))
+            for key, shape in sorted(_ROWS.items(), key=lambda row: len(row[1]))  # one axis first
+        },
+        updated=("y",),
+        has_out=False,
+    ),
+    Operator(
+        "accumulate",
+        ("total", "part"),
+        {key: Sample((normal(*shape), normal(*shape))) for key, shape in _ROWS.items()},
+        batch=("total", "part"),
+        updated=("total",),
+        has_out=False,
+    ),
+    Operator(
         "adam_step",
         ("param", "grad", "m", "v"),
         _steps(

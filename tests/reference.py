@@ -250,6 +250,16 @@ def sgd_step(param, grad, velocity, lr, momentum=0.0, nesterov=False, weight_dec
     return param - lr * (grad + momentum * velocity if nesterov else velocity), velocity
 
 
+def add_bias(y, bias):
+    """Y + bias over the last axis."""
+    return np.float64(y) + np.float64(bias)
+
+
+def accumulate(total, part):
+    """Total + part."""
+    return np.float64(total) + np.float64(part)
+
+
 def gather_images(images, indices, scale=1 / 255):
     """The images of these indices, times `scale`."""
     y = np.zeros((len(indices), *images.shape[1:]))

@@ -80,6 +80,8 @@ SHAPES = {
     "softmax_backward": [((3001, 100), (3001, 100))],
     "log_softmax_backward": [((3001, 100), (3001, 100))],
     "softmax_cross_entropy": [((3001, 100), "labels")],
+    "add_bias": [((3001, 100), (100,))],
+    "accumulate": [((700_001,), (700_001,))],
     "adam_step": [((300_001,),) * 4],
     "sgd_step": [((500_001,),) * 3],
     "gather_images": [("bytes", "indices")],
