@@ -119,6 +119,9 @@ _CONVS = {
     "groups": _conv(2, 6, 6, 6, 3, 2, 4, groups=2, dilation=(1, 2), padding=1),
 }
 _FORWARD = {k: Sample((x, w, b), o) for k, (x, w, b, _, o) in _CONVS.items()}
+_FORWARD["relu"] = Sample(
+    _FORWARD["groups"].arrays, {**_FORWARD["groups"].options, "activation": "relu"}
+)
 _INPUT = {
     k: Sample((dy, w), {"input_shape": x.shape, **o}) for k, (x, w, _, dy, o) in _CONVS.items()
 }
