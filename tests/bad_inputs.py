@@ -190,6 +190,15 @@ BAD = {
         "smoothing_none": Bad({"label_smoothing": None}, ValueError, ("label_smoothing", "None")),
         "smoothing_nan": Bad({"label_smoothing": np.nan}, ValueError, ("label_smoothing", "nan")),
     },
+    "add_bias": {
+        "bias_length": Bad({"bias": normal(9)}, ValueError, ("bias", "9", "7", "C")),
+        "no_axis": Bad({"y": np.array(1, np.float32)}, ValueError, ("y", "last axis")),
+        **_lists("y"),
+    },
+    "accumulate": {
+        "shape": Bad({"part": normal(10, 5)}, ValueError, ("part", "10, 5", "5, 10")),
+        **_lists("total"),
+    },
     "adam_step": {
         **_unlike("grad", "m", "v"),
         "step_0": Bad({"step": 0}, ValueError, ("step", "0", "1")),

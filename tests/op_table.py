@@ -119,6 +119,9 @@ _CONVS = {
     "groups": _conv(2, 6, 6, 6, 3, 2, 4, groups=2, dilation=(1, 2), padding=1),
 }
 _FORWARD = {k: Sample((x, w, b), o) for k, (x, w, b, _, o) in _CONVS.items()}
+_FORWARD["relu"] = Sample(
+    _FORWARD["groups"].arrays, {**_FORWARD["groups"].options, "activation": "relu"}
+)
 _INPUT = {
     k: Sample((dy, w), {"input_shape": x.shape, **o}) for k, (x, w, _, dy, o) in _CONVS.items()
 }
@@ -276,6 +279,24 @@ _ALL = [
             "one_hot_smoothing": Sample((normal(5, 10), ONE_HOT), {"label_smoothing": 0.25}),
         },
         batch=("logits", "labels"),
+        has_out=False,
+    ),
+    Operator(
+        "add_bias",
+        ("y", "bias"),
+        {
+            key: Sample((normal(*shape), normal(shape[-1])))
+            for key, shape in sorted(_ROWS.items(), key=lambda row: len(row[1]))  # one axis first
+        },
+        updated=("y",),
+        has_out=False,
+    ),
+    Operator(
+        "accumulate",
+        ("total", "part"),
+        {key: Sample((normal(*shape), normal(*shape))) for key, shape in _ROWS.items()},
+        batch=("total", "part"),
+        updated=("total",),
         has_out=False,
     ),
     Operator(

@@ -69,8 +69,11 @@ def _groups(C, OC, groups):
     return [(slice(g * c, (g + 1) * c), slice(g * oc, (g + 1) * oc)) for g in range(groups)]
 
 
-def conv2d(x, weight, bias=None, stride=1, padding="valid", dilation=1, groups=1):
-    """y[n, oh, ow, oc] = bias[oc] + sum over kh, kw, c of x[n, h, w, c] * weight[kh, kw, c, oc]."""
+def conv2d(x, weight, bias=None, stride=1, padding="valid", dilation=1, groups=1, activation=None):
+    """y[n, oh, ow, oc] = bias[oc] + sum over kh, kw, c of x[n, h, w, c] * weight[kh, kw, c, oc].
+
+    Its relu with activation="relu".
+    """
     x, weight = np.float64(x), np.float64(weight)
     (N, H, W, C), (KH, KW, _, OC) = x.shape, weight.shape
     windows = Windows((H, W), (KH, KW), stride, padding, dilation)
@@ -78,7 +81,8 @@ def conv2d(x, weight, bias=None, stride=1, padding="valid", dilation=1, groups=1
     for oh, ow, kh, kw, h, w in windows:
         for c, oc in _groups(C, OC, groups):
             y[:, oh, ow, oc] += x[:, h, w, c] @ weight[kh, kw, :, oc]
-    return y if bias is None else y + np.float64(bias)
+    y = y if bias is None else y + np.float64(bias)
+    return relu(y) if activation == "relu" else y
 
 
 def conv2d_backward_input(dy, weight, input_shape, stride=1, padding="valid", dilation=1, groups=1):
@@ -248,6 +252,16 @@ def sgd_step(param, grad, velocity, lr, momentum=0.0, nesterov=False, weight_dec
     grad = grad + weight_decay * param
     velocity = momentum * velocity + grad
     return param - lr * (grad + momentum * velocity if nesterov else velocity), velocity
+
+
+def add_bias(y, bias):
+    """Y + bias over the last axis."""
+    return np.float64(y) + np.float64(bias)
+
+
+def accumulate(total, part):
+    """Total + part."""
+    return np.float64(total) + np.float64(part)
 
 
 def gather_images(images, indices, scale=1 / 255):

@@ -63,7 +63,25 @@ def test_each_mechanism_has_one_home():
         "simd.h",
         "simd_lists.h",
     }
-    assert files_with(r"gil_scoped_release") <= {p.name for p in sources(CSRC)}
+    assert files_with(r"gil_scoped_release") == {"array_check.h", "bindings.cpp"}
+
+
+def functions(path):
+    """The text of each function that stands at the left margin, from its first line to its end."""
+    return re.findall(r"^\w[^;{}]*\) \{\n.*?^\}", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("path", sorted(CSRC.glob("bindings*.cpp")), ids=lambda p: p.name)
+def test_every_binding_that_writes_an_array_drops_the_gil(path):
+    """From WithoutGil to the end of its block nothing of Python is touched."""
+    writers = [f for f in functions(path) if re.search(r"\bwritable<|mutable_data\(\)", f)]
+    assert writers or path.name == "bindings_inference.cpp"
+    for function in writers:
+        held = re.findall(r"^( *)const WithoutGil running;\n(.*?)^(?!\1)", function, re.M | re.S)
+        assert held, function
+        for _, block in held:
+            assert not re.search(r"\bpy::|\bthrow\b|\bcheck_", block), block
+    assert len(re.findall("WithoutGil", path.read_text())) >= len(writers)
 
 
 def test_python_imports_the_compiled_module_in_few_places():

@@ -19,6 +19,9 @@ import pycnn
 from pycnn import losses, models, ops, optim
 
 THREADS = (1, 2, 3, 8)
+needs_openmp = pytest.mark.skipif(
+    not _pycnn.has_openmp(), reason="built without OpenMP: every operator runs on one thread"
+)
 FUSED = [name for name in ("avx2", "avx512") if name in pycnn.available_isas()]
 without_both = pytest.mark.skipif(
     len(FUSED) < 2, reason=f"compares avx2 with avx512; this CPU has {pycnn.available_isas()}"
@@ -82,6 +85,8 @@ SHAPES = {
     "softmax_backward": [((3001, 100), (3001, 100))],
     "log_softmax_backward": [((3001, 100), (3001, 100))],
     "softmax_cross_entropy": [((3001, 100), "labels")],
+    "add_bias": [((3001, 100), (100,))],
+    "accumulate": [((700_001,), (700_001,))],
     "adam_step": [((300_001,),) * 4],
     "sgd_step": [((500_001,),) * 3],
     "gather_images": [("bytes", "indices")],
@@ -148,6 +153,7 @@ def bits(results):
     return [np.asarray(result).tobytes() for result in results]
 
 
+@needs_openmp
 @pytest.mark.parametrize("case", CASES)
 def test_any_number_of_threads_gives_the_same_bits(case):
     """And avx2 those of avx512, where the CPU has both."""
@@ -218,11 +224,13 @@ def train_on(isa, threads):
         return on(isa, lambda: trained(isa, threads))
 
 
+@needs_openmp
 @pytest.mark.parametrize("isa_name", pycnn.available_isas())
 def test_fifty_steps_of_training_give_the_same_bits(isa_name):
     assert len({train_on(isa_name, threads) for threads in THREADS}) == 1
 
 
+@needs_openmp
 @without_both
 def test_fifty_steps_on_avx2_give_the_bits_of_avx512():
     assert train_on("avx2", 2) == train_on("avx512", 3)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from op_table import OPERATORS, ROWS, check, expected, frozen
 
+from pycnn import ops
+
 FLOAT_ROWS = [row for row in ROWS if OPERATORS[row[0]].floats()]
 IMAGE_ROWS = [row for row in ROWS if OPERATORS[row[0]].images]
 
@@ -13,6 +15,20 @@ every_first_row = pytest.mark.parametrize("name", OPERATORS)
 
 def first_sample(name):
     return next(iter(OPERATORS[name].samples.items()))
+
+
+NO_OPERATORS = {  # shapes, explanations and types
+    "BlockGradients",
+    "Conv2dExplanation",
+    "conv2d_output_shape",
+    "explain_conv2d",
+    "pool2d_output_shape",
+}
+BLOCKS = {"conv2d_block", "conv2d_block_backward"}  # float32 and NHWC alone: test_block.py
+
+
+def test_the_table_holds_every_operator():
+    assert set(OPERATORS) == set(ops.__all__) - NO_OPERATORS - BLOCKS
 
 
 @every_row

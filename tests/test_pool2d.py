@@ -173,3 +173,10 @@ def test_any_pool(isa, shape, kernel, stride, pads, seed):
     dy = np.float32(rng.integers(-9, 10, y.shape))
     dx = ops.max_pool2d_backward(dy, indices, shape)
     np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, indices, shape))
+
+
+def test_an_image_with_more_pixels_than_an_index_counts_is_refused():
+    """Asked of the shape alone, which takes no memory."""
+    assert ops.pool2d_output_shape((1, 46340, 46340, 1), 2) == (1, 23170, 23170, 1)
+    with pytest.raises(ValueError, match=r"4294967296 pixels.*2\^31 - 1.*int32"):
+        ops.pool2d_output_shape((1, 65536, 65536, 1), 2)

@@ -117,6 +117,9 @@ def in_fork(function):
     return pickle.loads(data)
 
 
+@pytest.mark.skipif(
+    not _pycnn.has_openmp(), reason="built without OpenMP: every operator runs on one thread"
+)
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_forked_child_computes_the_same_bits(isa, threads):

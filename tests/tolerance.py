@@ -193,6 +193,15 @@ def sgd_step(param, grad, velocity, lr, momentum=0.0, nesterov=False, weight_dec
     return gamma(10, param.dtype) * size, gamma(10, param.dtype) * new_velocity
 
 
+def add_bias(y, bias):
+    """One addition."""
+    return gamma(1, y.dtype) * np.abs(reference.add_bias(y, bias))
+
+
+def accumulate(total, part):
+    return gamma(1, total.dtype) * np.abs(reference.accumulate(total, part))
+
+
 def gather_images(images, indices, scale=1 / 255):
     """`scale` is rounded to float32, and so is the product."""
     return gamma(2) * reference.gather_images(images, indices, abs(scale))
