@@ -49,11 +49,14 @@ inline bool check_floating(const py::array& a, const Argument& who) {
                          ".astype(np.float32).");
 }
 
+// `as` names the array whose type counts. The advice leads to float32: float64 runs the plain loops.
 inline void check_same_type(const py::array& a, const Argument& who, bool float64, const char* as) {
     if (check_floating(a, who) == float64) return;
-    throw py::type_error(who.text() + " is " + dtype_name(a) + ", but " + as + " is " +
-                         (float64 ? "float64" : "float32") + "; expected one type for all arrays: write " + who.name +
-                         ".astype(" + as + ".dtype).");
+    const std::string name = who.name, other = as;
+    std::string advice = "write " + (float64 ? other : name) + ".astype(np.float32)";
+    if (name.rfind("out", 0) == 0) advice = "make it with dtype=np." + std::string(float64 ? "float64" : "float32");
+    throw py::type_error(who.text() + " is " + dtype_name(a) + ", but " + other + " is " +
+                         (float64 ? "float64" : "float32") + "; expected one type for all arrays: " + advice + ".");
 }
 
 inline void check_rank(const py::array& a, const Argument& who, const char* letters) {

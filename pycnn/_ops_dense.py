@@ -104,6 +104,16 @@ def softmax_cross_entropy(
     op = "softmax_cross_entropy"
     x = contiguous(logits)
     target = contiguous(labels)
+    if target.dtype.kind in "iu" and target.ndim == 2:
+        raise TypeError(
+            f"{op}: labels is {target.dtype} of shape {target.shape}; expected one-hot rows to be "
+            "floats: write labels.astype(logits.dtype)."
+        )
+    if target.dtype.kind == "f" and target.ndim == 1:
+        raise TypeError(
+            f"{op}: labels is {target.dtype} of shape {target.shape}; expected class numbers "
+            "[N] to be integers: write labels.astype(np.int64)."
+        )
     if target.dtype.kind in "iu":
         target = as_int64(target, op, "labels", ValueError, f"a class of logits {x.shape}")
     elif target.dtype.kind not in "f":

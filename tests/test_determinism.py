@@ -36,7 +36,7 @@ CONVS = {
     "1x1": ((37, 14, 14, 48), (1, 1, 40), {}),
     "stride_2": ((31, 15, 14, 32), (3, 3, 48), {"stride": 2, "padding": "same"}),
     "groups": ((31, 13, 14, 24), (3, 3, 48), {"groups": 2, "dilation": 2, "padding": 2}),
-    "depthwise": ((47, 17, 14, 33), (3, 3, 33), {"groups": 33, "padding": "same"}),
+    "depthwise": ((97, 17, 14, 49), (3, 3, 49), {"groups": 49, "padding": "same"}),
     "one_image": ((1, 28, 28, 64), (3, 3, 96), {"padding": "same"}),
 }
 
@@ -85,7 +85,7 @@ SHAPES = {
     "softmax_backward": [((3001, 100), (3001, 100))],
     "log_softmax_backward": [((3001, 100), (3001, 100))],
     "softmax_cross_entropy": [((3001, 100), "labels")],
-    "add_bias": [((3001, 100), (100,))],
+    "add_bias": [((9001, 100), (100,))],
     "accumulate": [((700_001,), (700_001,))],
     "adam_step": [((300_001,),) * 4],
     "sgd_step": [((500_001,),) * 3],

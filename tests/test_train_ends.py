@@ -20,6 +20,14 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("data"), train=120, test=40)
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """SIGINT as in a terminal: a shell's `command &` ignores it, and every child inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run(number, code):
     process = subprocess.Popen(

@@ -148,6 +148,12 @@ class Runnable:
                 f"write np.asarray({name}, np.float32).",
                 TypeError,
             )
+        if a.dtype == np.uint8 and name == "x" and expected != np.float64:
+            self._refuse(
+                "x is uint8; expected float32 in 0 .. 1: write x.astype(np.float32) / 255, or "
+                "ops.gather_images(images, indices).",
+                TypeError,
+            )
         if expected is None and a.dtype not in FLOATING:
             self._refuse(
                 f"{name} is {a.dtype}; expected float32 or float64: "
