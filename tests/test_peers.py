@@ -14,6 +14,9 @@ import tolerance
 
 from pycnn import ops
 
+# F(4x4) has thirds: integers agree to the last bit with F(2x2) and direct convolution only.
+pytestmark = pytest.mark.usefixtures("exact_precision")
+
 
 def optional(name):
     """The module, or a skip; the warnings of its own import are not ours."""
