@@ -178,6 +178,17 @@ def test_the_plan_can_be_read():
     assert nested.fuse(True)[0].plan().count("one block") == 3
 
 
+def test_the_plan_refuses_what_the_layers_refuse():
+    model = models.mnist_cnn()
+    assert model.plan((None, 28, 28, 1)) == model.plan((1, 28, 28, 1))
+    with pytest.raises(ValueError, match=r"layer 0 \(Conv2d\): x has shape \(1, 28, 28, 3\)"):
+        model.plan((None, 28, 28, 3))
+    with pytest.raises(TypeError, match="only N may be None"):
+        model.plan((1, None, 28, 1))
+    with pytest.raises(TypeError, match="input_shape is 28"):
+        model.plan(28)
+
+
 def test_a_wrong_input_names_the_layer():
     model, x, _ = make()
     with pytest.raises(ValueError, match=r"layer 0 \(Conv2d\): x has shape"):

@@ -89,12 +89,17 @@ class Sequential(Layer):
                 layer._fusing = bool(on)
         return self
 
-    def plan(self, input_shape: Shape | None = None) -> str:
+    def plan(self, input_shape: tuple[int | None, ...] | None = None) -> str:
         """What runs on float32, a line a step: its layers, and whether they are one block.
 
-        With an input_shape, for example `(100, 28, 28, 1)`, also the algorithms of convolutions.
+        With an input_shape, for example `(100, 28, 28, 1)`, also the algorithms of convolutions,
+        which may differ for few images and for many; N = None stands for 1. Raises ValueError for a
+        shape that a layer refuses, TypeError for one that is none.
         """
-        return fusion.describe(self._order(np.float32), input_shape)
+        shape = None if input_shape is None else summary.one_image(input_shape)
+        if shape is not None:
+            self._output_shape(shape)  # refuses in the name of the layer
+        return fusion.describe(self._order(np.float32), shape)
 
     def _order(self, dtype: npt.DTypeLike) -> tuple[Layer, ...]:
         fused = self._fusing and np.dtype(dtype) == np.float32
