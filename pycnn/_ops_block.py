@@ -15,10 +15,8 @@ from pycnn._arrays import (
     Result,
     algorithm_name,
     contiguous,
-    count,
-    four_sided,
-    pair,
 )
+from pycnn._ops_conv2d import conv2d_shape
 
 
 def _shape(
@@ -37,14 +35,7 @@ def _shape(
             f'{op}: pool_padding is {pool_padding!r}; expected "same" (the window is cut where the '
             'map is odd) or "valid" (the odd row or column is left out).'
         )
-    conv = _pycnn.Conv2dShape(
-        x_shape,
-        weight_shape,
-        pair(stride, op, "stride"),
-        four_sided(padding, op),
-        pair(dilation, op, "dilation"),
-        count(groups, op, "groups"),
-    )
+    conv = conv2d_shape(op, x_shape, weight_shape, stride, padding, dilation, groups)
     return _pycnn.BlockShape(conv, pool_padding.lower() == "same", bool(relu))
 
 

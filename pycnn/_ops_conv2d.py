@@ -47,7 +47,7 @@ def get_precision() -> str:
     return "exact" if _pycnn.is_exact() else "fast"
 
 
-def _shape(
+def conv2d_shape(
     op: str,
     x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
@@ -108,7 +108,7 @@ def conv2d(
     bias_array = None if bias is None else contiguous(bias)
     if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
-    shape = _shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x), weight=w_array, bias=bias_array)
     relu, how = activation is not None, algorithm_name(algorithm, op)
@@ -143,7 +143,7 @@ def conv2d_backward_input(
     nchw = is_nchw(data_format, op)
     dy_array, w_array = to_nhwc(dy, nchw), contiguous(weight)
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
-    shape = _shape(op, x_shape, w_array.shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_shape, w_array.shape, stride, padding, dilation, groups)
     result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy), weight=w_array)
     how = algorithm_name(algorithm, op)
@@ -179,7 +179,7 @@ def conv2d_backward_weight(
     nchw = is_nchw(data_format, op)
     x_array, dy_array = to_nhwc(x, nchw), to_nhwc(dy, nchw)
     w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
-    shape = _shape(op, x_array.shape, w_shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_array.shape, w_shape, stride, padding, dilation, groups)
     result = Result(out, shape.weight_shape, x_array.dtype, op, False)
     how = algorithm_name(algorithm, op)
     _pycnn.conv2d_backward_weight(result.array, x_array, dy_array, shape, how)
@@ -212,7 +212,7 @@ def conv2d_output_shape(
 ) -> tuple[int, int, int, int]:
     """The shape (N, OH, OW, OC) of `conv2d`'s result, or the ValueError that it would raise."""
     op = "conv2d"
-    return _shape(
+    return conv2d_shape(
         op,
         shape4(input_shape, op, "input_shape", _X),
         shape4(weight_shape, op, "weight_shape", _WEIGHT),
@@ -265,7 +265,7 @@ def explain_conv2d(
     op = "explain_conv2d"
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), is_nchw(data_format, op))
     w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
-    shape = _shape(op, x_shape, w_shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_shape, w_shape, stride, padding, dilation, groups)
     choices = [shape.choice(d) for d in ("forward", "backward_input", "backward_weight")]
     return Conv2dExplanation(
         forward=choices[0][0],

@@ -27,7 +27,7 @@ from pycnn._arrays import (
 _X = "[N, H, W, C]"
 
 
-def _shape(
+def pool2d_shape(
     op: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Pair | None, padding: Padding
 ) -> _pycnn.Pool2dShape:
     kernel = pair(kernel_size, op, "kernel_size")
@@ -44,7 +44,7 @@ def pool2d_output_shape(
 ) -> tuple[int, int, int, int]:
     """The shape (N, OH, OW, C) of a pool's result, or the ValueError that it would raise."""
     x_shape = shape4(input_shape, "pool2d", "input_shape", _X)
-    return _shape("pool2d", x_shape, kernel_size, stride, padding).output_shape
+    return pool2d_shape("pool2d", x_shape, kernel_size, stride, padding).output_shape
 
 
 @overload
@@ -97,7 +97,7 @@ def max_pool2d(
     op = "max_pool2d"
     nchw = is_nchw(data_format, op)
     x_array = to_nhwc(x, nchw)
-    shape = _shape(op, x_array.shape, kernel_size, stride, padding)
+    shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding)
     out_y, out_indices = _split_out(out, return_indices)
     y = Result(out_y, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out_y, nchw, op, x=np.asarray(x), indices=out_indices)
@@ -173,7 +173,7 @@ def avg_pool2d(
     op = "avg_pool2d"
     nchw = is_nchw(data_format, op)
     x_array = to_nhwc(x, nchw)
-    shape = _shape(op, x_array.shape, kernel_size, stride, padding)
+    shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding)
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x))
     _pycnn.avg_pool2d_forward(result.array, x_array, shape, bool(count_include_pad))
@@ -200,7 +200,7 @@ def avg_pool2d_backward(
     nchw = is_nchw(data_format, op)
     dy_array = to_nhwc(dy, nchw)
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
-    shape = _shape(op, x_shape, kernel_size, stride, padding)
+    shape = pool2d_shape(op, x_shape, kernel_size, stride, padding)
     result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy))
     _pycnn.avg_pool2d_backward(result.array, contiguous(dy_array), shape, bool(count_include_pad))

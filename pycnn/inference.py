@@ -35,19 +35,19 @@ class Builder:
         pool: str = "none",
     ) -> None:
         """A convolution, and what is fused to it; pool: "none", "same" or "valid"."""
-        shape = _ops_conv2d._shape("compile_inference", x, weight.shape, **geometry)
+        shape = _ops_conv2d.conv2d_shape("compile_inference", x, weight.shape, **geometry)
         self.net.add_conv2d(shape, weight, bias, relu, pool)
 
     def max_pool2d(self, x: Shape, kernel_size: Any, stride: Any, padding: Any) -> None:
         """Maximum of each window."""
-        shape = _ops_pool2d._shape("compile_inference", x, kernel_size, stride, padding)
+        shape = _ops_pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
         self.net.add_max_pool2d(shape)
 
     def avg_pool2d(
         self, x: Shape, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool
     ) -> None:
         """Mean of each window."""
-        shape = _ops_pool2d._shape("compile_inference", x, kernel_size, stride, padding)
+        shape = _ops_pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
         self.net.add_avg_pool2d(shape, count_include_pad)
 
     def relu(self) -> None:
