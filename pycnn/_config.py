@@ -17,10 +17,10 @@ _who_decides = "user"  # how threads wait (Note [Waiting] in _waiting.py)
 
 
 def remember_who_decides(who: str) -> None:
-    """Set once, at import; where another library decides, a late team makes its caller yield."""
+    """Set once, at import; unless the user decides, a late team makes its caller yield."""
     global _who_decides
     _who_decides = who
-    _pycnn.set_yielding(who == "other")
+    _pycnn.set_yielding(who != "user")
 
 
 def _check_threads(n: object, who: str) -> int:

@@ -47,7 +47,7 @@ def test_the_environment_is_as_it_was_after_the_import(tmp_path, value):
 
 @pytest.mark.parametrize(
     ("environment", "count"),
-    [({}, "5000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    [({}, "20000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
     ids=["pycnn", "spin_count_of_the_user", "policy_of_the_user"],
 )
 def test_libgomp_reads_our_spin_unless_the_user_set_one(tmp_path, environment, count):
@@ -62,8 +62,12 @@ def test_a_libgomp_that_was_there_first_is_told_and_yielded_to(tmp_path):
     run = python(code + "print(_pycnn.yielding()); print(pycnn.show_config())", tmp_path)
     assert run.stdout.startswith("True\n")
     assert f"waiting: {_waiting.EXPLANATIONS['other']}" in run.stdout
-    run = python("import pycnn, _pycnn; print(_pycnn.yielding())", tmp_path)
-    assert run.stdout == "False\n"
+
+
+def test_yielding_is_off_where_the_user_decides_how_threads_wait(tmp_path):
+    code = "import pycnn, _pycnn; print(_pycnn.yielding())"
+    assert python(code, tmp_path).stdout == "True\n"
+    assert python(code, tmp_path, OMP_WAIT_POLICY="passive").stdout == "False\n"
 
 
 def test_a_failed_import_restores_the_environment(tmp_path):

@@ -98,6 +98,19 @@ class Blocks:
 
 LONG_CALL_S = 0.02  # a sample is one such call, without a search for how many
 VERY_LONG_CALL_S = 0.5
+WARM_UP_S = 0.01
+
+
+def warm_up(case: Case) -> None:
+    """Call it for WARM_UP_S: its arrays and code are in the caches, its threads awake and apart.
+
+    Threads that wake up from the pause may start on one CPU, until the scheduler parts them.
+    """
+    begin = time.perf_counter()
+    while True:
+        case.run()
+        if time.perf_counter() - begin > WARM_UP_S:
+            return
 
 
 class Convolutions:
@@ -113,7 +126,7 @@ class Convolutions:
             return self._build(request["convolution"])
         case = self._cases[request["direction"]]
         if case.calls:
-            case.run()  # brings its arrays and code back into the caches
+            warm_up(case)
         else:
             calibrate(case, request["sample_s"])
         samples = range(request["samples"])

@@ -1,10 +1,11 @@
 // The only `#pragma omp` of the project.
 //
-// Note [Yielding]: where another library's libgomp makes threads spin for long while they wait, a busy neighbour takes
-// a CPU from the team and every region waits for the thread that is not scheduled. Then one such region is enough: the
-// caller works alone for a pause, 4 ms at first, and tries again. A region that is late again soon doubles the pause,
-// up to 256 ms, so a lasting neighbour costs one late region in a quarter of a second. The bits do not change: ranges
-// never matter. With pycnn's own short waits it gains nothing (docs/kernels.md, Threads), so it is off.
+// Note [Yielding]: while a neighbour has a CPU, every region waits for the thread that is not scheduled, and the threads
+// that spin meanwhile take the other CPUs from those that work. Then the caller had better work alone. A thread that
+// wakes up late, or on its caller's CPU, looks the same once or twice, so only the third late region within 20 ms is
+// believed: the caller works alone for a pause, 2 ms at first, and tries again. A region that is late soon after doubles
+// the pause, up to 256 ms, so a lasting neighbour costs one late region in a quarter of a second. The bits do not
+// change: ranges never matter. Figures: docs/kernels.md, Threads.
 
 #include "parallel.h"
 
@@ -52,16 +53,21 @@ class Pause {
     // equal, so a wait as long as the own share and a wake-up (28 microseconds) ten times over, is late.
     void after_region(Clock::duration share, Clock::duration wait) {
         constexpr std::chrono::microseconds kLate{300};
-        constexpr milliseconds kShortest{4}, kLongest{256}, kSoon{50};
+        constexpr milliseconds kShortest{2}, kLongest{256}, kSoon{50}, kAWhile{20};
         if (wait <= share + kLate) return;
         const Clock::time_point now = Clock::now();
-        length_ = now - end_ < kSoon ? std::min<Clock::duration>(2 * length_, kLongest) : kShortest;
+        const bool again = now - end_ < kSoon;
+        late_ = now - first_late_ < kAWhile ? late_ + 1 : 1;
+        if (late_ == 1) first_late_ = now;
+        if (!again && late_ < 3) return;
+        length_ = again ? std::min<Clock::duration>(2 * length_, kLongest) : kShortest;
         end_ = now + length_;
     }
 
   private:
-    Clock::time_point end_{};
-    Clock::duration length_ = milliseconds(4);
+    Clock::time_point end_{}, first_late_{};
+    int late_ = 0;  // regions since first_late_
+    Clock::duration length_{};
 };
 
 thread_local Pause pause;

@@ -27,7 +27,7 @@ int take_team_size();
 bool has_openmp();
 
 // Whether a region whose other threads came late makes its caller work alone for a while (Note [Yielding] in
-// parallel.cpp). Off until Python has found that the wait policy is not pycnn's own (Note [Waiting] in _waiting.py).
+// parallel.cpp). Off until Python has found that the wait policy is not the user's (Note [Waiting] in _waiting.py).
 void set_yielding(bool on);
 bool yielding();
 
