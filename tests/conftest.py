@@ -2,6 +2,7 @@
 
 import zlib
 
+import _pycnn
 import numpy as np
 import pytest
 
@@ -17,6 +18,12 @@ def pytest_report_header(config):
         *pycnn.show_config().splitlines(),
         f"instruction sets that will run: {', '.join(isas)}; not on this CPU: {', '.join(missing)}",
     ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def as_many_threads_as_asked_for():
+    """A region takes the threads that its grain says, not fewer because the last ones were late."""
+    _pycnn.set_yielding(False)
 
 
 @pytest.fixture

@@ -118,3 +118,23 @@ def test_cpus_outside_the_affinity_do_not_count(tmp_path):
     code = f"import os; os.sched_setaffinity(0, {{{allowed}}}); import _pycnn; "
     run = python(code + "print(_pycnn.physical_cores('/sys/devices/system/cpu'))", tmp_path)
     assert run.stdout == "1\n"
+
+
+@pytest.mark.skipif(not _pycnn.has_openmp(), reason="built without OpenMP: one thread runs all")
+def test_threads_that_are_awake_take_smaller_regions(tmp_path):
+    """A product below the grain: alone at first, on two threads after a large one, alone again."""
+    code = (
+        "import time, numpy as np, pycnn, _pycnn\n"
+        "pycnn.set_num_threads(2)\n"
+        "small, large = (np.ones((n, n), np.float32) for n in (128, 400))\n"
+        "def team(a, after=None):\n"
+        "    if after is not None: pycnn.ops.matmul(after, after)\n"
+        "    _pycnn.last_team_size(); pycnn.ops.matmul(a, a); return _pycnn.last_team_size()\n"
+        "alone, woken = team(small), {team(small, large) for _ in range(20)}\n"
+        "time.sleep(0.01)\n"
+        "print(alone, 2 in woken, team(small))\n"
+        "start, teams = time.perf_counter(), set()\n"
+        "while time.perf_counter() - start < 1: teams.add(team(small))\n"
+        "print(2 in teams)"
+    )
+    assert python(code, tmp_path).stdout == "1 True 1\nTrue\n"

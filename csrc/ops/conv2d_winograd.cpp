@@ -139,7 +139,7 @@ void run(const Correlation& s, int64_t m, const float* u) {
     const int64_t MR = kernels().MR, groups = ceil_div(tiles.count(), MR), panels = ceil_div(s.OC, kernels().NR);
     const double flop = 2.0 * tiles.elements() * s.C * s.OC;
     constexpr int64_t kFewGroups = 8;
-    if (groups >= kFewGroups || panels == 1) {
+    if (groups >= std::min(kFewGroups, panels)) {
         parallel_for(groups, grain_units(kGrainFlop, flop * MR), [&](int64_t begin, int64_t end) {
             run_tiles(s, tiles, u, begin * MR, std::min(end * MR, tiles.count()), {0, panels});
         });

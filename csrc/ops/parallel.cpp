@@ -7,6 +7,11 @@
 // the pause, up to 256 ms, so a lasting neighbour costs one late region in a quarter of a second. The bits do not
 // change: ranges never matter. Figures: docs/kernels.md, Threads.
 
+// Note [Awake]: the grains of parallel.h are for threads that sleep. Within 100 microseconds of a region of this team its
+// threads still spin, and a quarter of the grain pays. A loop of regions that are all below the grain would never wake
+// them: after 10 ms of such regions, without a gap, one wakes them on trial. That may cost 3 ms once, where the kernel
+// starts a thread on its waker's CPU.
+
 #include "parallel.h"
 
 #include <algorithm>
@@ -72,14 +77,44 @@ class Pause {
 
 thread_local Pause pause;
 
+// Whether the other threads of this one's team are awake (Note [Awake]).
+class Awake {
+  public:
+    // At the start of a region that is too small for threads that sleep.
+    bool now() {
+        constexpr std::chrono::microseconds kSpin{100};
+        constexpr milliseconds kLongBurst{10};
+        const Clock::time_point start = Clock::now();
+        if (start - end_ < kSpin) return true;
+        if (start - small_end_ > kSpin) burst_ = start;
+        return start - burst_ > kLongBurst;
+    }
+    void after_small(Clock::time_point end) { small_end_ = end; }
+    void after_team(Clock::time_point end) { end_ = small_end_ = end; }
+
+  private:
+    Clock::time_point end_{}, small_end_{}, burst_{};
+};
+
+thread_local Awake awake;
+
 }  // namespace
 
 void parallel_ranges(int64_t n, int64_t grain, RangeBody body, void* context) {
     if (n <= 0) return;
-    const int64_t wanted = std::min<int64_t>(num_threads(), std::max<int64_t>(n / std::max<int64_t>(grain, 1), 1));
-    if (wanted <= 1 || omp_in_parallel()) return body(context, 0, n);
+    const auto threads_for = [n](int64_t units) {
+        return std::min<int64_t>(num_threads(), n / std::max<int64_t>(units, 1));
+    };
+    if (threads_for(grain / kAwakeShare) <= 1 || omp_in_parallel()) return body(context, 0, n);
     const bool timed = yields.load(std::memory_order_relaxed);
     if (timed && pause.lasts()) return body(context, 0, n);
+    int64_t wanted = threads_for(grain);
+    if (timed && wanted < num_threads() && awake.now()) wanted = threads_for(grain / kAwakeShare);
+    if (wanted <= 1) {
+        body(context, 0, n);
+        if (timed) awake.after_small(Clock::now());
+        return;
+    }
     std::exception_ptr error;
     Clock::time_point start, done;
     if (timed) start = Clock::now();
@@ -97,7 +132,11 @@ void parallel_ranges(int64_t n, int64_t grain, RangeBody body, void* context) {
         }
         if (timed && thread == 0) done = Clock::now();
     }
-    if (timed) pause.after_region(done - start, Clock::now() - done);
+    if (timed) {
+        const Clock::time_point end = Clock::now();
+        pause.after_region(done - start, end - done);
+        awake.after_team(end);
+    }
     largest_team = std::max(largest_team, team);
     if (error) std::rethrow_exception(error);
 }

@@ -48,6 +48,9 @@ constexpr int64_t kGrainFlop = 5000000;   // arithmetic in the vector kernels, n
 constexpr int64_t kGrainBytes = 2500000;  // elementwise passes, read plus written
 constexpr int64_t kGrainPlain = 100000;   // steps of the plain loops (naive, float64), numbers x 4 of softmax
 
+// With threads that are awake a region pays from this part of the grain on (Note [Awake] in parallel.cpp).
+constexpr int64_t kAwakeShare = 4;
+
 // Units a thread needs, where one unit costs `each` and a region pays from `grain` on. Rounded up: rounded down, the
 // convolutions of the lecture's network at batch 1 (7.2 MFLOP in 2 and 4 units) ran on two threads, and a prediction
 // took 256 to 262 microseconds instead of 250.
