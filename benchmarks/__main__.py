@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_SECTIONS = ("kernels", "gemm", "training", "inference")
-SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour")
-NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour")
+SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour", "parity")
+NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour", "parity")
 PLOTTED = ("sweep", "roofline")
 
 
@@ -105,6 +105,10 @@ def run_section(
             quick=options.quick,
             peers_python=options.peers_python,
         )
+    if section == "parity":
+        from . import bench_parity
+
+        return bench_parity.run(quick=options.quick)
     return run_contest(section, options, peak)
 
 

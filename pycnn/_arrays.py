@@ -104,9 +104,12 @@ def is_nchw(data_format: str, op: str) -> bool:
     raise ValueError(f'{op}: data_format is {data_format!r}; expected "NHWC" or "NCHW".')
 
 
+_ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd")
+
+
 def algorithm_name(algorithm: str, op: str) -> str:
-    """The name itself, a str; C++ knows which ones there are and which shapes they compute."""
-    if isinstance(algorithm, str):
+    """The name itself; C++ knows which shapes each one computes."""
+    if isinstance(algorithm, str) and algorithm in _ALGORITHMS:
         return algorithm
     raise ValueError(
         f'{op}: algorithm is {algorithm!r}; expected "auto", "naive", "im2col", "direct" or '

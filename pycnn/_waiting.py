@@ -2,10 +2,11 @@
 
 Note [Waiting]: libgomp reads its wait policy once, when it is loaded, and it is loaded with
 `_pycnn`. By default its threads spin for milliseconds, which ruins a step as soon as another
-process wants a CPU; asleep at once, each region pays for a wake-up. A spin of 20000 turns, some 0.2 ms, loses
-nothing when quiet, and with yielding (Note [Yielding] in csrc/ops/parallel.cpp) little beside a
-neighbour (docs/kernels.md, Threads, has the figures). So GOMP_SPINCOUNT is set while `_pycnn` is
-imported and taken back at once: the caller and its children see the environment as it was.
+process wants a CPU; asleep at once, each region pays for a wake-up. A spin of 20000 turns, some
+0.2 ms, loses nothing when quiet, and with yielding (Note [Yielding] in csrc/ops/parallel.cpp)
+little beside a neighbour (docs/kernels.md, Threads, has the figures). So GOMP_SPINCOUNT is set
+while `_pycnn` is imported and taken back at once: the caller and its children see the environment
+as it was.
 
 What the user has set wins, and then nothing yields. Where libgomp was there before pycnn (PyTorch
 brings the same one), its policy is fixed and pycnn only yields; `show_config` says so.
@@ -55,8 +56,6 @@ def short_spin() -> Iterator[str]:
 _YIELDS = "after late regions pycnn runs on one thread for 2 to 256 ms"
 EXPLANATIONS = {
     "user": "as the environment said at import",
-    "other": (
-        f"another library loaded libgomp first, so threads spin as it pleases; {_YIELDS}"
-    ),
+    "other": (f"another library loaded libgomp first, so threads spin as it pleases; {_YIELDS}"),
     "pycnn": f"threads spin {_SPIN_COUNT} turns, then sleep; {_YIELDS}",
 }

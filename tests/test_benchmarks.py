@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn import ops
+from pycnn import datasets, ops
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is a folder of the checkout, not installed
@@ -19,6 +19,7 @@ from benchmarks import (  # noqa: E402
     __main__,
     bench_inference,
     bench_neighbour,
+    bench_parity,
     bench_roofline,
     bench_sweep,
     bench_training,
@@ -338,3 +339,30 @@ def test_help_names_every_section():
     )
     for section in __main__.SECTIONS:
         assert section in run.stdout
+
+
+def test_parity_trains_with_the_kernels_that_it_names():
+    split = datasets.load_mnist().train
+    few = datasets.Split(split.images[:300], split.labels[:300])
+    curves = {}
+    for algorithm in ("auto", "direct", "naive"):
+        model = bench_parity.network(3, algorithm)
+        assert ("block" in model.plan()) == (algorithm == "auto")
+        curves[algorithm] = bench_parity.train(model, few, 3, 1, 2)
+    assert all(len(curve) == 2 for curve in curves.values())
+    np.testing.assert_allclose(curves["direct"], curves["auto"], rtol=1e-4)
+    np.testing.assert_allclose(curves["naive"], curves["auto"], rtol=1e-4)
+    before = pycnn.get_precision()
+    with bench_parity.precision("exact"):
+        assert pycnn.get_precision() == "exact"
+    assert pycnn.get_precision() == before
+
+
+def test_parity_prints_every_seed():
+    choices = {"auto": {"accuracies": [0.98, 0.99], "seconds": 3.0}}
+    curves = {"auto": [2.0, 1.5], "naive": [2.0, 1.25]}
+    naive = {"steps": 2, "losses": curves, "largest_difference": 0.25}
+    text = bench_parity.text({"epochs": 2, "choices": choices, "naive": naive})
+    assert "98.00, 99.00" in text
+    assert "0.71" in text  # the standard deviation
+    assert "differ by 0.25 at most" in text

@@ -287,3 +287,25 @@ def test_an_empty_gradient_is_overwritten_at_no_cost(name, monkeypatch):
     for parameter, array, value in zip(layer.parameters(), memory, expected, strict=True):
         assert parameter.grad is array
         np.testing.assert_array_equal(array, value)
+
+
+def test_a_named_algorithm_of_a_convolution_is_used_in_all_directions():
+    x = np.random.default_rng(0).standard_normal((2, 9, 9, 16), np.float32)
+    results = {}
+    for algorithm in ("auto", "direct", "winograd"):
+        conv = layers.Conv2d(16, 16, 3, padding="same", algorithm=algorithm)
+        y = conv(x)
+        results[algorithm] = y, conv.backward(y), conv.weight.grad
+        expected = ops.conv2d(x, conv.weight.data, padding="same", algorithm=algorithm)
+        np.testing.assert_array_equal(y, expected)
+        expected = ops.conv2d_backward_input(
+            y, conv.weight.data, x.shape, padding="same", algorithm=algorithm
+        )
+        np.testing.assert_array_equal(results[algorithm][1], expected)
+    assert "algorithm='direct'" in repr(layers.Conv2d(1, 1, 3, algorithm="direct"))
+    named = layers.Sequential(
+        layers.Conv2d(1, 4, 3, algorithm="direct"), layers.ReLU(), layers.MaxPool2d(2)
+    )
+    assert "block" not in named.plan()
+    with pytest.raises(ValueError, match="Conv2d: algorithm is 'fft'; expected \"auto\""):
+        layers.Conv2d(1, 1, 3, algorithm="fft")

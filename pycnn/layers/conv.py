@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycnn import init, ops
-from pycnn._arrays import Array, Padding, Pair, pair
+from pycnn._arrays import Array, Padding, Pair, algorithm_name, pair
 from pycnn.inference import Builder
 from pycnn.layers.arguments import frozen, positive
 from pycnn.layers.base import Layer
@@ -29,7 +29,9 @@ class Conv2d(Layer):
     weight: [KH, KW, in_channels / groups, out_channels], He normal at first (`init.he_normal`);
     bias: [out_channels], zero at first, or None with `bias=False`. rng: where the initial weights
     come from, a np.random.Generator, or an int that seeds a new one. Layers of one shape with the
-    same seed begin alike: give all layers of a model one Generator.
+    same seed begin alike: give all layers of a model one Generator. algorithm: of all three
+    directions on float32, see `ops.conv2d`; with another than "auto" a Sequential runs the layer by
+    itself, never in a block. `compile_inference` takes no notice of it.
 
     Raises ValueError for arguments out of range. Same as tf.nn.conv2d (filters are not flipped).
     """
@@ -49,6 +51,7 @@ class Conv2d(Layer):
         bias: bool = True,
         *,
         rng: np.random.Generator | int = 0,
+        algorithm: str = "auto",
     ) -> None:
         """Draw the weight, with a bias of zeros."""
         super().__init__()
@@ -59,6 +62,7 @@ class Conv2d(Layer):
         self.padding = frozen(padding)
         self.dilation = pair(dilation, "Conv2d", "dilation")
         self.groups = positive("Conv2d", "groups", groups)
+        self.algorithm = algorithm_name(algorithm, "Conv2d")
         if in_channels % groups or out_channels % groups:
             self._refuse(
                 f"groups is {groups}; expected a divisor of in_channels = {in_channels} and "
@@ -78,14 +82,20 @@ class Conv2d(Layer):
             "groups": self.groups,
         }
 
+    def _algorithm(self, x: Array) -> str:
+        """float64 has the plain loops only."""
+        return self.algorithm if x.dtype == np.float32 else "auto"
+
     def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
         y = self._output(x, place)
         bias = None if self.bias is None else self.bias.data
-        ops.conv2d(x, self.weight.data, bias, **self._geometry, out=y)
+        how = self._algorithm(x)
+        ops.conv2d(x, self.weight.data, bias, **self._geometry, algorithm=how, out=y)
         return y, x
 
     def _backward(self, dy: Array, x: Array, place: Place | None) -> Array | None:
-        weight, geometry = self.weight.data, self._geometry
+        weight = self.weight.data
+        geometry = {**self._geometry, "algorithm": self._algorithm(x)}
         self.weight.add_gradient(
             lambda out: ops.conv2d_backward_weight(x, dy, weight.shape, **geometry, out=out)
         )
@@ -132,4 +142,6 @@ class Conv2d(Layer):
             text += f", dilation={self.dilation}"
         if self.groups != 1:
             text += f", groups={self.groups}"
+        if self.algorithm != "auto":
+            text += f", algorithm={self.algorithm!r}"
         return text + (", bias=False" if self.bias is None else "")

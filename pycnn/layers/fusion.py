@@ -120,13 +120,16 @@ def fused(layers: tuple[Layer, ...]) -> Iterator[Layer]:
     while i < len(layers):
         conv, rest = layers[i], layers[i + 1 : i + 3]
         kinds = tuple(type(layer) for layer in rest)
-        if type(conv) is Conv2d and kinds == (ReLU, MaxPool2d) and _fits(rest[1]):
+        if type(conv) is not Conv2d or conv.algorithm != "auto":
+            yield conv
+            i += 1
+        elif kinds == (ReLU, MaxPool2d) and _fits(rest[1]):
             yield Block(conv, rest[1], rest[0])  # type: ignore[arg-type]
             i += 3
-        elif type(conv) is Conv2d and kinds == (MaxPool2d, ReLU) and _fits(rest[0]):
+        elif kinds == (MaxPool2d, ReLU) and _fits(rest[0]):
             yield Block(conv, rest[0], rest[1])  # type: ignore[arg-type]
             i += 3
-        elif type(conv) is Conv2d and kinds[:1] == (MaxPool2d,) and _fits(rest[0]):
+        elif kinds[:1] == (MaxPool2d,) and _fits(rest[0]):
             yield Block(conv, rest[0], None)  # type: ignore[arg-type]
             i += 2
         else:
