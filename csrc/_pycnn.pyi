@@ -106,6 +106,17 @@ def block_forward(
     shape: BlockShape,
     algorithm: str,
 ) -> None: ...
+def conv2d_relu_backward(
+    dweight: _Array,
+    dbias: _Array | None,
+    dx: _Array | None,
+    dy: _Array,
+    y: _Array,
+    x: _Array,
+    weight: _Array,
+    shape: Conv2dShape,
+    algorithm: str,
+) -> None: ...
 def block_backward(
     dweight: _Array,
     dbias: _Array | None,

@@ -46,7 +46,7 @@ void check_where(const py::array& where, const Argument& who, const BlockShape& 
     check_contiguous(where, who);
 }
 
-Algorithm parse(const std::string& name, const Conv2dShape& s) {
+Algorithm parse(const std::string& op, const std::string& name, const Conv2dShape& s) {
     if (name == "auto") return Algorithm::automatic;
     if (name == "naive") return Algorithm::naive;
     if (name == "im2col") return Algorithm::im2col;
@@ -54,9 +54,10 @@ Algorithm parse(const std::string& name, const Conv2dShape& s) {
     if (name == "winograd" && winograd::fits(s)) return Algorithm::winograd;
     if (name == "winograd")
         throw py::value_error(
-            "conv2d_block: algorithm=\"winograd\" computes 3 x 3 windows with stride 1, dilation 1 and groups = 1; "
+            op +
+            ": algorithm=\"winograd\" computes 3 x 3 windows with stride 1, dilation 1 and groups = 1; "
             "expected \"auto\" or \"direct\" for this shape.");
-    throw py::value_error("conv2d_block: algorithm is \"" + name +
+    throw py::value_error(op + ": algorithm is \"" + name +
                           "\"; expected \"auto\", \"naive\", \"im2col\", \"direct\" or \"winograd\".");
 }
 
@@ -87,7 +88,7 @@ void forward(py::array y, const py::object& where_or_none, const py::array& x, c
         check_apart(where, who, y, "out[0]");
         if (has_bias) check_apart(where, who, bias, "bias");
     }
-    const Algorithm algorithm = parse(algorithm_name, b.conv);
+    const Algorithm algorithm = parse(op, algorithm_name, b.conv);
     float* result = writable<float>(y);
     uint8_t* bytes = has_where ? writable<uint8_t>(where) : nullptr;
     const WithoutGil running;
@@ -96,10 +97,10 @@ void forward(py::array y, const py::object& where_or_none, const py::array& x, c
 }
 
 // Every result apart from every input and from the results before it.
-void check_results(std::vector<std::pair<const char*, py::array>> results,
+void check_results(const char* op, std::vector<std::pair<const char*, py::array>> results,
                    const std::vector<std::pair<const char*, py::array>>& inputs) {
     for (std::size_t i = 0; i < results.size(); ++i) {
-        const Argument who{"conv2d_block_backward", results[i].first};
+        const Argument who{op, results[i].first};
         for (const auto& [name, input] : inputs) check_apart(results[i].second, who, input, name);
         for (std::size_t j = 0; j < i; ++j) check_apart(results[i].second, who, results[j].second, results[j].first);
     }
@@ -126,7 +127,7 @@ void backward(py::array dweight, const py::object& dbias_or_none, const py::obje
         check_out(dx, {op, "out[2] (dx)"}, x_shape(b), kX);
         results.emplace_back("out[2] (dx)", dx);
     }
-    check_results(results, {{"dy", dy}, {"y", y}, {"where", where}, {"x", x}, {"weight", weight}});
+    check_results(op, results, {{"dy", dy}, {"y", y}, {"where", where}, {"x", x}, {"weight", weight}});
     float* dw = writable<float>(dweight);
     float *db = has_dbias ? writable<float>(dbias) : nullptr, *di = has_dx ? writable<float>(dx) : nullptr;
     const uint8_t* bytes = readable<uint8_t>(where);
@@ -146,6 +147,38 @@ void backward(py::array dweight, const py::object& dbias_or_none, const py::obje
                           text({b.window_rows(ph), b.window_cols(pw)}) + " pixels (h, w).");
 }
 
+void relu_backward(py::array dweight, const py::object& dbias_or_none, const py::object& dx_or_none,
+                   const py::array& dy, const py::array& y, const py::array& x, const py::array& weight,
+                   const Conv2dShape& s, const std::string& algorithm_name) {
+    const char* op = "conv2d_relu_backward";
+    const std::string map = "[N, OH, OW, OC]";
+    const Extents x_extents{s.N, s.H, s.W, s.C}, y_extents{s.N, s.OH(), s.OW(), s.OC};
+    const Extents weight_extents{s.KH, s.KW, s.group_C(), s.OC};
+    const bool has_dbias = !dbias_or_none.is_none(), has_dx = !dx_or_none.is_none();
+    py::array dbias = optional(dbias_or_none), dx = optional(dx_or_none);
+    check_in(dy, {op, "dy"}, y_extents, map);
+    check_in(y, {op, "y"}, y_extents, map);
+    check_in(x, {op, "x"}, x_extents, kX);
+    check_in(weight, {op, "weight"}, weight_extents, kWeight);
+    std::vector<std::pair<const char*, py::array>> results{{"out[0] (dweight)", dweight}};
+    check_out(dweight, {op, "out[0] (dweight)"}, weight_extents, kWeight);
+    if (has_dbias) {
+        check_out(dbias, {op, "out[1] (dbias)"}, {s.OC}, "[OC]");
+        results.emplace_back("out[1] (dbias)", dbias);
+    }
+    if (has_dx) {
+        check_out(dx, {op, "out[2] (dx)"}, x_extents, kX);
+        results.emplace_back("out[2] (dx)", dx);
+    }
+    check_results(op, results, {{"dy", dy}, {"y", y}, {"x", x}, {"weight", weight}});
+    const Algorithm algorithm = parse(op, algorithm_name, s);
+    float* dw = writable<float>(dweight);
+    float *db = has_dbias ? writable<float>(dbias) : nullptr, *di = has_dx ? writable<float>(dx) : nullptr;
+    const WithoutGil running;
+    conv2d_relu_backward(dw, db, di, readable<float>(dy), readable<float>(y), readable<float>(x),
+                         readable<float>(weight), s, algorithm);
+}
+
 }  // namespace
 
 void bind_block(py::module_& m) {
@@ -156,6 +189,8 @@ void bind_block(py::module_& m) {
         .def_property_readonly("output_shape", [](const BlockShape& b) { return py::tuple(py::cast(y_shape(b))); });
     m.def("block_forward", forward, py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("bias"),
           py::arg("shape"), py::arg("algorithm"));
+    m.def("conv2d_relu_backward", relu_backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"), py::arg("dy"),
+          py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("shape"), py::arg("algorithm"));
     m.def("block_backward", backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"), py::arg("dy"), py::arg("y"),
           py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("shape"));
 }

@@ -131,7 +131,7 @@ def conv2d_block(
 
 
 class BlockGradients(NamedTuple):
-    """What `conv2d_block_backward` returns; dx is None if it was not asked for."""
+    """Of `conv2d_block_backward` and `conv2d_relu_backward`; dx is None if not asked for."""
 
     dweight: Array
     dbias: Array
@@ -176,15 +176,7 @@ def conv2d_block_backward(
     shape = _shape(
         x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
     )
-    if out is None:
-        out_dweight = out_dbias = out_dx = None
-    elif isinstance(out, tuple) and len(out) == 3 and (out[2] is not None) == bool(input_gradient):
-        out_dweight, out_dbias, out_dx = out
-    else:
-        raise TypeError(
-            f"{op}: out is {type(out).__name__}; expected a triple (dweight, dbias, dx), with None "
-            "for dx exactly if input_gradient=False."
-        )
+    out_dweight, out_dbias, out_dx = _triple(op, out, input_gradient)
     dweight = Result(out_dweight, shape.weight_shape, np.float32, op, False).array
     dbias = Result(out_dbias, shape.output_shape[3:], np.float32, op, False).array
     dx = Result(out_dx, shape.input_shape, np.float32, op, False).array if input_gradient else None
@@ -192,3 +184,54 @@ def conv2d_block_backward(
         dweight, dbias, dx, dy_array, y_array, where_array, x_array, w_array, shape
     )
     return BlockGradients(dweight, dbias, dx)
+
+
+def conv2d_relu_backward(
+    dy: npt.ArrayLike,
+    y: npt.ArrayLike,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    input_gradient: bool = True,
+    out: tuple[Array, Array, Array | None] | None = None,
+) -> BlockGradients:
+    """The gradients of y = conv2d(x, weight, bias, activation="relu"), in one call. float32, NHWC.
+
+    dy, y: [N, OH, OW, OC], y as the forward call returned it; x, weight and options: as there.
+    Returns (dweight, dbias, dx); dx is None with input_gradient=False.
+
+        g       = dy where y is not <= 0, else 0
+        dweight = conv2d_backward_weight(x, g)       dbias = conv2d_backward_bias(g)
+        dx      = conv2d_backward_input(g, weight)
+
+    out: a triple of arrays for the results, the last one None with input_gradient=False. Raises
+    ValueError for shapes or options that do not fit, TypeError for types.
+    """
+    op = "conv2d_relu_backward"
+    dy_array, y_array, x_array, w_array = map(contiguous, (dy, y, x, weight))
+    shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
+    out_dweight, out_dbias, out_dx = _triple(op, out, input_gradient)
+    dweight = Result(out_dweight, shape.weight_shape, np.float32, op, False).array
+    dbias = Result(out_dbias, shape.output_shape[3:], np.float32, op, False).array
+    dx = Result(out_dx, shape.input_shape, np.float32, op, False).array if input_gradient else None
+    how = algorithm_name(algorithm, op)
+    _pycnn.conv2d_relu_backward(dweight, dbias, dx, dy_array, y_array, x_array, w_array, shape, how)
+    return BlockGradients(dweight, dbias, dx)
+
+
+def _triple(
+    op: str, out: tuple[Array, Array, Array | None] | None, input_gradient: bool
+) -> tuple[Array | None, Array | None, Array | None]:
+    if out is None:
+        return None, None, None
+    if isinstance(out, tuple) and len(out) == 3 and (out[2] is not None) == bool(input_gradient):
+        return out
+    raise TypeError(
+        f"{op}: out is {type(out).__name__}; expected a triple (dweight, dbias, dx), with None "
+        "for dx exactly if input_gradient=False."
+    )

@@ -10,7 +10,12 @@ the GIL while it computes.
 
 from __future__ import annotations
 
-from pycnn._ops_block import BlockGradients, conv2d_block, conv2d_block_backward
+from pycnn._ops_block import (
+    BlockGradients,
+    conv2d_block,
+    conv2d_block_backward,
+    conv2d_relu_backward,
+)
 from pycnn._ops_conv2d import (
     Conv2dExplanation,
     conv2d,
@@ -58,6 +63,7 @@ __all__ = [
     "conv2d_block",
     "conv2d_block_backward",
     "conv2d_output_shape",
+    "conv2d_relu_backward",
     "explain_conv2d",
     "gather_images",
     "log_softmax",

@@ -24,7 +24,11 @@ NO_OPERATORS = {  # shapes, explanations and types
     "explain_conv2d",
     "pool2d_output_shape",
 }
-BLOCKS = {"conv2d_block", "conv2d_block_backward"}  # float32 and NHWC alone: test_block.py
+BLOCKS = {
+    "conv2d_block",
+    "conv2d_block_backward",
+    "conv2d_relu_backward",
+}  # float32 and NHWC alone: test_block.py
 
 
 def test_the_table_holds_every_operator():

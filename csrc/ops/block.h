@@ -30,6 +30,10 @@ void block_forward(float* y, uint8_t* where, const float* x, const float* weight
 void block_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
                     const float* x, const float* weight, const BlockShape&);
 
+// The same without a pool: the gradients of y = relu(conv(x) + bias), whose map [N][OH][OW][OC] is y itself.
+void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
+                          const float* weight, const Conv2dShape&, Algorithm);
+
 // The position of a byte of `where` that does not point into its window, or -1.
 int64_t bad_window(const uint8_t* where, const BlockShape&);
 

@@ -1,5 +1,5 @@
 // The gradients of a block with the map in between: dy un-pooled, then the convolution's own gradients. For strides,
-// dilations and groups.
+// dilations and groups. And those of a convolution with relu and no pool.
 
 #include <cstring>
 
@@ -33,3 +33,17 @@ void dense(const Arrays& a, const BlockShape& b) {
 }
 
 }  // namespace pycnn::block
+
+namespace pycnn {
+
+void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
+                          const float* weight, const Conv2dShape& s, Algorithm algorithm) {
+    const int64_t pixels = s.N * s.OH() * s.OW();
+    float* g = scratch(Scratch::block_slots, pixels * s.OC);
+    relu_backward(g, dy, y, pixels * s.OC);
+    if (dbias) sum_rows(dbias, g, pixels, s.OC);
+    conv2d_backward_weight(dweight, x, g, s, algorithm);
+    if (dx) conv2d_backward_input(dx, g, weight, s, algorithm);
+}
+
+}  // namespace pycnn
