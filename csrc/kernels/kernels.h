@@ -81,6 +81,46 @@ struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
     int64_t count, outputs, channels;
 };
 
+// Up to two rows of outputs of a 3x3 or 5x5 kernel with stride 1 or 2, no dilation. Input row i is the row of tap kh of
+// output row r with i = stride * r + kh; column q of the outputs reads from column stride * q - before on.
+struct DepthwiseTile {
+    float* out;
+    int64_t out_row;                         // floats between rows; pixels lie C floats apart
+    const float* in;                         // column 0 of input row 0, perhaps outside the image
+    int64_t in_row, in_begin, in_end;        // rows [in_begin, in_end) lie inside the image
+    int64_t in_columns, out_columns, before;
+    const float* w;                          // of the first tap
+    int64_t w_row, w_column;                 // floats from tap to tap, perhaps negative
+    int64_t C, channels;                     // floats between pixels; channels to compute
+    const float* bias;                       // [channels] or null
+    bool relu, stream;                       // stream: out is a multiple of 64 bytes, and so is C
+};
+
+// Two rows of the gradient of the input of a 3x3 kernel with stride 2: padded row and column u = 2 p + k of dx gets
+// dy[p] times tap k.
+struct DepthwiseSpread {
+    float* even;       // dx row u = 2 p, or null where it lies outside; both at column 0
+    float* odd;        // dx row u = 2 p + 1
+    const float* above;  // dy row p - 1, or null outside
+    const float* here;   // dy row p
+    int64_t dx_columns, dy_columns, before;
+    const float* w;  // [3][3][C]
+    int64_t C, channels;
+    bool stream;
+};
+
+// dw[kh][kw] += sum over up to two rows of dy; numbered as in DepthwiseTile.
+struct DepthwiseWeightTile {
+    float* dw;
+    int64_t dw_tap;  // floats from tap to tap
+    const float* dy;
+    int64_t dy_row;
+    const float* x;
+    int64_t x_row, x_begin, x_end;
+    int64_t x_columns, dy_columns, before;
+    int64_t C, channels;
+};
+
 struct WinogradInput {  // one tile of pixels, or of gradients
     float* v;           // element e, channel c goes to v[e * v_element + c / 16 * v_chunk + c % 16]; zeros past C
     int64_t v_element, v_chunk;
@@ -199,6 +239,10 @@ struct Kernels {
     void (*first_layer_row)(const FirstLayerRow&);
     void (*depthwise_row)(const DepthwiseRow&);
     void (*depthwise_weight_row)(const DepthwiseWeightRow&);
+    void (*depthwise_tile)(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);
+    void (*depthwise_spread)(const DepthwiseSpread&);
+    void (*depthwise_weight_tile)(const DepthwiseWeightTile&, int64_t stride, int64_t rows);  // 3x3
+    void (*end_stream)();  // after the last kernel that was told to stream, before others read
 
     // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas. Sizes in floats; those of filters a multiple
     // of 16.
