@@ -28,7 +28,7 @@ PYCNN_INLINE void step(const DepthwiseTile& s, const reg (&w)[K][K], Sums<R, (K 
     PYCNN_UNROLL for (int phase = 0; phase < S; ++phase) {
         const int64_t column = S * q + phase - s.before;
         if (EDGE && (column < 0 || column >= s.in_columns)) continue;
-        const float* in = s.in + column * s.C + c;
+        const float* in = s.in + column * s.in_pixel + c;
         PYCNN_UNROLL for (int i = 0; i < ROWS; ++i) {
             if (i < s.in_begin || i >= s.in_end) continue;
             const reg x = load_reg(in + i * s.in_row, lanes);
@@ -58,7 +58,7 @@ PYCNN_INLINE void finish(const DepthwiseTile& s, const reg (&sum)[R], reg bias, 
     PYCNN_UNROLL for (int r = 0; r < R; ++r) {
         reg y = sum[r] + bias;
         if (s.relu) y = reg{} > y ? reg{} : y;
-        float* out = s.out + r * s.out_row + q * s.C + c;
+        float* out = s.out + r * s.out_row + q * s.out_pixel + c;
         if (s.stream)
             stream_reg(out, y);
         else
@@ -128,9 +128,9 @@ PYCNN_INLINE void spread_step(const DepthwiseSpread& s, const reg (&w)[9], const
     const auto put = [&](float* row, int64_t column, reg v) __attribute__((always_inline)) {
         if (!row || (EDGE && (column < 0 || column >= s.dx_columns))) return;
         if (s.stream)
-            stream_reg(row + column * s.C + c, v);
+            stream_reg(row + column * s.dx_pixel + c, v);
         else
-            store_reg(row + column * s.C + c, v, lanes);
+            store_reg(row + column * s.dx_pixel + c, v, lanes);
     };
     reg even_even{}, even_odd{}, odd_even{}, odd_odd{};
     add(even_even, 0, 0, 8), add(even_even, 0, 1, 6), add(even_even, 1, 0, 2), add(even_even, 1, 1, 0);
@@ -144,12 +144,12 @@ PYCNN_INLINE void spread_step(const DepthwiseSpread& s, const reg (&w)[9], const
 
 PYCNN_INLINE void spread(const DepthwiseSpread& s, int64_t c, int64_t lanes) {
     reg w[9], d[2][2] = {};
-    PYCNN_UNROLL for (int t = 0; t < 9; ++t) w[t] = load_reg(s.w + t * s.C + c, lanes);
+    PYCNN_UNROLL for (int t = 0; t < 9; ++t) w[t] = load_reg(s.w + t * s.w_tap + c, lanes);
     const auto move_to = [&](int64_t p) __attribute__((always_inline)) {
         d[0][0] = d[0][1], d[1][0] = d[1][1];
         if (p >= s.dy_columns) return;
-        if (s.above) d[0][1] = load_reg(s.above + p * s.C + c, lanes);
-        if (s.here) d[1][1] = load_reg(s.here + p * s.C + c, lanes);
+        if (s.above) d[0][1] = load_reg(s.above + p * s.dy_pixel + c, lanes);
+        if (s.here) d[1][1] = load_reg(s.here + p * s.dy_pixel + c, lanes);
     };
     const int64_t end = (s.dx_columns + s.before + 1) / 2;
     int64_t inside = (s.before + 1) / 2, inside_end = (s.dx_columns + s.before) / 2, p = 0;
@@ -158,7 +158,7 @@ PYCNN_INLINE void spread(const DepthwiseSpread& s, int64_t c, int64_t lanes) {
     for (; p < end && p < inside; ++p) move_to(p), spread_step<true>(s, w, d, p, c, lanes);
     for (; p < inside_end; ++p) {
         move_to(p);
-        if (s.here) prefetch(s.here + (p + s.dy_columns) * s.C + c);
+        if (s.here) prefetch(s.here + (p + s.dy_columns) * s.dy_pixel + c);
         spread_step<false>(s, w, d, p, c, lanes);
     }
     for (; p < end; ++p) move_to(p), spread_step<true>(s, w, d, p, c, lanes);
@@ -176,7 +176,7 @@ PYCNN_INLINE void weight_step(const DepthwiseWeightTile& s, reg (&sum)[K][K], co
     PYCNN_UNROLL for (int phase = 0; phase < S; ++phase) {
         const int64_t column = S * q + phase - s.before;
         if (EDGE && (column < 0 || column >= s.x_columns)) continue;
-        const float* in = s.x + column * s.C + c;
+        const float* in = s.x + column * s.x_pixel + c;
         PYCNN_UNROLL for (int i = 0; i < ROWS; ++i) {
             if (i < s.x_begin || i >= s.x_end) continue;
             const reg x = load_reg(in + i * s.x_row, lanes);
@@ -204,7 +204,7 @@ PYCNN_INLINE void weight_tile(const DepthwiseWeightTile& s, int64_t c, int64_t l
         PYCNN_UNROLL for (int r = 0; r < R; ++r) {
             PYCNN_UNROLL for (int a = A - 1; a > 0; --a) d[r][a] = d[r][a - 1];
             if (q >= s.dy_columns) continue;
-            const float* dy = s.dy + r * s.dy_row + q * s.C + c;
+            const float* dy = s.dy + r * s.dy_row + q * s.dy_pixel + c;
             d[r][0] = load_reg(dy, lanes);
             prefetch(dy + R * s.dy_row);
         }

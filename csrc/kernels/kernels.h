@@ -85,40 +85,37 @@ struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
 // output row r with i = stride * r + kh; column q of the outputs reads from column stride * q - before on.
 struct DepthwiseTile {
     float* out;
-    int64_t out_row;                         // floats between rows; pixels lie C floats apart
-    const float* in;                         // column 0 of input row 0, perhaps outside the image
-    int64_t in_row, in_begin, in_end;        // rows [in_begin, in_end) lie inside the image
+    int64_t out_row, out_pixel;  // floats between rows, between pixels
+    const float* in;             // column 0 of input row 0, perhaps outside the image
+    int64_t in_row, in_pixel, in_begin, in_end;  // rows [in_begin, in_end) lie inside the image
     int64_t in_columns, out_columns, before;
-    const float* w;                          // of the first tap
-    int64_t w_row, w_column;                 // floats from tap to tap, perhaps negative
-    int64_t C, channels;                     // floats between pixels; channels to compute
-    const float* bias;                       // [channels] or null
-    bool relu, stream;                       // stream: out is a multiple of 64 bytes, and so is C
+    const float* w;           // of the first tap
+    int64_t w_row, w_column;  // floats from tap to tap, perhaps negative
+    int64_t channels;
+    const float* bias;  // [channels] or null
+    bool relu, stream;  // stream: past the caches; out and its steps are multiples of 64 bytes, channels of 16
 };
 
-// Two rows of the gradient of the input of a 3x3 kernel with stride 2: padded row and column u = 2 p + k of dx gets
+// Two rows of the gradient of the input of a 3x3 kernel with stride 2: row (column) u = 2 p + k of the padded dx gets
 // dy[p] times tap k.
 struct DepthwiseSpread {
-    float* even;       // dx row u = 2 p, or null where it lies outside; both at column 0
-    float* odd;        // dx row u = 2 p + 1
-    const float* above;  // dy row p - 1, or null outside
-    const float* here;   // dy row p
-    int64_t dx_columns, dy_columns, before;
-    const float* w;  // [3][3][C]
-    int64_t C, channels;
-    bool stream;
+    float *even, *odd;         // column 0 of rows 2 p and 2 p + 1; null where they lie outside dx
+    const float *above, *here;  // column 0 of dy rows p - 1 and p; null outside dy
+    int64_t dx_pixel, dx_columns, dy_pixel, dy_columns, before;
+    const float* w;  // [3][3] taps, w_tap floats apart
+    int64_t w_tap, channels;
+    bool stream;  // as above, of dx
 };
 
 // dw[kh][kw] += sum over up to two rows of dy; numbered as in DepthwiseTile.
 struct DepthwiseWeightTile {
     float* dw;
-    int64_t dw_tap;  // floats from tap to tap
+    int64_t dw_tap;
     const float* dy;
-    int64_t dy_row;
+    int64_t dy_row, dy_pixel;
     const float* x;
-    int64_t x_row, x_begin, x_end;
-    int64_t x_columns, dy_columns, before;
-    int64_t C, channels;
+    int64_t x_row, x_pixel, x_begin, x_end;
+    int64_t x_columns, dy_columns, before, channels;
 };
 
 struct WinogradInput {  // one tile of pixels, or of gradients

@@ -129,6 +129,7 @@ PYCNN_INLINE void end_stream() {
     _mm_sfence();
 #endif
 }
+// Into L2: for what is needed some microseconds later.
 PYCNN_INLINE void prefetch(const float* a) { __builtin_prefetch(a, 0, 2); }
 
 // The lowest byte of each of the first `lanes` elements.

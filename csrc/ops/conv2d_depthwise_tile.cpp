@@ -1,8 +1,12 @@
 // Depthwise convolution in tiles of two rows (csrc/kernels/depthwise_tile.cpp): 3x3 and 5x5, stride 1 and 2.
 //
 // A tile is two rows of y (of dx with stride 1; with stride 2 the two rows of dx that share their rows of dy), all
-// columns and channels. Threads take tiles. For the gradient of the weight they take pairs of a slot and a block of
-// channels: a slot is a fixed run of tiles with a dweight of its own, and the slots are added up in a fixed tree.
+// columns. Threads take tiles. For the gradient of the weight they take pairs of a slot and a block of channels: a slot
+// is a fixed run of tiles with a dweight of its own, and the slots are added up in a fixed tree.
+//
+// Note [Staging]: where pixels lie a multiple of 2 KB apart, the pixels that one register of channels walks over meet in
+// one or two sets of L1, and each miss there waits for the one before it (10 cycles a line, Zen 4). Then threads take
+// images and blocks of channels, which are copied to a place where pixels lie kStaged floats apart.
 
 #include <cstring>
 
@@ -15,73 +19,132 @@ namespace pycnn::depthwise {
 
 namespace {
 
-constexpr int64_t kRows = 2;                // of a tile
-constexpr int64_t kStreamFloats = 1 << 22;  // a larger result goes past the caches, which it would only sweep: 16 MB
-// In L1 a tile runs at 0.7 of the FMA peak, from further away slower, so half of the FLOP take as long.
-constexpr int64_t kGrain = kGrainFlop / 2;
+constexpr int64_t kRows = 2;                      // of a tile
+constexpr int64_t kStreamFloats = int64_t{1} << 22;  // 16 MB: a larger result goes past the caches
+constexpr int64_t kBlock = 128, kStaged = kBlock + 16;  // channels that are staged at a time; 16 spread the sets
+constexpr int64_t kWeightBlock = 64;                    // channels of a unit of the gradient of the weight
+
+// In L1 a tile runs at 0.7 of the FMA peak, and a byte from L3 takes about as long as one of its FLOP, so units are
+// FLOP plus bytes, of which half as many take as long as kGrainFlop.
+int64_t grain(const Conv2dShape& s, int64_t units) {
+    const double bytes = 4.0 * s.N * s.C * (s.H * s.W + s.OH() * s.OW());
+    return grain_units(kGrainFlop / 2, (s.flop() + bytes) / static_cast<double>(units));
+}
 
 bool square(const Conv2dShape& s) {
     return s.KH == s.KW && s.stride_h == s.stride_w && s.stride_h <= 2 && s.dilation_h == 1 && s.dilation_w == 1;
+}
+
+bool staged(const Conv2dShape& s) {
+    return s.C % 512 == 0 && s.H * s.W <= 1024 && s.OH() * s.OW() <= 1024;  // each copy fits into L2
 }
 
 bool streams(const float* out, int64_t floats, int64_t C) {
     return floats > kStreamFloats && C % 16 == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
 }
 
-struct Map {  // [N][H][W][C]
-    int64_t H, W;
+// Copies rows of `channels` floats, `from_step` and `to_step` apart.
+void copy(float* to, int64_t to_step, const float* from, int64_t from_step, int64_t rows, int64_t channels) {
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, sizeof(float) * channels);
+}
+
+struct Image {  // H x W pixels, `pixel` floats apart
+    float* data;
+    int64_t H, W, pixel;
+    int64_t row() const { return W * pixel; }
+};
+struct ConstImage {
+    const float* data;
+    int64_t H, W, pixel;
+    int64_t row() const { return W * pixel; }
 };
 
-// out [N][to.H][to.W][C] from in [N][from.H][from.W][C]; w: where tap (0, 0) lies and how far the next ones are.
-struct Correlation {
-    float* out;
-    const float* in;
-    Map to, from;
-    int64_t N, C, K, stride, top, left;
-    const float* w;
-    int64_t w_row, w_column;
-    Epilogue epilogue;
-};
-
-void run(const Correlation& p) {
-    const int64_t tiles = ceil_div(p.to.H, kRows);
-    const bool stream = streams(p.out, p.N * p.to.H * p.to.W * p.C, p.C);
-    const double flop = 2.0 * p.K * p.K * kRows * p.to.W * p.C;
-    parallel_for(p.N * tiles, grain_units(kGrain, flop), [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) {
-            const int64_t n = t / tiles, r = t % tiles * kRows, rows = std::min(kRows, p.to.H - r);
-            const int64_t first = r * p.stride - p.top, size = (rows - 1) * p.stride + p.K;
-            kernels().depthwise_tile({p.out + (n * p.to.H + r) * p.to.W * p.C, p.to.W * p.C,
-                                      p.in + (n * p.from.H + first) * p.from.W * p.C, p.from.W * p.C,
-                                      std::max<int64_t>(-first, 0), std::min(size, p.from.H - first), p.from.W, p.to.W,
-                                      p.left, p.w, p.w_row, p.w_column, p.C, p.C, p.epilogue.bias, p.epilogue.relu,
-                                      stream},
-                                     p.K, p.stride, rows);
+// Calls body(image n of out, image n of in, c, channels, begin, end): tiles [begin, end) of that image, channels
+// [c, c + channels), at which both images start. They may be copies; `out` is written back.
+template <class Body>
+void each_image(const Image& out, const ConstImage& in, const Conv2dShape& s, int64_t tiles, const Body& body) {
+    const int64_t C = s.C, in_size = in.H * in.W, out_size = out.H * out.W;
+    if (!staged(s)) {
+        return parallel_for(s.N * tiles, grain(s, s.N * tiles), [&](int64_t begin, int64_t end) {
+            for (int64_t t = begin, next; t < end; t = next) {
+                const int64_t n = t / tiles;
+                next = std::min(end, (n + 1) * tiles);
+                body(Image{out.data + n * out_size * C, out.H, out.W, C},
+                     ConstImage{in.data + n * in_size * C, in.H, in.W, C}, 0, C, t - n * tiles, next - n * tiles);
+            }
+        });
+    }
+    const int64_t blocks = ceil_div(C, kBlock);
+    parallel_for(s.N * blocks, grain(s, s.N * blocks), [&](int64_t begin, int64_t end) {
+        float* from = scratch(Scratch::padded, in_size * kStaged);
+        float* to = scratch(Scratch::edge, out_size * kStaged);
+        for (int64_t u = begin; u < end; ++u) {
+            const int64_t n = u / blocks, c = u % blocks * kBlock, channels = std::min(kBlock, C - c);
+            copy(from, kStaged, in.data + n * in_size * C + c, C, in_size, channels);
+            body(Image{to, out.H, out.W, kStaged}, ConstImage{from, in.H, in.W, kStaged}, c, channels, 0, tiles);
+            copy(out.data + n * out_size * C + c, C, to, kStaged, out_size, channels);
         }
-        if (stream) kernels().end_stream();
     });
+}
+
+struct Taps {
+    const float* w;
+    int64_t row, column;  // floats from tap to tap
+    int64_t K, stride, top, left;
+};
+
+// out = correlation of in with the taps, and the epilogue.
+void correlate(const Image& all_out, const ConstImage& all_in, const Taps& p, const Conv2dShape& s,
+               const Epilogue& epilogue) {
+    const bool stream = !staged(s) && streams(all_out.data, s.N * all_out.H * all_out.W * s.C, s.C);
+    each_image(all_out, all_in, s, ceil_div(all_out.H, kRows),
+               [&](const Image& out, const ConstImage& in, int64_t c, int64_t channels, int64_t begin, int64_t end) {
+                   for (int64_t r = begin * kRows; r < std::min(end * kRows, out.H); r += kRows) {
+                       const int64_t rows = std::min(kRows, out.H - r), first = r * p.stride - p.top;
+                       kernels().depthwise_tile(
+                           {out.data + r * out.row(), out.row(), out.pixel, in.data + first * in.row(), in.row(),
+                            in.pixel, std::max<int64_t>(-first, 0),
+                            std::min((rows - 1) * p.stride + p.K, in.H - first), in.W, out.W, p.left, p.w + c, p.row,
+                            p.column, channels, epilogue.bias ? epilogue.bias + c : nullptr, epilogue.relu, stream},
+                           p.K, p.stride, rows);
+                   }
+                   if (stream) kernels().end_stream();
+               });
 }
 
 // dx of a 3x3 kernel with stride 2: rows 2 p and 2 p + 1 of the padded dx need rows p - 1 and p of dy.
-void spread(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    const int64_t OH = s.OH(), OW = s.OW(), pairs = (s.H + s.pad.top + 1) / 2, row = s.W * s.C;
-    const bool stream = streams(dx, s.N * s.H * row, s.C);
-    const double flop = 2.0 * s.taps() * OW * s.C;
-    parallel_for(s.N * pairs, grain_units(kGrain, flop), [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) {
-            const int64_t n = t / pairs, p = t % pairs, h = 2 * p - s.pad.top;
-            float* even = dx + (n * s.H + h) * row;
-            const float* here = dy + (n * OH + p) * OW * s.C;
-            kernels().depthwise_spread({h >= 0 && h < s.H ? even : nullptr,
-                                        h >= -1 && h + 1 < s.H ? even + row : nullptr,
-                                        p >= 1 && p <= OH ? here - OW * s.C : nullptr, p < OH ? here : nullptr, s.W, OW,
-                                        s.pad.left, weight, s.C, s.C, stream});
-        }
-        if (stream) kernels().end_stream();
-    });
+void spread(const Image& all_dx, const ConstImage& all_dy, const float* weight, const Conv2dShape& s) {
+    const bool stream = !staged(s) && streams(all_dx.data, s.N * s.H * s.W * s.C, s.C);
+    each_image(all_dx, all_dy, s, (s.H + s.pad.top + 1) / 2,
+               [&](const Image& dx, const ConstImage& dy, int64_t c, int64_t channels, int64_t begin, int64_t end) {
+                   for (int64_t p = begin; p < end; ++p) {
+                       const int64_t h = 2 * p - s.pad.top;
+                       float* even = dx.data + h * dx.row();
+                       const float* here = dy.data + p * dy.row();
+                       kernels().depthwise_spread({h >= 0 && h < dx.H ? even : nullptr,
+                                                   h >= -1 && h + 1 < dx.H ? even + dx.row() : nullptr,
+                                                   p >= 1 && p <= dy.H ? here - dy.row() : nullptr,
+                                                   p < dy.H ? here : nullptr, dx.pixel, dx.W, dy.pixel, dy.W,
+                                                   s.pad.left, weight + c, s.C, channels, stream});
+                   }
+                   if (stream) kernels().end_stream();
+               });
 }
 
-constexpr int64_t kBlock = 64;  // channels: 256 bytes of each pixel
+// ---- gradient of the weight ---------------------------------------------------------------------------------------
+
+// dw += tiles [begin, end) of one image.
+void weight_tiles(float* dw, const ConstImage& x, const ConstImage& dy, const Conv2dShape& s, int64_t channels,
+                  int64_t begin, int64_t end) {
+    for (int64_t r = begin * kRows; r < std::min(end * kRows, dy.H); r += kRows) {
+        const int64_t rows = std::min(kRows, dy.H - r), first = r * s.stride_h - s.pad.top;
+        kernels().depthwise_weight_tile(
+            {dw, s.C, dy.data + r * dy.row(), dy.row(), dy.pixel, x.data + first * x.row(), x.row(), x.pixel,
+             std::max<int64_t>(-first, 0), std::min((rows - 1) * s.stride_h + s.KH, x.H - first), x.W, dy.W, s.pad.left,
+             channels},
+            s.stride_h, rows);
+    }
+}
 
 // Depends on the shape alone. Some 16 units of work for the threads; 32 pixels, or adding the slots up would show.
 int64_t slot_count(const Conv2dShape& s, int64_t blocks, int64_t tiles) {
@@ -89,17 +152,23 @@ int64_t slot_count(const Conv2dShape& s, int64_t blocks, int64_t tiles) {
     return std::max<int64_t>(std::min(ceil_div(16, blocks), most), 1);
 }
 
-void weight_tiles(float* dw, const float* x, const float* dy, const Conv2dShape& s, int64_t c, int64_t begin,
-                  int64_t end) {
-    const int64_t OH = s.OH(), OW = s.OW(), tiles = ceil_div(OH, kRows), channels = std::min(kBlock, s.C - c);
+// dw[taps][C], channels from c on = the sum of tiles [begin, end), counted over all images.
+void weight_slot(float* dw, const float* x, const float* dy, const Conv2dShape& s, int64_t c, int64_t channels,
+                 int64_t begin, int64_t end) {
+    const int64_t tiles = ceil_div(s.OH(), kRows), x_size = s.H * s.W, dy_size = s.OH() * s.OW();
     for (int64_t t = 0; t < s.taps(); ++t) std::memset(dw + t * s.C + c, 0, sizeof(float) * channels);
-    for (int64_t t = begin; t < end; ++t) {
-        const int64_t n = t / tiles, r = t % tiles * kRows, rows = std::min(kRows, OH - r);
-        const int64_t first = r * s.stride_h - s.pad.top, size = (rows - 1) * s.stride_h + s.KH;
-        kernels().depthwise_weight_tile(
-            {dw + c, s.C, dy + (n * OH + r) * OW * s.C + c, OW * s.C, x + (n * s.H + first) * s.W * s.C + c, s.W * s.C,
-             std::max<int64_t>(-first, 0), std::min(size, s.H - first), s.W, OW, s.pad.left, s.C, channels},
-            s.stride_h, rows);
+    for (int64_t t = begin, next; t < end; t = next) {
+        const int64_t n = t / tiles;
+        next = std::min(end, (n + 1) * tiles);
+        ConstImage from{x + n * x_size * s.C + c, s.H, s.W, s.C}, out{dy + n * dy_size * s.C + c, s.OH(), s.OW(), s.C};
+        if (staged(s)) {
+            float* staged_x = scratch(Scratch::padded, x_size * kStaged);
+            float* staged_dy = scratch(Scratch::edge, dy_size * kStaged);
+            copy(staged_x, kStaged, from.data, s.C, x_size, channels);
+            copy(staged_dy, kStaged, out.data, s.C, dy_size, channels);
+            from = {staged_x, s.H, s.W, kStaged}, out = {staged_dy, s.OH(), s.OW(), kStaged};
+        }
+        weight_tiles(dw + c, from, out, s, channels, t - n * tiles, next - n * tiles);
     }
 }
 
@@ -107,33 +176,34 @@ void weight_tiles(float* dw, const float* x, const float* dy, const Conv2dShape&
 
 bool tiled_forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
     if (!square(s) || (s.KH != 3 && s.KH != 5)) return false;
-    run({y, x, {s.OH(), s.OW()}, {s.H, s.W}, s.N, s.C, s.KH, s.stride_h, s.pad.top, s.pad.left, weight, s.KW * s.C, s.C,
-         epilogue});
+    correlate({y, s.OH(), s.OW(), s.C}, {x, s.H, s.W, s.C},
+              {weight, s.KW * s.C, s.C, s.KH, s.stride_h, s.pad.top, s.pad.left}, s, epilogue);
     return true;
 }
 
 bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     if (!square(s) || (s.KH != 3 && (s.KH != 5 || s.stride_h != 1))) return false;
+    const Image to{dx, s.H, s.W, s.C};
+    const ConstImage from{dy, s.OH(), s.OW(), s.C};
     if (s.stride_h == 2) {
-        spread(dx, dy, weight, s);
-        return true;
+        spread(to, from, weight, s);
+    } else {  // a correlation of dy with the taps in reverse order
+        const float* last = weight + (s.taps() - 1) * s.C;
+        correlate(to, from, {last, -s.KW * s.C, -s.C, s.KH, 1, s.KH - 1 - s.pad.top, s.KW - 1 - s.pad.left}, s, {});
     }
-    // A correlation of dy with the taps in reverse order.
-    run({dx, dy, {s.H, s.W}, {s.OH(), s.OW()}, s.N, s.C, s.KH, 1, s.KH - 1 - s.pad.top, s.KW - 1 - s.pad.left,
-         weight + (s.taps() - 1) * s.C, -s.KW * s.C, -s.C, {}});
     return true;
 }
 
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     if (!square(s) || s.KH != 3) return false;
-    const int64_t blocks = ceil_div(s.C, kBlock), tiles = s.N * ceil_div(s.OH(), kRows), size = s.taps() * s.C;
-    const int64_t S = slot_count(s, blocks, tiles);
+    const int64_t block = staged(s) ? kBlock : kWeightBlock, blocks = ceil_div(s.C, block);
+    const int64_t tiles = s.N * ceil_div(s.OH(), kRows), size = s.taps() * s.C, S = slot_count(s, blocks, tiles);
     float* slots = S == 1 ? nullptr : scratch(Scratch::slots, (S - 1) * size);
     const auto slot = [&](int64_t i) { return i ? slots + (i - 1) * size : dweight; };
-    parallel_for(S * blocks, grain_units(kGrain, s.flop() / (S * blocks)), [&](int64_t begin, int64_t end) {
+    parallel_for(S * blocks, grain(s, S * blocks), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
-            const int64_t i = u / blocks;
-            weight_tiles(slot(i), x, dy, s, u % blocks * kBlock, tiles * i / S, tiles * (i + 1) / S);
+            const int64_t i = u / blocks, c = u % blocks * block;
+            weight_slot(slot(i), x, dy, s, c, std::min(block, s.C - c), tiles * i / S, tiles * (i + 1) / S);
         }
     });
     for (int64_t step = 1; step < S; step *= 2)
