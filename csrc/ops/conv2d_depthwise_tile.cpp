@@ -60,7 +60,7 @@ struct ConstImage {
 };
 
 // Calls body(image n of out, image n of in, c, channels, begin, end): tiles [begin, end) of that image, channels
-// [c, c + channels), at which both images start. They may be copies; `out` is written back.
+// [c, c + channels), at which both images start; `in` may be a copy.
 template <class Body>
 void each_image(const Image& out, const ConstImage& in, const Conv2dShape& s, int64_t tiles, const Body& body) {
     const int64_t C = s.C, in_size = in.H * in.W, out_size = out.H * out.W;
@@ -77,15 +77,38 @@ void each_image(const Image& out, const ConstImage& in, const Conv2dShape& s, in
     const int64_t blocks = ceil_div(C, kBlock);
     parallel_for(s.N * blocks, grain(s, s.N * blocks), [&](int64_t begin, int64_t end) {
         float* from = scratch(Scratch::padded, in_size * kStaged);
-        float* to = scratch(Scratch::edge, out_size * kStaged);
         for (int64_t u = begin; u < end; ++u) {
             const int64_t n = u / blocks, c = u % blocks * kBlock, channels = std::min(kBlock, C - c);
             copy(from, kStaged, in.data + n * in_size * C + c, C, in_size, channels);
-            body(Image{to, out.H, out.W, kStaged}, ConstImage{from, in.H, in.W, kStaged}, c, channels, 0, tiles);
-            copy(out.data + n * out_size * C + c, C, to, kStaged, out_size, channels);
+            body(Image{out.data + n * out_size * C + c, out.H, out.W, C}, ConstImage{from, in.H, in.W, kStaged}, c,
+                 channels, 0, tiles);
         }
     });
 }
+
+// The two rows of `out` that a tile writes: themselves, or copies that put() writes back.
+class RowPair {
+  public:
+    RowPair(const Image& out, bool copies, int64_t channels) : out_(out), channels_(channels) {
+        if (copies) copy_ = scratch(Scratch::edge, kRows * out.W * kStaged);
+    }
+    int64_t pixel() const { return copy_ ? kStaged : out_.pixel; }
+    int64_t row() const { return out_.W * pixel(); }
+    float* at(int64_t h, int64_t first) const {  // row h, or null where it lies outside; the pair starts at `first`
+        if (h < 0 || h >= out_.H) return nullptr;
+        return copy_ ? copy_ + (h - first) * row() : out_.data + h * out_.row();
+    }
+    void put(int64_t first) const {
+        for (int64_t h = first; copy_ && h < first + kRows; ++h)
+            if (const float* from = at(h, first))
+                copy(out_.data + h * out_.row(), out_.pixel, from, kStaged, out_.W, channels_);
+    }
+
+  private:
+    const Image& out_;
+    int64_t channels_;
+    float* copy_ = nullptr;
+};
 
 struct Taps {
     const float* w;
@@ -99,14 +122,16 @@ void correlate(const Image& all_out, const ConstImage& all_in, const Taps& p, co
     const bool stream = !staged(s) && streams(all_out.data, s.N * all_out.H * all_out.W * s.C, s.C);
     each_image(all_out, all_in, s, ceil_div(all_out.H, kRows),
                [&](const Image& out, const ConstImage& in, int64_t c, int64_t channels, int64_t begin, int64_t end) {
+                   const RowPair pair(out, staged(s), channels);
                    for (int64_t r = begin * kRows; r < std::min(end * kRows, out.H); r += kRows) {
                        const int64_t rows = std::min(kRows, out.H - r), first = r * p.stride - p.top;
                        kernels().depthwise_tile(
-                           {out.data + r * out.row(), out.row(), out.pixel, in.data + first * in.row(), in.row(),
+                           {pair.at(r, r), pair.row(), pair.pixel(), in.data + first * in.row(), in.row(),
                             in.pixel, std::max<int64_t>(-first, 0),
                             std::min((rows - 1) * p.stride + p.K, in.H - first), in.W, out.W, p.left, p.w + c, p.row,
                             p.column, channels, epilogue.bias ? epilogue.bias + c : nullptr, epilogue.relu, stream},
                            p.K, p.stride, rows);
+                       pair.put(r);
                    }
                    if (stream) kernels().end_stream();
                });
@@ -117,15 +142,15 @@ void spread(const Image& all_dx, const ConstImage& all_dy, const float* weight, 
     const bool stream = !staged(s) && streams(all_dx.data, s.N * s.H * s.W * s.C, s.C);
     each_image(all_dx, all_dy, s, (s.H + s.pad.top + 1) / 2,
                [&](const Image& dx, const ConstImage& dy, int64_t c, int64_t channels, int64_t begin, int64_t end) {
+                   const RowPair pair(dx, staged(s), channels);
                    for (int64_t p = begin; p < end; ++p) {
                        const int64_t h = 2 * p - s.pad.top;
-                       float* even = dx.data + h * dx.row();
                        const float* here = dy.data + p * dy.row();
-                       kernels().depthwise_spread({h >= 0 && h < dx.H ? even : nullptr,
-                                                   h >= -1 && h + 1 < dx.H ? even + dx.row() : nullptr,
+                       kernels().depthwise_spread({pair.at(h, h), pair.at(h + 1, h),
                                                    p >= 1 && p <= dy.H ? here - dy.row() : nullptr,
-                                                   p < dy.H ? here : nullptr, dx.pixel, dx.W, dy.pixel, dy.W,
+                                                   p < dy.H ? here : nullptr, pair.pixel(), dx.W, dy.pixel, dy.W,
                                                    s.pad.left, weight + c, s.C, channels, stream});
+                       pair.put(h);
                    }
                    if (stream) kernels().end_stream();
                });
@@ -146,9 +171,10 @@ void weight_tiles(float* dw, const ConstImage& x, const ConstImage& dy, const Co
     }
 }
 
-// Depends on the shape alone. Some 16 units of work for the threads; 32 pixels, or adding the slots up would show.
-int64_t slot_count(const Conv2dShape& s, int64_t blocks, int64_t tiles) {
-    const int64_t most = std::min(tiles, s.N * s.OH() * s.OW() / 32);
+// Depends on the shape alone. Some 16 units of work for the threads; runs of at least 32 pixels, or adding the slots up
+// would show; `most` runs.
+int64_t slot_count(const Conv2dShape& s, int64_t blocks, int64_t most) {
+    most = std::min(most, s.N * s.OH() * s.OW() / 32);
     return std::max<int64_t>(std::min(ceil_div(16, blocks), most), 1);
 }
 
@@ -197,13 +223,15 @@ bool tiled_backward_input(float* dx, const float* dy, const float* weight, const
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     if (!square(s) || s.KH != 3) return false;
     const int64_t block = staged(s) ? kBlock : kWeightBlock, blocks = ceil_div(s.C, block);
-    const int64_t tiles = s.N * ceil_div(s.OH(), kRows), size = s.taps() * s.C, S = slot_count(s, blocks, tiles);
+    const int64_t tiles = ceil_div(s.OH(), kRows), size = s.taps() * s.C;
+    const int64_t run = staged(s) ? tiles : 1, runs = s.N * tiles / run;  // an image is copied for one slot only
+    const int64_t S = slot_count(s, blocks, runs);
     float* slots = S == 1 ? nullptr : scratch(Scratch::slots, (S - 1) * size);
     const auto slot = [&](int64_t i) { return i ? slots + (i - 1) * size : dweight; };
     parallel_for(S * blocks, grain(s, S * blocks), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
             const int64_t i = u / blocks, c = u % blocks * block;
-            weight_slot(slot(i), x, dy, s, c, std::min(block, s.C - c), tiles * i / S, tiles * (i + 1) / S);
+            weight_slot(slot(i), x, dy, s, c, std::min(block, s.C - c), runs * i / S * run, runs * (i + 1) / S * run);
         }
     });
     for (int64_t step = 1; step < S; step *= 2)
