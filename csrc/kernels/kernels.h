@@ -85,8 +85,8 @@ struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
 // output row r with i = stride * r + kh; column q of the outputs reads from column stride * q - before on.
 struct DepthwiseTile {
     float* out;
-    int64_t out_row, out_pixel;  // floats between rows, between pixels
-    const float* in;             // column 0 of input row 0, perhaps outside the image
+    int64_t out_row, out_pixel;                  // floats between rows, between pixels
+    const float* in;                             // column 0 of input row 0, perhaps outside the image
     int64_t in_row, in_pixel, in_begin, in_end;  // rows [in_begin, in_end) lie inside the image
     int64_t in_columns, out_columns, before;
     const float* w;           // of the first tap
@@ -99,7 +99,7 @@ struct DepthwiseTile {
 // Two rows of the gradient of the input of a 3x3 kernel with stride 2: row (column) u = 2 p + k of the padded dx gets
 // dy[p] times tap k.
 struct DepthwiseSpread {
-    float *even, *odd;         // column 0 of rows 2 p and 2 p + 1; null where they lie outside dx
+    float *even, *odd;          // column 0 of rows 2 p and 2 p + 1; null where they lie outside dx
     const float *above, *here;  // column 0 of dy rows p - 1 and p; null outside dy
     int64_t dx_pixel, dx_columns, dy_pixel, dy_columns, before;
     const float* w;  // [3][3] taps, w_tap floats apart
