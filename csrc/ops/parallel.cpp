@@ -1,11 +1,11 @@
 // The only `#pragma omp` of the project.
 //
-// Note [Yielding]: while a neighbour has a CPU, every region waits for the thread that is not scheduled, and the
-// threads that spin meanwhile take the other CPUs from those that work. Then the caller had better work alone. A thread
-// that wakes up late, or on its caller's CPU, looks the same once or twice, so only the third late region within 20 ms
-// is believed: the caller works alone for a pause, 2 ms at first, and tries again. A region that is late soon after
-// doubles the pause, up to 256 ms, so a lasting neighbour costs one late region in a quarter of a second. The bits do
-// not change: ranges never matter. Figures: docs/kernels.md, Threads.
+// Note [Yielding]: while a neighbour has a CPU, every region waits for the thread that is not scheduled, and the threads
+// that spin meanwhile take the other CPUs from those that work. Then the caller had better work alone. A thread that
+// wakes up late, or on its caller's CPU, looks the same once or twice, so only the third late region within 20 ms is
+// believed: the caller works alone for a pause, 2 ms at first, and tries again. A region that is late soon after doubles
+// the pause, up to 256 ms, so a lasting neighbour costs one late region in a quarter of a second. The bits do not
+// change: ranges never matter. Figures: docs/kernels.md, Threads.
 
 #include "parallel.h"
 
