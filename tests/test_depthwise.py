@@ -1,4 +1,4 @@
-"""Depthwise convolution in tiles: every remainder of rows, columns and channels, copies, streams, slots."""
+"""Depthwise convolution in tiles: remainders of rows, columns, channels; copies, streams, slots."""
 
 import numpy as np
 import pytest
