@@ -81,6 +81,43 @@ struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
     int64_t count, outputs, channels;
 };
 
+// Up to two rows of outputs of a 3x3 or 5x5 kernel with stride 1 or 2, no dilation. Input row i is the row of tap kh of
+// output row r with i = stride * r + kh; column q of the outputs reads from column stride * q - before on.
+struct DepthwiseTile {
+    float* out;
+    int64_t out_row, out_pixel;                  // floats between rows, between pixels
+    const float* in;                             // column 0 of input row 0, perhaps outside the image
+    int64_t in_row, in_pixel, in_begin, in_end;  // rows [in_begin, in_end) lie inside the image
+    int64_t in_columns, out_columns, before;
+    const float* w;           // of the first tap
+    int64_t w_row, w_column;  // floats from tap to tap, perhaps negative
+    int64_t channels;
+    const float* bias;  // [channels] or null
+    bool relu, stream;  // stream: past the caches; out and its steps are multiples of 64 bytes, channels of 16
+};
+
+// Two rows of the gradient of the input of a 3x3 kernel with stride 2: row (column) u = 2 p + k of the padded dx gets
+// dy[p] times tap k.
+struct DepthwiseSpread {
+    float *even, *odd;          // column 0 of rows 2 p and 2 p + 1; null where they lie outside dx
+    const float *above, *here;  // column 0 of dy rows p - 1 and p; null outside dy
+    int64_t dx_pixel, dx_columns, dy_pixel, dy_columns, before;
+    const float* w;  // [3][3] taps, w_tap floats apart
+    int64_t w_tap, channels;
+    bool stream;  // as above, of dx
+};
+
+// dw[kh][kw] += sum over up to two rows of dy; numbered as in DepthwiseTile.
+struct DepthwiseWeightTile {
+    float* dw;
+    int64_t dw_tap;
+    const float* dy;
+    int64_t dy_row, dy_pixel;
+    const float* x;
+    int64_t x_row, x_pixel, x_begin, x_end;
+    int64_t x_columns, dy_columns, before, channels;
+};
+
 struct WinogradInput {  // one tile of pixels, or of gradients
     float* v;           // element e, channel c goes to v[e * v_element + c / 16 * v_chunk + c % 16]; zeros past C
     int64_t v_element, v_chunk;
@@ -199,6 +236,10 @@ struct Kernels {
     void (*first_layer_row)(const FirstLayerRow&);
     void (*depthwise_row)(const DepthwiseRow&);
     void (*depthwise_weight_row)(const DepthwiseWeightRow&);
+    void (*depthwise_tile)(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);
+    void (*depthwise_spread)(const DepthwiseSpread&);
+    void (*depthwise_weight_tile)(const DepthwiseWeightTile&, int64_t stride, int64_t rows);  // 3x3
+    void (*end_stream)();  // after the last kernel that was told to stream, before others read
 
     // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas. Sizes in floats; those of filters a multiple
     // of 16.

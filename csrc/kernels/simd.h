@@ -87,6 +87,51 @@ PYCNN_INLINE void store_first(int32_t* a, ivec v, int64_t lanes) {
     for (int64_t i = 0; i < lanes; ++i) a[i] = padded[i];
 }
 
+// ---- one register at a time: for kernels whose lanes never meet and which need more registers than a vec leaves -----
+
+constexpr int LANES = REG / 4;  // floats in a reg
+
+PYCNN_INLINE reg load_reg(const float* a, int64_t lanes) {
+    if (lanes == LANES) return *reinterpret_cast<const reg*>(a);
+#if defined(__AVX512F__)
+    return (reg)_mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), a);
+#else
+    float padded[LANES] = {};
+    for (int64_t i = 0; i < lanes; ++i) padded[i] = a[i];
+    return *reinterpret_cast<const reg*>(padded);
+#endif
+}
+PYCNN_INLINE void store_reg(float* a, reg v, int64_t lanes) {
+    if (lanes == LANES) {
+        *reinterpret_cast<reg*>(a) = v;
+        return;
+    }
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(a, (__mmask16)((1u << lanes) - 1), (__m512)v);
+#else
+    for (int64_t i = 0; i < lanes; ++i) a[i] = v[i];
+#endif
+}
+// Past the caches, to an address that is a multiple of 64 bytes at the start of a vec; end_stream() before others read.
+PYCNN_INLINE void stream_reg(float* a, reg v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(a, (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(a, (__m256)v);
+#elif defined(__x86_64__)
+    _mm_stream_ps(a, (__m128)v);
+#else
+    *reinterpret_cast<reg*>(a) = v;
+#endif
+}
+PYCNN_INLINE void end_stream() {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+// Into L2: for what is needed some microseconds later.
+PYCNN_INLINE void prefetch(const float* a) { __builtin_prefetch(a, 0, 2); }
+
 // The lowest byte of each of the first `lanes` elements.
 PYCNN_INLINE void store_bytes(uint8_t* a, ivec v, int64_t lanes) {
 #if defined(__AVX512F__)
@@ -135,17 +180,20 @@ PYCNN_BINARY(/)
 #undef PYCNN_BINARY
 
 // a * b + c, rounded once where the machine has a fused multiply-add; the baseline rounds twice.
+PYCNN_INLINE reg fma(reg a, reg b, reg c) {
+#if defined(__AVX512F__)
+    return (reg)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (reg)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+    return (reg)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
 PYCNN_INLINE vec fma(vec a, vec b, vec c) {
     vec r;
-#if defined(__AVX512F__)
-    PYCNN_EACH r.part[p] = (reg)_mm512_fmadd_ps((__m512)a.part[p], (__m512)b.part[p], (__m512)c.part[p]);
-#elif defined(__FMA__)
-    PYCNN_EACH r.part[p] = (reg)_mm256_fmadd_ps((__m256)a.part[p], (__m256)b.part[p], (__m256)c.part[p]);
-#elif defined(__aarch64__)
-    PYCNN_EACH r.part[p] = (reg)vfmaq_f32((float32x4_t)c.part[p], (float32x4_t)a.part[p], (float32x4_t)b.part[p]);
-#else
-    PYCNN_EACH r.part[p] = a.part[p] * b.part[p] + c.part[p];
-#endif
+    PYCNN_EACH r.part[p] = fma(a.part[p], b.part[p], c.part[p]);
     return r;
 }
 PYCNN_INLINE vec square_root(vec a) {

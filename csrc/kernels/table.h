@@ -14,6 +14,10 @@ void indirect_block(const IndirectBlock&);
 void first_layer_row(const FirstLayerRow&);
 void depthwise_row(const DepthwiseRow&);
 void depthwise_weight_row(const DepthwiseWeightRow&);
+void depthwise_tile(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);
+void depthwise_spread(const DepthwiseSpread&);
+void depthwise_weight_tile(const DepthwiseWeightTile&, int64_t stride, int64_t rows);
+void finish_stream();
 
 void winograd_input(const WinogradInput&, int64_t m);
 void winograd_gradient(const WinogradInput&, int64_t m);

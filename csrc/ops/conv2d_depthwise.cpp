@@ -69,6 +69,7 @@ void run(Correlation& s) {
 }  // namespace
 
 void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+    if (tiled_forward(y, x, weight, s, epilogue)) return;
     Correlation p{x,
                   weight,
                   y,
@@ -88,6 +89,7 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
 }
 
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+    if (tiled_backward_input(dx, dy, weight, s)) return;
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
             Correlation p{dy,
@@ -110,6 +112,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
 }
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+    if (tiled_backward_weight(dweight, x, dy, s)) return;
     Axis h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
     Axis w = forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
     h.sort_outputs(), w.sort_outputs();

@@ -9,4 +9,9 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape&, 
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 
+// The same for the common shapes (conv2d_depthwise_tile.cpp); false, and nothing done, for others.
+bool tiled_forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+
 }  // namespace pycnn::depthwise

@@ -1,0 +1,112 @@
+"""Depthwise convolution in tiles: remainders of rows, columns, channels; copies, streams, slots."""
+
+import numpy as np
+import pytest
+
+import pycnn
+from pycnn import ops
+
+PADDINGS = ("same", 0, 1, 2, 5, ((0, 2), (3, 1)))
+SIZES = ((1, 1), (2, 3), (6, 5), (7, 7), (12, 9))
+CHANNELS = (5, 15, 16, 17, 24, 33, 80)
+# Pixels a multiple of 2 KB apart are copied; results above 16 MB are streamed; batches fill slots.
+LARGE = {
+    "copied": ((3, 7, 7, 512), 3, 1),
+    "copied_1024_channels": ((1, 6, 5, 1024), 3, 1),
+    "copied_stride_2": ((2, 14, 13, 512), 3, 2),
+    "copied_5x5": ((1, 8, 9, 512), 5, 1),
+    "too_large_to_copy": ((1, 33, 32, 512), 3, 2),
+    "streamed": ((1, 363, 363, 32), 3, 1),
+    "streamed_stride_2": ((3, 210, 210, 32), 3, 2),
+    "slots": ((5, 20, 19, 48), 3, 1),
+    "slots_stride_2": ((5, 21, 18, 130), 3, 2),
+}
+
+
+def integers(rng, *shape):
+    return np.float32(rng.integers(-4, 5, shape))
+
+
+def arrays(x_shape, kernel, stride, padding, make=integers):
+    """(x, weight, bias, dy, options), or None where the kernel does not fit."""
+    rng = np.random.default_rng(7)
+    C = x_shape[3]
+    x, weight = make(rng, *x_shape), make(rng, kernel, kernel, 1, C)
+    options = {"stride": stride, "padding": padding, "groups": C}
+    try:
+        shape = ops.conv2d(x, weight, algorithm="naive", **options).shape
+    except ValueError:
+        return None
+    return x, weight, make(rng, C), make(rng, *shape), options
+
+
+def directions(given, **extra):
+    """The results of the three directions, forward with bias and relu."""
+    x, weight, bias, dy, options = given
+    options = {**options, **extra}
+
+    def unwritten(like):
+        room = np.full(like.size + 16, np.nan, np.float32)  # streamed only from a multiple of 64
+        start = -room.ctypes.data % 64 // 4
+        return room[start : start + like.size].reshape(like.shape)
+
+    return (
+        ops.conv2d(x, weight, bias, activation="relu", out=unwritten(dy), **options),
+        ops.conv2d_backward_input(dy, weight, x.shape, out=unwritten(x), **options),
+        ops.conv2d_backward_weight(x, dy, weight.shape, out=unwritten(weight), **options),
+    )
+
+
+def assert_right(given):
+    for result, exact in zip(directions(given), directions(given, algorithm="naive"), strict=True):
+        np.testing.assert_array_equal(result, exact)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_remainder_is_right(isa, size, kernel, stride):
+    tried = 0
+    for padding in PADDINGS:
+        for C in CHANNELS:
+            given = arrays((2, *size, C), kernel, stride, padding)
+            if given:
+                assert_right(given)
+                tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_copies_streams_and_slots_are_right(isa, case):
+    for threads in (1, 3):
+        with pycnn.num_threads(threads):
+            assert_right(arrays(*LARGE[case], 1))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_rim_meets_no_infinite_number(isa, stride):
+    """Taps outside the image are skipped, so Inf and NaN show where the plain loops show them."""
+    for C in (17, 512):
+        x, weight, bias, dy, options = arrays((2, 6, 7, C), 3, stride, 1)
+        weight[0, 2], weight[2, 1] = np.inf, np.nan
+        assert_right((x, weight, bias, dy, options))
+        x, weight, bias, dy, options = arrays((2, 6, 7, C), 3, stride, 1)
+        x[0, 0, 0], x[1, -1, -1], x[1, 2, -1] = np.inf, np.nan, -np.inf
+        dy[0, -1, 0], dy[1, 0, -1] = np.nan, np.inf
+        assert_right((x, weight, bias, dy, options))
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_threads_and_isas_give_the_same_bits(case):
+    given = arrays(*LARGE[case], 1, make=lambda rng, *shape: rng.standard_normal(shape, np.float32))
+    before, found = pycnn.isa(), {}
+    try:
+        for isa in pycnn.available_isas():
+            pycnn.use_isa(isa)
+            for threads in (1, 2, 3, 8):
+                with pycnn.num_threads(threads):
+                    bits = [result.tobytes() for result in directions(given)]
+                # The baseline has no fused multiply-add.
+                assert found.setdefault(isa == "baseline", bits) == bits, (isa, threads)
+    finally:
+        pycnn.use_isa(before)
