@@ -39,6 +39,8 @@ struct IndirectBlock {
     int64_t ranges;
     const float* bias;      // [columns] or null
     bool relu, accumulate;  // relu after bias; accumulate: c is read first
+    bool ahead = false;     // fetch what the next tile reads of a, where each pixel comes from memory and is read once
+    bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
 };
 
 constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7

@@ -87,6 +87,25 @@ PYCNN_INLINE void store_first(int32_t* a, ivec v, int64_t lanes) {
     for (int64_t i = 0; i < lanes; ++i) a[i] = padded[i];
 }
 
+// Past the caches: a result larger than they are is not read into them only to be overwritten. `a` is a multiple of 64
+// bytes; end_streams() before anybody reads it.
+PYCNN_INLINE void stream(float* a, vec v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(a, (__m512)v.part[0]);
+#elif defined(__AVX2__)
+    PYCNN_EACH _mm256_stream_ps(a + p * 8, (__m256)v.part[p]);
+#elif defined(__x86_64__)
+    PYCNN_EACH _mm_stream_ps(a + p * 4, (__m128)v.part[p]);
+#else
+    store(a, v);
+#endif
+}
+PYCNN_INLINE void end_streams() {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
 // The lowest byte of each of the first `lanes` elements.
 PYCNN_INLINE void store_bytes(uint8_t* a, ivec v, int64_t lanes) {
 #if defined(__AVX512F__)
