@@ -8,7 +8,7 @@
 //
 //   a[i] + offset[k] walks through a (padded) image in place: no im2col buffer is ever written.
 //
-// Rows come in tiles of MR, a last tile repeats its last row and drops it; columns: one panel of at most NR. Each
+// Rows come in tiles of MR, last a smaller one that repeats its last row and drops it; columns: one panel of at most NR. Each
 // element adds its k in order, starting from zero (or from c with `accumulate`), so tiles do not change the bits. All
 // rows of a call skip the same k: the caller sorts pixels by the taps that lie inside the image.
 
@@ -19,102 +19,115 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-template <int V>  // vecs in a row of this panel
+// Rows of a tile that the last rows of a call leave half empty: 32 channels are 14 + 14 + 4 rows, not three times 14.
+// Fewer than 4 (2 with AVX2) leave the FMA units waiting for each other, so they cost as much.
+constexpr int MIDDLE = MR > 8 ? 8 : MR > 4 ? 4 : MR, SMALL = MR > 4 ? MIDDLE / 2 : MR;
+
+template <int R, int V>  // rows; vecs in a row of this panel
 struct Tile {
-    vec acc[MR][V];
+    vec acc[R][V];
 };
 
-template <int V>
-PYCNN_INLINE void multiply(Tile<V>& t, const float* const* rows, const int64_t* offset, const float* b, int64_t ldb,
+template <int R, int V>
+PYCNN_INLINE void multiply(Tile<R, V>& t, const float* const* rows, const int64_t* offset, const float* b, int64_t ldb,
                            Steps steps) {
-    const float* a[MR];
-    PYCNN_UNROLL for (int i = 0; i < MR; ++i) a[i] = rows[i];
+    const float* a[R];
+    PYCNN_UNROLL for (int i = 0; i < R; ++i) a[i] = rows[i];
     b += steps.begin * ldb;
     for (int64_t k = steps.begin; k < steps.end; ++k, b += ldb) {
         const int64_t at = offset[k];
         vec row[V];
         PYCNN_UNROLL for (int v = 0; v < V; ++v) row[v] = load(b + v * VL);
-        PYCNN_UNROLL for (int i = 0; i < MR; ++i) {
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) {
             const vec factor = splat(a[i][at]);
             PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] = fma(factor, row[v], t.acc[i][v]);
         }
     }
 }
 
-// The same, and every 16 steps, a cache line of channels, the line of each row of the next tile: 14 short streams are
-// more than the hardware follows.
-template <int V>
-PYCNN_INLINE void multiply_ahead(Tile<V>& t, const float* const* rows, const float* const* next, const int64_t* offset,
-                                 const float* b, int64_t ldb, Steps steps) {
+// The same, and every 16 steps, a cache line of channels, the line of each row of the next tile goes to L2: 14 short
+// streams are more than the hardware follows.
+template <int R, int V>
+PYCNN_INLINE void multiply_ahead(Tile<R, V>& t, const float* const* rows, const float* const* next,
+                                 const int64_t* offset, const float* b, int64_t ldb, Steps steps) {
     for (int64_t k = steps.begin; k < steps.end; k += VL) {
         const int64_t at = offset[k];
-        for (int i = 0; i < MR; ++i) __builtin_prefetch(next[i] + at);
-        multiply<V>(t, rows, offset, b, ldb, {k, steps.end - k < VL ? steps.end : k + VL});
+        for (int i = 0; i < R; ++i) __builtin_prefetch(next[i] + at, 0, 2);
+        multiply<R, V>(t, rows, offset, b, ldb, {k, steps.end - k < VL ? steps.end : k + VL});
     }
 }
 
 // `last`: lanes of the last vec of the panel that exist.
-template <int V>
+template <int R, int V>
 PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t last) {
-    const int64_t count = s.rows - first < MR ? s.rows - first : MR;
-    const float* a[MR];
-    float* c[MR];
-    for (int i = 0; i < MR; ++i) {
+    const int64_t count = s.rows - first < R ? s.rows - first : R;
+    const float* a[R];
+    float* c[R];
+    for (int i = 0; i < R; ++i) {
         const int64_t row = first + (i < count ? i : count - 1);
         a[i] = s.a[row];
         c[i] = s.c[row];
     }
     // Fetched for writing while a tile is computed, or 28 stores in a row wait for memory: this one, or the next where
     // this one is read at once.
-    const bool more = s.rows - first >= 2 * MR;
+    const bool more = s.rows - first >= 2 * R;
     if (!s.accumulate && !s.stream) {
-        for (int i = 0; i < MR; ++i)
+        for (int i = 0; i < R; ++i)
             for (int v = 0; v < V; ++v) __builtin_prefetch(c[i] + v * VL, 1);
     } else if (s.accumulate && more) {
-        for (int i = 0; i < MR; ++i)
-            for (int v = 0; v < V; ++v) __builtin_prefetch(s.c[first + MR + i] + v * VL, 1);
+        for (int i = 0; i < R; ++i)
+            for (int v = 0; v < V; ++v) __builtin_prefetch(s.c[first + R + i] + v * VL, 1);
     }
-    Tile<V> t;
-    PYCNN_UNROLL for (int i = 0; i < MR; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] = splat(0.0f);
+    Tile<R, V> t;
+    PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] = splat(0.0f);
     if (s.accumulate) {
-        PYCNN_UNROLL for (int i = 0; i < MR; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
             load_first(c[i] + v * VL, v == V - 1 ? last : VL);
     }
     for (int64_t r = 0; r < s.ranges; ++r)
         if (s.ahead && more)
-            multiply_ahead<V>(t, a, s.a + first + MR, s.offset, s.b, s.ldb, s.steps[r]);
+            multiply_ahead<R, V>(t, a, s.a + first + R, s.offset, s.b, s.ldb, s.steps[r]);
         else
-            multiply<V>(t, a, s.offset, s.b, s.ldb, s.steps[r]);
+            multiply<R, V>(t, a, s.offset, s.b, s.ldb, s.steps[r]);
     if (s.bias) {
         PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const vec bias = load_first(s.bias + v * VL, v == V - 1 ? last : VL);
-            PYCNN_UNROLL for (int i = 0; i < MR; ++i) t.acc[i][v] = t.acc[i][v] + bias;
+            PYCNN_UNROLL for (int i = 0; i < R; ++i) t.acc[i][v] = t.acc[i][v] + bias;
         }
     }
     if (s.relu) {
         const vec zero = splat(0.0f);
-        PYCNN_UNROLL for (int i = 0; i < MR; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
             select(greater(zero, t.acc[i][v]), zero, t.acc[i][v]);
     }
     if (s.stream && last == VL) {
-        PYCNN_UNROLL for (int i = 0; i < MR; ++i) if (i < count) {
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) if (i < count) {
             PYCNN_UNROLL for (int v = 0; v < V; ++v) stream(c[i] + v * VL, t.acc[i][v]);
         }
         return;
     }
-    PYCNN_UNROLL for (int i = 0; i < MR; ++i) if (i < count) {
+    PYCNN_UNROLL for (int i = 0; i < R; ++i) if (i < count) {
         PYCNN_UNROLL for (int v = 0; v < V; ++v) store_first(c[i] + v * VL, t.acc[i][v], v == V - 1 ? last : VL);
     }
 }
 
 template <int V>
+PYCNN_INLINE void tiles(const IndirectBlock& s, int64_t last) {
+    int64_t first = 0;
+    for (; s.rows - first > MIDDLE; first += MR) tile_of_rows<MR, V>(s, first, last);
+    if (s.rows - first > SMALL)
+        tile_of_rows<MIDDLE, V>(s, first, last);
+    else if (s.rows > first)
+        tile_of_rows<SMALL, V>(s, first, last);
+}
+
+template <int V>
 PYCNN_INLINE void panel(const IndirectBlock& s) {
     const int64_t last = s.columns - (V - 1) * VL;
-    if (last == VL) {  // the same body twice: here the lanes are a constant and every masked load becomes a plain one
-        for (int64_t first = 0; first < s.rows; first += MR) tile_of_rows<V>(s, first, VL);
-    } else {
-        for (int64_t first = 0; first < s.rows; first += MR) tile_of_rows<V>(s, first, last);
-    }
+    if (last == VL)  // the same body twice: here the lanes are a constant and every masked load becomes a plain one
+        tiles<V>(s, VL);
+    else
+        tiles<V>(s, last);
 }
 
 }  // namespace

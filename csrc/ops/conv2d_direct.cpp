@@ -79,9 +79,9 @@ struct Pixels {  // of one sort in one block: where each reads its first tap and
     int64_t count() const { return static_cast<int64_t>(in.size()); }
 };
 
-// One sort of pixels through panels [begin, end) of the flattened (g, panel).
+// One sort of pixels through panels [begin, end) of the flattened (g, panel). ahead: they come from memory.
 void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>& offset,
-                const std::vector<Steps>& steps, int64_t begin, int64_t end) {
+                const std::vector<Steps>& steps, int64_t begin, int64_t end, bool ahead) {
     const int64_t NR = kernels().NR, count = pixels.count(), panels = s.panels();
     pixels.a.resize(count), pixels.c.resize(count);
     for (int64_t panel = begin; panel < end; ++panel) {
@@ -93,7 +93,7 @@ void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>
         kernels().indirect_block({pixels.c.data(), pixels.a.data(), count, std::min(NR, s.group_out() - jr),
                                   offset.data(), s.packed + panel * s.K() * NR, NR, steps.data(),
                                   static_cast<int64_t>(steps.size()), s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
-                                  s.epilogue.relu, false, s.taps() == 1 && (panel == begin || jr == 0), s.stream});
+                                  s.epilogue.relu, false, ahead && (panel == begin || jr == 0), s.stream});
     }
 }
 
@@ -139,7 +139,7 @@ void run_sorts(const Correlation& s, const Block& b, const std::vector<int64_t>&
             });
             if (pixels.count() == 0) continue;
             list_steps(steps, s, rows, cols);
-            run_panels(s, pixels, offset, steps, b.panel_begin, b.panel_end);
+            run_panels(s, pixels, offset, steps, b.panel_begin, b.panel_end, s.taps() == 1);
         }
 }
 
@@ -180,7 +180,7 @@ void run_padded(const Correlation& s, const Block& b, const std::vector<int64_t>
             }
         room += rows * row;
     });
-    run_panels(s, pixels, offset, {{0, s.K()}}, b.panel_begin, b.panel_end);
+    run_panels(s, pixels, offset, {{0, s.K()}}, b.panel_begin, b.panel_end, false);
 }
 
 // Whether the sorts of this block fill register tiles better than one padded sort of all pixels: tiles times taps.
