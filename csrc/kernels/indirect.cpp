@@ -45,21 +45,28 @@ PYCNN_INLINE void multiply(Tile<R, V>& t, const float* const* rows, const int64_
     }
 }
 
+struct Fetching {  // one Fetch on its way
+    const float *at, *end;
+    int64_t pace;  // lines every 16 steps
+};
+
 // The same, and every 16 steps, a cache line of channels, the line of each row of the next tile goes to L2: 14 short
-// streams are more than the hardware follows.
+// streams are more than the hardware follows. So do some lines of what the caller reads next.
 template <int R, int V>
-PYCNN_INLINE void multiply_ahead(Tile<R, V>& t, const float* const* rows, const float* const* next,
+PYCNN_INLINE void multiply_ahead(Tile<R, V>& t, const float* const* rows, const float* const* next, Fetching (&fetch)[2],
                                  const int64_t* offset, const float* b, int64_t ldb, Steps steps) {
     for (int64_t k = steps.begin; k < steps.end; k += VL) {
-        const int64_t at = offset[k];
-        for (int i = 0; i < R; ++i) __builtin_prefetch(next[i] + at, 0, 2);
+        if (next)
+            for (int i = 0; i < R; ++i) __builtin_prefetch(next[i] + offset[k], 0, 2);
+        for (Fetching& f : fetch)
+            for (int64_t line = 0; line < f.pace && f.at < f.end; ++line, f.at += VL) __builtin_prefetch(f.at, 0, 2);
         multiply<R, V>(t, rows, offset, b, ldb, {k, steps.end - k < VL ? steps.end : k + VL});
     }
 }
 
 // `last`: lanes of the last vec of the panel that exist.
 template <int R, int V>
-PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t last) {
+PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t last, Fetching (&fetch)[2]) {
     const int64_t count = s.rows - first < R ? s.rows - first : R;
     const float* a[R];
     float* c[R];
@@ -85,8 +92,9 @@ PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t la
             load_first(c[i] + v * VL, v == V - 1 ? last : VL);
     }
     for (int64_t r = 0; r < s.ranges; ++r)
-        if (s.ahead && more)
-            multiply_ahead<R, V>(t, a, s.a + first + R, s.offset, s.b, s.ldb, s.steps[r]);
+        if ((s.ahead && more) || fetch[0].at < fetch[0].end || fetch[1].at < fetch[1].end)
+            multiply_ahead<R, V>(t, a, s.ahead && more ? s.a + first + R : nullptr, fetch, s.offset, s.b, s.ldb,
+                                 s.steps[r]);
         else
             multiply<R, V>(t, a, s.offset, s.b, s.ldb, s.steps[r]);
     if (s.bias) {
@@ -113,12 +121,17 @@ PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t la
 
 template <int V>
 PYCNN_INLINE void tiles(const IndirectBlock& s, int64_t last) {
-    int64_t first = 0;
-    for (; s.rows - first > MIDDLE; first += MR) tile_of_rows<MR, V>(s, first, last);
+    Fetching fetch[2];
+    int64_t first = 0, chunks = 0;
+    for (int64_t r = 0; r < s.ranges; ++r) chunks += (s.steps[r].end - s.steps[r].begin + VL - 1) / VL;
+    chunks = chunks * ((s.rows + MR - 1) / MR) + 1;
+    for (int i = 0; i < 2; ++i)
+        fetch[i] = {s.fetch[i].from, s.fetch[i].from + s.fetch[i].lines * VL, s.fetch[i].lines / chunks + 1};
+    for (; s.rows - first > MIDDLE; first += MR) tile_of_rows<MR, V>(s, first, last, fetch);
     if (s.rows - first > SMALL)
-        tile_of_rows<MIDDLE, V>(s, first, last);
+        tile_of_rows<MIDDLE, V>(s, first, last, fetch);
     else if (s.rows > first)
-        tile_of_rows<SMALL, V>(s, first, last);
+        tile_of_rows<SMALL, V>(s, first, last, fetch);
 }
 
 template <int V>

@@ -93,7 +93,7 @@ void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>
         kernels().indirect_block({pixels.c.data(), pixels.a.data(), count, std::min(NR, s.group_out() - jr),
                                   offset.data(), s.packed + panel * s.K() * NR, NR, steps.data(),
                                   static_cast<int64_t>(steps.size()), s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
-                                  s.epilogue.relu, false, ahead && (panel == begin || jr == 0), s.stream});
+                                  s.epilogue.relu, false, ahead && (panel == begin || jr == 0), {}, s.stream});
     }
 }
 
@@ -218,10 +218,13 @@ struct Job {
 // Every phase through one block of rows before the next block: its part of dx is written while it is in L2.
 void run_blocks(const Job& job, const Block& all) {
     // Rows whose input is about 256 KB, half of the smallest L2 that we tune for; the lists of pixels stay small too.
-    constexpr int64_t kFloats = 65536, kPixels = 4096;
+    // Twice that where the filter is larger than most L2, since each block streams all of it (16x7x7x1024->1024, one
+    // thread: 15.6 ms, else 16.7).
+    constexpr int64_t kFloats = 65536, kPixels = 4096, kFilter = int64_t{1} << 19;
     const Correlation& any = job.phases.front();
+    const int64_t floats = any.K() * any.group_out() > kFilter ? 2 * kFloats : kFloats;
     const int64_t most = std::max<int64_t>(
-        std::min(kFloats / std::max<int64_t>(any.h.step * any.w.size * any.C, 1), kPixels / any.w.outputs), 1);
+        std::min(floats / std::max<int64_t>(any.h.step * any.w.size * any.C, 1), kPixels / any.w.outputs), 1);
     Pixels pixels;
     for (int64_t begin = all.begin; begin < all.end; begin += most) {
         const int64_t end = std::min(begin + most, all.end);

@@ -85,8 +85,8 @@ void list_steps(std::vector<Steps>& steps, const Problem& p, int64_t band, int64
 void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
     const Conv2dShape& s = p.s;
     const int64_t OH = s.OH(), OW = s.OW(), MR = kernels().MR, NR = kernels().NR, band_rows = p.M / p.bands;
-    constexpr int64_t kPixels = 128;
-    const int64_t block = std::max<int64_t>(kPixels / OW, 1);
+    // With one tap more pixels fit in L1, and each visit of dweight does more (28x28x256->256: 2 % less time).
+    const int64_t block = std::max<int64_t>((s.taps() == 1 ? 256 : 128) / OW, 1);
     const Rows rows = rows_of_slot(p, slot);
     float* packed = scratch(Scratch::edge, block * OW * NR);
     std::vector<int64_t> offset;
@@ -102,6 +102,15 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
                 offset.push_back(((n * p.images.H + h) * p.images.W + w) * s.C);
             }
         for (int64_t band = 0; band < p.bands; ++band) list_steps(steps[band], p, band, first, last);
+        // What the next block reads: its rows of dy, and of x unless the stride skips some. Each call brings its share.
+        const int64_t next = std::min(last + block, rows.end), image = last / OH - p.n0, h = last % OH * s.stride_h;
+        const float* next_x = p.images.data + (image * p.images.H + h) * p.images.W * s.C;
+        const float* next_dy = p.dy + last * OW * s.OC;
+        const int64_t x_rows = s.stride_h > extent(s.KH, s.dilation_h) ? 0 : (next - last) * s.stride_h;
+        const auto share = [&](const float* from, int64_t floats, int64_t first_unit, int64_t last_unit) {
+            const int64_t lines = floats / 16, units = end - begin, line = lines * (first_unit - begin) / units;
+            return Fetch{from + line * 16, lines * (last_unit - begin) / units - line};
+        };
         int64_t packed_panel = -1;
         for (int64_t at = begin; at < end;) {
             const int64_t tile = at % p.tiles, band = at / p.tiles % p.bands, panel = at / p.tiles / p.bands;
@@ -124,7 +133,9 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
             }
             kernels().indirect_block({c.data() + i0, a.data() + i0, i1 - i0, columns, offset.data(), b, ldb,
                                       steps[band].data(), static_cast<int64_t>(steps[band].size()), nullptr, false,
-                                      true});
+                                      true, false,
+                                      {share(next_x, x_rows * p.images.W * s.C, at, at + count),
+                                       share(next_dy, (next - last) * OW * s.OC, at, at + count)}});
             at += count;
         }
     }
