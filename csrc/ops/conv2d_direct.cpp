@@ -183,20 +183,25 @@ void run_padded(const Correlation& s, const Block& b, const std::vector<int64_t>
     run_panels(s, pixels, offset, {{0, s.K()}}, b.panel_begin, b.panel_end, false);
 }
 
-// Whether the sorts of this block fill register tiles better than one padded sort of all pixels: tiles times taps.
+// Rows that the tiles of this many pixels compute: the last one may be a smaller one (kernels/indirect.cpp).
+int64_t tile_rows(int64_t pixels) {
+    const int64_t MR = kernels().MR, small = MR > 8 ? 4 : 2, rest = pixels % MR;
+    return pixels - rest + std::min(MR, rest <= 2 * small ? ceil_div(rest, small) * small : MR);
+}
+
+// Whether the sorts of this block fill register tiles better than one padded sort of all pixels: rows times taps.
 bool sorts_pay(const Correlation& s, const Block& b) {
-    const int64_t MR = kernels().MR;
     int64_t sorted = 0, all = 0;
     for (const Sort& rows : s.h.sorts) {
         int64_t count = 0;
         for_rows_of(b, s.h, rows.begin, rows.end, [&](int64_t, int64_t r0, int64_t r1) { count += r1 - r0; });
         for (const Sort& cols : s.w.sorts) {
             const int64_t pixels = count * (cols.end - cols.begin);
-            sorted += ceil_div(pixels, MR) * (rows.last - rows.first) * (cols.last - cols.first);
+            sorted += tile_rows(pixels) * (rows.last - rows.first) * (cols.last - cols.first);
             all += pixels;
         }
     }
-    return sorted <= ceil_div(all, MR) * s.taps();
+    return sorted <= tile_rows(all) * s.taps();
 }
 
 // Nothing meets these pixels of dx.
