@@ -50,18 +50,14 @@ struct Fetching {  // one Fetch on its way
     int64_t pace;  // lines every 16 steps
 };
 
-// The same, and every 16 steps, a cache line of channels, the line of each row of the next tile goes to L2: 14 short
-// streams are more than the hardware follows. So do some lines of what the caller reads next.
-template <int R, int V>
-PYCNN_INLINE void multiply_ahead(Tile<R, V>& t, const float* const* rows, const float* const* next, Fetching (&fetch)[2],
-                                 const int64_t* offset, const float* b, int64_t ldb, Steps steps) {
-    for (int64_t k = steps.begin; k < steps.end; k += VL) {
-        if (next)
-            for (int i = 0; i < R; ++i) __builtin_prefetch(next[i] + offset[k], 0, 2);
-        for (Fetching& f : fetch)
-            for (int64_t line = 0; line < f.pace && f.at < f.end; ++line, f.at += VL) __builtin_prefetch(f.at, 0, 2);
-        multiply<R, V>(t, rows, offset, b, ldb, {k, steps.end - k < VL ? steps.end : k + VL});
-    }
+// To L2: the line at `offset` of each row of the next tile, since 14 short streams are more than the hardware follows,
+// and some lines of what the caller reads next.
+template <int R>
+PYCNN_INLINE void fetch_some(const float* const* next, int64_t offset, Fetching (&fetch)[2]) {
+    if (next)
+        for (int i = 0; i < R; ++i) __builtin_prefetch(next[i] + offset, 0, 2);
+    for (Fetching& f : fetch)
+        for (int64_t line = 0; line < f.pace && f.at < f.end; ++line, f.at += VL) __builtin_prefetch(f.at, 0, 2);
 }
 
 // `last`: lanes of the last vec of the panel that exist.
@@ -91,12 +87,18 @@ PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t la
         PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
             load_first(c[i] + v * VL, v == V - 1 ? last : VL);
     }
+    // One loop of steps, with a stop every 16 where there is something to fetch: with two loops GCC 12 spills.
+    const float* const* next = s.ahead && more ? s.a + first + R : nullptr;
+    const bool fetches = next || fetch[0].at < fetch[0].end || fetch[1].at < fetch[1].end;
     for (int64_t r = 0; r < s.ranges; ++r)
-        if ((s.ahead && more) || fetch[0].at < fetch[0].end || fetch[1].at < fetch[1].end)
-            multiply_ahead<R, V>(t, a, s.ahead && more ? s.a + first + R : nullptr, fetch, s.offset, s.b, s.ldb,
-                                 s.steps[r]);
-        else
-            multiply<R, V>(t, a, s.offset, s.b, s.ldb, s.steps[r]);
+        for (int64_t k = s.steps[r].begin, end = 0; k < s.steps[r].end; k = end) {
+            end = s.steps[r].end;
+            if (fetches) {
+                if (end - k > VL) end = k + VL;
+                fetch_some<R>(next, s.offset[k], fetch);
+            }
+            multiply<R, V>(t, a, s.offset, s.b, s.ldb, {k, end});
+        }
     if (s.bias) {
         PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const vec bias = load_first(s.bias + v * VL, v == V - 1 ? last : VL);
