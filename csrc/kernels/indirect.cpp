@@ -31,15 +31,19 @@ struct Tile {
 template <int R, int V>
 PYCNN_INLINE void multiply(Tile<R, V>& t, const float* const* rows, const int64_t* offset, const float* b, int64_t ldb,
                            Steps steps) {
-    const float* a[R];
-    PYCNN_UNROLL for (int i = 0; i < R; ++i) a[i] = rows[i];
+    // Pointers past the integer registers are read again each step. Left alone, GCC 12 parks them in vector registers,
+    // and moving them back takes turns with the FMAs.
+    constexpr int kHeld = R < 9 ? R : 9;
+    const float* a[kHeld];
+    PYCNN_UNROLL for (int i = 0; i < kHeld; ++i) a[i] = rows[i];
     b += steps.begin * ldb;
     for (int64_t k = steps.begin; k < steps.end; ++k, b += ldb) {
         const int64_t at = offset[k];
         vec row[V];
         PYCNN_UNROLL for (int v = 0; v < V; ++v) row[v] = load(b + v * VL);
         PYCNN_UNROLL for (int i = 0; i < R; ++i) {
-            const vec factor = splat(a[i][at]);
+            const float* row_i = i < kHeld ? a[i % kHeld] : *const_cast<const float* const volatile*>(rows + i);
+            const vec factor = splat(row_i[at]);
             PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] = fma(factor, row[v], t.acc[i][v]);
         }
     }
