@@ -8,9 +8,9 @@
 //
 //   a[i] + offset[k] walks through a (padded) image in place: no im2col buffer is ever written.
 //
-// Rows come in tiles of MR, last a smaller one that repeats its last row and drops it; columns: one panel of at most NR. Each
-// element adds its k in order, starting from zero (or from c with `accumulate`), so tiles do not change the bits. All
-// rows of a call skip the same k: the caller sorts pixels by the taps that lie inside the image.
+// Rows come in tiles of MR, last a smaller one that repeats its last row and drops it; columns: one panel of at most
+// NR. Each element adds its k in order, starting from zero (or from c with `accumulate`), so tiles do not change the
+// bits. All rows of a call skip the same k: the caller sorts pixels by the taps that lie inside the image.
 
 #include "kernels.h"
 #include "simd.h"

@@ -90,10 +90,21 @@ void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>
             pixels.a[i] = pixels.in[i] + g * s.group_in();
             pixels.c[i] = pixels.out[i] + oc;
         }
-        kernels().indirect_block({pixels.c.data(), pixels.a.data(), count, std::min(NR, s.group_out() - jr),
-                                  offset.data(), s.packed + panel * s.K() * NR, NR, steps.data(),
-                                  static_cast<int64_t>(steps.size()), s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
-                                  s.epilogue.relu, false, ahead && (panel == begin || jr == 0), {}, s.stream});
+        kernels().indirect_block({pixels.c.data(),
+                                  pixels.a.data(),
+                                  count,
+                                  std::min(NR, s.group_out() - jr),
+                                  offset.data(),
+                                  s.packed + panel * s.K() * NR,
+                                  NR,
+                                  steps.data(),
+                                  static_cast<int64_t>(steps.size()),
+                                  s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
+                                  s.epilogue.relu,
+                                  false,
+                                  ahead && (panel == begin || jr == 0),
+                                  {},
+                                  s.stream});
     }
 }
 
@@ -235,7 +246,9 @@ void run_blocks(const Job& job, const Block& all) {
         const int64_t end = std::min(begin + most, all.end);
         for (std::size_t i = 0; i < job.phases.size(); ++i) {
             const Correlation& s = job.phases[i];
-            const auto row = [&](int64_t at) { return at / job.rows * s.h.outputs + std::min(at % job.rows, s.h.outputs); };
+            const auto row = [&](int64_t at) {
+                return at / job.rows * s.h.outputs + std::min(at % job.rows, s.h.outputs);
+            };
             const Block b{row(begin), row(end), all.panel_begin, all.panel_end};
             if (b.begin == b.end) continue;
             if (s.taps() == 0) {

@@ -95,7 +95,8 @@ const float* find_pixels(std::vector<int64_t>& offset, const Problem& p, int64_t
         const int64_t n = row / OH, oh = row % OH, count = std::min(last - row, OH - oh);
         if (!copied) at = ((n - p.n0) * p.images.H + oh * s.stride_h) * width;
         for (int64_t r = 0; r < count; ++r)
-            for (int64_t ow = 0; ow < s.OW(); ++ow) offset.push_back(at + r * s.stride_h * width + ow * s.stride_w * s.C);
+            for (int64_t ow = 0; ow < s.OW(); ++ow)
+                offset.push_back(at + r * s.stride_h * width + ow * s.stride_w * s.C);
         const int64_t rows = (count - 1) * s.stride_h + tall;
         for (int64_t r = 0; copied && r < rows; ++r)
             pad_row(room + at + r * width, p.x, s, n, oh * s.stride_h - s.pad.top + r);
@@ -150,9 +151,19 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
                 a[i] = images + p.row_offset[i] + g * s.group_C();
                 c[i] = p.slots + (slot * p.M + i) * s.OC + oc;
             }
-            kernels().indirect_block({c.data() + i0, a.data() + i0, i1 - i0, columns, offset.data(), b, ldb,
-                                      steps[band].data(), static_cast<int64_t>(steps[band].size()), nullptr, false,
-                                      true, false,
+            kernels().indirect_block({c.data() + i0,
+                                      a.data() + i0,
+                                      i1 - i0,
+                                      columns,
+                                      offset.data(),
+                                      b,
+                                      ldb,
+                                      steps[band].data(),
+                                      static_cast<int64_t>(steps[band].size()),
+                                      nullptr,
+                                      false,
+                                      true,
+                                      false,
                                       {share(next_x, x_rows * from.W * s.C, at, at + count),
                                        share(next_dy, (next - last) * OW * s.OC, at, at + count)}});
             at += count;
@@ -186,7 +197,8 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     // Large batches are padded in chunks of at most 64 MB. A chunk ends nothing: its sums are the next one's start.
     const int64_t image = (s.H + s.pad.top + s.pad.bottom) * (s.W + s.pad.left + s.pad.right) * s.C;
     const bool by_block = s.padded() && S > 1;
-    const int64_t chunk = s.padded() && !by_block ? std::max<int64_t>((int64_t{1} << 24) / std::max<int64_t>(image, 1), 1) : s.N;
+    const int64_t chunk =
+        s.padded() && !by_block ? std::max<int64_t>((int64_t{1} << 24) / std::max<int64_t>(image, 1), 1) : s.N;
     for (p.n0 = 0; p.n0 < s.N; p.n0 = p.n1) {
         p.n1 = std::min(p.n0 + chunk, s.N);
         p.images = by_block ? Images{nullptr, 0, s.W + s.pad.left + s.pad.right, s.C} : pad_images(x, s, p.n0, p.n1);

@@ -35,7 +35,8 @@ void pack_backward(float* packed, const float* weight, const Conv2dShape& s, con
 const float* pack_backward(const float* weight, const Conv2dShape& s, const std::vector<int64_t>& kh,
                            const std::vector<int64_t>& kw) {
     const int64_t NR = kernels().NR, taps = static_cast<int64_t>(kh.size() * kw.size());
-    float* packed = scratch(Scratch::weights, std::max<int64_t>(taps * s.groups * ceil_div(s.group_C(), NR) * NR * s.group_OC(), 1));
+    float* packed = scratch(Scratch::weights,
+                            std::max<int64_t>(taps * s.groups * ceil_div(s.group_C(), NR) * NR * s.group_OC(), 1));
     pack_backward(packed, weight, s, kh, kw);
     return packed;
 }
