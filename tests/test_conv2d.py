@@ -21,6 +21,11 @@ ALGORITHMS = ("naive", "im2col", "direct", "auto")
 CASES = {
     "1x1": ((2, 5, 4, 16), (1, 1, 33), {}),
     "1x1_stride_2": ((2, 5, 4, 17), (1, 1, 8), {"stride": 2}),
+    # pixels 4 KB apart, whose lines collide in L1: the block is copied with gaps
+    "1x1_c_1024": ((2, 3, 5, 1024), (1, 1, 17), {}),
+    "1x1_oc_1024": ((2, 3, 5, 17), (1, 1, 1024), {}),
+    "3x3_c_512_stride_2": ((1, 5, 7, 512), (3, 3, 16), {"stride": 2, "padding": 1}),
+    "groups_2_c_1024": ((1, 4, 3, 1024), (2, 1, 32), {"groups": 2, "padding": "same"}),
     "3x3_same": ((2, 7, 6, 16), (3, 3, 16), {"padding": "same"}),
     "3x3_valid_c_32": ((1, 5, 9, 32), (3, 3, 33), {}),
     "3x3_c_17_oc_17": ((2, 6, 5, 17), (3, 3, 17), {"padding": 1}),
@@ -173,12 +178,70 @@ def test_bias_and_relu_are_fused(isa, case, algorithm):
     assert (without < 0).any(), "this case does not test relu"
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "direct"])
-def test_a_batch_that_fills_no_scratch_memory_at_once_is_cut_rightly(algorithm):
-    """77 MB of images and 680 MB of patches: the whole is the parts, exactly, on small integers."""
+@pytest.mark.parametrize("pixels", range(1, 30))
+def test_every_number_of_rows_in_the_last_tile(isa, pixels):
+    """Pixels are the rows forward, channels those of the weight's gradient; one block."""
+    rng = np.random.default_rng(pixels)
+    shapes = ((1, 1, pixels, pixels), (1, 1, pixels, 40), (1, 1, pixels, 40))
+    x, weight, dy = (np.float32(rng.integers(-4, 5, shape)) for shape in shapes)
+    nan = functools.partial(np.full, fill_value=np.nan, dtype=np.float32)
+    np.testing.assert_array_equal(
+        ops.conv2d(x, weight, out=nan(dy.shape))[0, 0], x[0, 0] @ weight[0, 0]
+    )
+    np.testing.assert_array_equal(
+        ops.conv2d_backward_input(dy, weight, x.shape, out=nan(x.shape))[0, 0],
+        dy[0, 0] @ weight[0, 0].T,
+    )
+    np.testing.assert_array_equal(
+        ops.conv2d_backward_weight(x, dy, weight.shape, out=nan(weight.shape))[0, 0],
+        x[0, 0].T @ dy[0, 0],
+    )
+
+
+@pytest.mark.parametrize("kernel", [1, 2])
+@pytest.mark.parametrize("OC", [16, 24, 64])
+def test_a_map_written_past_the_caches_has_the_bits_of_its_images(isa, OC, kernel):
+    """A map of 16 MB in whole, aligned vectors is streamed; its images alone, or shifted, are not."""
+    rng = np.random.default_rng(OC)
+    H, W = 521, 2**22 // 521 // OC + 1
+    x = rng.standard_normal((2, H // 2 + 1, W, 3), np.float32)
+    weight = rng.standard_normal((kernel, 1, 3, OC), np.float32)
+    bias = rng.standard_normal(OC, np.float32)
+
+    def forward(x, out):
+        return ops.conv2d(
+            x, weight, bias, activation="relu", padding=((kernel - 1, 0), (0, 0)), out=out
+        )
+
+    def backward_input(x, out):  # of a convolution OC -> 3 that skips every other row of the map
+        back = np.ascontiguousarray(weight.transpose(0, 1, 3, 2))
+        return ops.conv2d_backward_input(x, back, out.shape, stride=(2, 1), out=out)
+
+    half = np.ascontiguousarray(x[:, :132])  # 262 rows of the map and more
+    for function, given, rows in ((forward, x, x.shape[1]), (backward_input, half, 262 + kernel)):
+        size = 2 * rows * W * OC
+        assert size >= 2**22 > size // 2
+        room = np.full(size + 32, np.nan, np.float32)
+        start = -room.ctypes.data % 64 // 4
+        whole = function(given, room[start : start + size].reshape(2, rows, W, OC)).copy()
+        assert np.isnan(room[:start]).all()
+        assert np.isnan(room[start + size :]).all()
+        shifted = function(given, room[start + 4 : start + 4 + size].reshape(2, rows, W, OC))
+        np.testing.assert_array_equal(shifted, whole)
+        for n in range(2):
+            alone = function(given[n : n + 1], np.full((1, rows, W, OC), np.nan, np.float32))
+            np.testing.assert_array_equal(alone[0], whole[n])
+
+
+@pytest.mark.parametrize(("algorithm", "kernel"), [("im2col", 3), ("direct", 3), ("direct", 5)])
+def test_a_batch_that_fills_no_scratch_memory_at_once_is_cut_rightly(algorithm, kernel):
+    """77 MB of images and 680 MB of patches: the whole is the parts, exactly, on small integers.
+
+    The weight's gradient of the smaller kernel is cut into slots, each copied block by block.
+    """
     rng = np.random.default_rng(2)
     x, dy = (rng.integers(-1, 2, (9, 256, 256, C), np.int8).astype(np.float32) for C in (32, 2))
-    weight = np.float32(rng.integers(-1, 2, (3, 3, 32, 2)))
+    weight = np.float32(rng.integers(-1, 2, (kernel, kernel, 32, 2)))
     options = {"padding": "same", "algorithm": algorithm}
     parts = (slice(0, 3), slice(3, 9))
 

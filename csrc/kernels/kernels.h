@@ -21,6 +21,11 @@ struct Matrix {
     int64_t row, col;
 };
 
+struct Fetch {  // memory that comes to L2 while a product runs
+    const float* from;
+    int64_t lines;  // of 64 bytes
+};
+
 struct Steps {  // begin <= k < end
     int64_t begin, end;
 };
@@ -39,6 +44,9 @@ struct IndirectBlock {
     int64_t ranges;
     const float* bias;      // [columns] or null
     bool relu, accumulate;  // relu after bias; accumulate: c is read first
+    bool ahead = false;     // fetch what the next tile reads of a, where each pixel comes from memory and is read once
+    Fetch fetch[2] = {};    // what the caller reads next
+    bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
 };
 
 constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7

@@ -124,6 +124,7 @@ PYCNN_INLINE void stream_reg(float* a, reg v) {
     *reinterpret_cast<reg*>(a) = v;
 #endif
 }
+PYCNN_INLINE void stream(float* a, vec v) { PYCNN_EACH stream_reg(a + p * LANES, v.part[p]); }
 PYCNN_INLINE void end_stream() {
 #if defined(__x86_64__)
     _mm_sfence();

@@ -12,6 +12,8 @@ namespace pycnn {
 const float* pack_forward(const float* weight, const Conv2dShape&);
 
 // Columns are input channels, K the output channels; only the taps kh x kw, in this order.
+void pack_backward(float* packed, const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
+                   const std::vector<int64_t>& kw);
 const float* pack_backward(const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
                            const std::vector<int64_t>& kw);
 

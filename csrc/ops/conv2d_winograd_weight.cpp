@@ -74,12 +74,16 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     p.du = scratch(Scratch::winograd_u, E * size);
     std::vector<int64_t> offset(p.block);
     for (int64_t k = 0; k < p.block; ++k) offset[k] = k * p.C16;
+    // The grains count all blocks: their regions follow each other while the threads still spin, so only the first one
+    // wakes them.
+    const double blocks = static_cast<double>(ceil_div(tiles.count(), p.block));
     for (int64_t first = 0; first < tiles.count(); first += p.block) {
         const int64_t count = std::min(p.block, tiles.count() - first);
-        parallel_for(count, grain_units(kGrainBytes, 4.0 * E * (p.C16 + p.OC16)), [&](int64_t begin, int64_t end) {
-            for (int64_t t = begin; t < end; ++t) transform(p, first + t, t);
-        });
-        parallel_for(E * panels, grain_units(kGrainFlop, 2.0 * count * size / static_cast<double>(panels)),
+        parallel_for(count, grain_units(kGrainBytes, 4.0 * E * (p.C16 + p.OC16) * blocks),
+                     [&](int64_t begin, int64_t end) {
+                         for (int64_t t = begin; t < end; ++t) transform(p, first + t, t);
+                     });
+        parallel_for(E * panels, grain_units(kGrainFlop, 2.0 * tiles.count() * size / static_cast<double>(panels)),
                      [&](int64_t begin, int64_t end) {
                          for (int64_t unit = begin; unit < end; ++unit)
                              multiply(p, unit, panels, count, first > 0, offset);
