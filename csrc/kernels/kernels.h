@@ -56,6 +56,17 @@ struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a co
     bool relu;
 };
 
+struct TapRow {  // at[j] is added to out[j] for begin <= j < end; 15 floats on either side of these may be read
+    const float* at;
+    int64_t begin, end;
+};
+struct TapSums {
+    float* out;  // [n], overwritten
+    int64_t n;
+    const TapRow* taps;  // [count], added in order
+    int64_t count;
+};
+
 struct DepthwiseTap {
     int64_t offset, weight;  // floats from an output's first pixel, and from the first weight
 };
@@ -197,6 +208,7 @@ struct Kernels {
     void (*indirect_block)(const IndirectBlock&);
 
     void (*first_layer_row)(const FirstLayerRow&);
+    void (*tap_sums)(const TapSums&);
     void (*depthwise_row)(const DepthwiseRow&);
     void (*depthwise_weight_row)(const DepthwiseWeightRow&);
 

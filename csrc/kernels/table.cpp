@@ -26,6 +26,7 @@ constexpr Kernels table = {
     gemm_one_row,
     indirect_block,
     first_layer_row,
+    tap_sums,
     depthwise_row,
     depthwise_weight_row,
     winograd_input,

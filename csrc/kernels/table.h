@@ -12,6 +12,7 @@ void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t,
 void indirect_block(const IndirectBlock&);
 
 void first_layer_row(const FirstLayerRow&);
+void tap_sums(const TapSums&);
 void depthwise_row(const DepthwiseRow&);
 void depthwise_weight_row(const DepthwiseWeightRow&);
 

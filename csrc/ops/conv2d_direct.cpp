@@ -236,6 +236,7 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
 
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     if (depthwise::fits(s)) return depthwise::backward_input(dx, dy, weight, s);
+    if (first::fits_backward_input(s)) return first::backward_input(dx, dy, weight, s);
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
             Correlation p{};
