@@ -1,4 +1,5 @@
-// Convolution of images with one channel, a row of outputs at a time: four outputs by NR channels stay in registers.
+// Convolution of images with few channels, a row of outputs at a time: some outputs by NR channels stay in registers. A
+// tap t is (kh, kw, c).
 //
 //   y[q][oc] = sum over t of x[at(q) + offset[t]] * w[t][oc] + bias[oc], then relu       un-pooled: q along the row
 //   y[p][oc] = the same for the largest of the four outputs q of a 2 x 2 window          pooled
@@ -15,19 +16,23 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-constexpr int Q = 4;  // outputs at a time: 8 accumulators with NV = 2, or as many registers with two a vec
+constexpr int kWindow = 4;                                   // outputs of a pooled window
+constexpr int kWide = REG == 64 ? 8 : MR == 6 ? 6 : kWindow;  // outputs at a time, un-pooled: 16, 12 or 24 accumulators
 
-// acc = the four outputs, from the panel of w that `copy_panel` made.
-template <int V>
-PYCNN_INLINE void multiply(vec (&acc)[Q][V], const float* const (&x)[Q], const FirstLayerRow& s, const float* panel) {
-    const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
+// acc = Q outputs, from the panel of w that `copy_panel` made.
+template <int Q, int V>
+PYCNN_INLINE void multiply(vec (&acc)[Q][V], const float* const (&from)[Q], const FirstLayerRow& s,
+                           const float* panel) {
+    const float* x[Q];
+    PYCNN_UNROLL for (int q = 0; q < Q; ++q) x[q] = from[q];
     PYCNN_UNROLL for (int q = 0; q < Q; ++q) PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[q][v] = splat(0.0f);
     for (int64_t t = 0; t < s.taps; ++t, panel += NR) {
         const int64_t at = s.offset[t];
-        const vec factor[Q] = {splat(x0[at]), splat(x1[at]), splat(x2[at]), splat(x3[at])};
-        PYCNN_UNROLL for (int v = 0; v < V; ++v) {
-            const vec row = load(panel + v * VL);
-            PYCNN_UNROLL for (int q = 0; q < Q; ++q) acc[q][v] = fma(factor[q], row, acc[q][v]);
+        vec row[V];
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) row[v] = load(panel + v * VL);
+        PYCNN_UNROLL for (int q = 0; q < Q; ++q) {
+            const vec factor = splat(x[q][at]);
+            PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[q][v] = fma(factor, row[v], acc[q][v]);
         }
     }
 }
@@ -48,21 +53,27 @@ PYCNN_INLINE vec finish(vec v, vec bias, bool relu) {
     return relu ? select(greater(zero, v), zero, v) : v;
 }
 
+// Outputs [first, first + Q), of which those past the end of the row are the last output again, not stored.
+template <int Q, int V>
+PYCNN_INLINE void map_outputs(const FirstLayerRow& s, const float* panel, int64_t first, int64_t oc, int64_t last) {
+    const float* bias = panel + s.taps * NR;
+    const float* x[Q];
+    PYCNN_UNROLL for (int q = 0; q < Q; ++q) x[q] =
+        s.x + (first + q < s.outputs ? first + q : s.outputs - 1) * s.step_w;
+    vec acc[Q][V];
+    multiply<Q, V>(acc, x, s, panel);
+    PYCNN_UNROLL for (int q = 0; q < Q; ++q) if (first + q < s.outputs) {
+        float* y = s.y + (first + q) * s.OC + oc;
+        PYCNN_UNROLL for (int v = 0; v < V; ++v)
+            store_first(y + v * VL, finish(acc[q][v], load(bias + v * VL), s.relu), v == V - 1 ? last : VL);
+    }
+}
+
 template <int V>
 PYCNN_INLINE void map_panel(const FirstLayerRow& s, const float* panel, int64_t oc, int64_t last) {
-    const float* bias = panel + s.taps * NR;
-    for (int64_t first = 0; first < s.outputs; first += Q) {
-        const float* x[Q];
-        for (int64_t q = 0; q < Q; ++q)  // past the end of the row: its last output again, not stored
-            x[q] = s.x + (first + q < s.outputs ? first + q : s.outputs - 1) * s.step_w;
-        vec acc[Q][V];
-        multiply<V>(acc, x, s, panel);
-        PYCNN_UNROLL for (int q = 0; q < Q; ++q) if (first + q < s.outputs) {
-            float* y = s.y + (first + q) * s.OC + oc;
-            PYCNN_UNROLL for (int v = 0; v < V; ++v)
-                store_first(y + v * VL, finish(acc[q][v], load(bias + v * VL), s.relu), v == V - 1 ? last : VL);
-        }
-    }
+    int64_t first = 0;
+    for (; first + kWindow < s.outputs; first += kWide) map_outputs<kWide, V>(s, panel, first, oc, last);
+    if (first < s.outputs) map_outputs<kWindow, V>(s, panel, first, oc, last);
 }
 
 template <int V>
@@ -73,13 +84,13 @@ PYCNN_INLINE void pooled_panel(const FirstLayerRow& s, const float* panel, int64
         // An output outside the map is computed as its neighbour inside: it never beats it.
         const float* at = s.x + 2 * p * s.step_w;
         const int64_t right = 2 * p + 1 < s.cols ? s.step_w : 0;
-        const float* const x[Q] = {at, at + right, at + below, at + below + right};
-        vec acc[Q][V];
-        multiply<V>(acc, x, s, panel);
+        const float* const x[kWindow] = {at, at + right, at + below, at + below + right};
+        vec acc[kWindow][V];
+        multiply<kWindow, V>(acc, x, s, panel);
         PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             vec best = acc[0][v];
             ivec where = isplat(0);
-            PYCNN_UNROLL for (int q = 1; q < Q; ++q) {
+            PYCNN_UNROLL for (int q = 1; q < kWindow; ++q) {
                 const ivec better = greater(acc[q][v], best) | and_not(is_nan(acc[q][v]), is_nan(best));
                 best = select(better, acc[q][v], best);
                 where = select(better, isplat(q), where);

@@ -41,9 +41,9 @@ struct IndirectBlock {
     bool relu, accumulate;  // relu after bias; accumulate: c is read first
 };
 
-constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7
+constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
 
-struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a convolution with C = 1
+struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a convolution with few input channels
     float* y;                // [outputs][OC]
     uint8_t* where;          // beside a pooled y, or null
     const float* x;          // the first tap of the row's first output
@@ -54,6 +54,17 @@ struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a co
     int64_t cols, pool_rows;  // of the map: its columns; the rows of a window inside it, 1 or 2; 0: no pool
     const float* bias;        // [OC] or null
     bool relu;
+};
+
+// dw[t][oc] += sum over r, q of x[r * x_row + q * x_step + offset[t]] * dy[r][q][oc]
+struct FirstLayerWeight {
+    float* dw;  // [taps][OC]
+    const float* x;
+    int64_t x_row, x_step;
+    const int64_t* offset;  // [taps]
+    int64_t taps, OC;
+    const float* dy;  // [rows][outputs][OC]
+    int64_t rows, outputs;
 };
 
 struct TapRow {  // at[j] is added to out[j] for begin <= j < end; 15 floats on either side of these may be read
@@ -208,6 +219,7 @@ struct Kernels {
     void (*indirect_block)(const IndirectBlock&);
 
     void (*first_layer_row)(const FirstLayerRow&);
+    void (*first_layer_weight)(const FirstLayerWeight&);
     void (*tap_sums)(const TapSums&);
     void (*depthwise_row)(const DepthwiseRow&);
     void (*depthwise_weight_row)(const DepthwiseWeightRow&);
@@ -241,6 +253,7 @@ struct Kernels {
     void (*accumulate)(float* total, const float* part, int64_t size);
     void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
     void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
+    void (*copy_stream)(float* to, const float* from, int64_t size);  // past the caches
 
     void (*softmax_row)(float* y, const float* x, int64_t K);
     void (*log_softmax_row)(float* y, const float* x, int64_t K);

@@ -12,6 +12,7 @@ void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t,
 void indirect_block(const IndirectBlock&);
 
 void first_layer_row(const FirstLayerRow&);
+void first_layer_weight(const FirstLayerWeight&);
 void tap_sums(const TapSums&);
 void depthwise_row(const DepthwiseRow&);
 void depthwise_weight_row(const DepthwiseWeightRow&);
@@ -41,6 +42,7 @@ void add_bias(float*, const float*, int64_t, int64_t);
 void accumulate(float*, const float*, int64_t);
 void sum_rows(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
+void copy_stream(float*, const float*, int64_t);
 
 void softmax_row(float*, const float*, int64_t);
 void log_softmax_row(float*, const float*, int64_t);

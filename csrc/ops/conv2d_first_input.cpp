@@ -8,8 +8,6 @@
 // L2. One row of dx is computed as stride_w * C planes, one for each phase (w % stride_w) and channel, and then
 // interleaved. A product adds its oc in order and a pixel of dx its taps, whatever the ring and the threads are.
 
-#include <vector>
-
 #include "conv2d_first.h"
 #include "dispatch.h"
 #include "parallel.h"
@@ -17,7 +15,7 @@
 
 namespace pycnn::first {
 
-bool fits_backward_input(const Conv2dShape& s) { return s.groups == 1 && s.C <= 16; }
+bool fits_backward_input(const Conv2dShape& s) { return s.groups == 1 && s.C <= 8; }
 
 namespace {
 
