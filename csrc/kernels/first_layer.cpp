@@ -4,9 +4,9 @@
 //   y[q][oc] = sum over t of x[at(q) + offset[t]] * w[t][oc] + bias[oc], then relu       un-pooled: q along the row
 //   y[p][oc] = the same for the largest of the four outputs q of a 2 x 2 window          pooled
 //
-//   x  an image with its zero rim       w [taps][OC]       y [outputs][OC], overwritten       where beside a pooled y
+//   x  an image with its zero rim    w packed, panels of [taps][NR]    y [outputs][OC], overwritten    where beside it
 //
-// The panel of w for these channels is copied once a row; each x is one broadcast for NR products. Terms are added in
+// Each x is one broadcast for NR products. Terms are added in
 // the order of t, as in indirect.cpp, so both give the same bits. The first maximum wins, NaN wins over numbers.
 
 #include "kernels.h"
@@ -17,9 +17,15 @@ namespace pycnn::PYCNN_ISA {
 namespace {
 
 constexpr int kWindow = 4;                                   // outputs of a pooled window
-constexpr int kWide = REG == 64 ? 8 : MR == 6 ? 6 : kWindow;  // outputs at a time, un-pooled: 16, 12 or 24 accumulators
+constexpr int kWide = REG == 64 ? 8 : MR == 6 ? 6 : kWindow;  // outputs at a time, un-pooled and one vec wide
 
-// acc = Q outputs, from the panel of w that `copy_panel` made.
+struct Panel {
+    const float* w;     // [taps][NR]
+    const float* bias;  // [NR], zeros past the last channel
+    int64_t oc;
+};
+
+// acc = Q outputs.
 template <int Q, int V>
 PYCNN_INLINE void multiply(vec (&acc)[Q][V], const float* const (&from)[Q], const FirstLayerRow& s,
                            const float* panel) {
@@ -37,16 +43,6 @@ PYCNN_INLINE void multiply(vec (&acc)[Q][V], const float* const (&from)[Q], cons
     }
 }
 
-// panel [taps][NR] = w[:, oc ...], zeros past the last channel; the same for the bias, behind it.
-PYCNN_INLINE void copy_panel(float* panel, const FirstLayerRow& s, int64_t oc, int64_t columns) {
-    for (int64_t t = 0; t <= s.taps; ++t)
-        for (int64_t j = 0; j < NR; j += VL) {
-            const float* from = t < s.taps ? s.w + t * s.OC : s.bias;
-            const int64_t lanes = columns - j < VL ? columns - j : VL;
-            store(panel + t * NR + j, from && lanes > 0 ? load_first(from + oc + j, lanes) : splat(0.0f));
-        }
-}
-
 PYCNN_INLINE vec finish(vec v, vec bias, bool relu) {
     v = v + bias;
     const vec zero = splat(0.0f);
@@ -55,30 +51,29 @@ PYCNN_INLINE vec finish(vec v, vec bias, bool relu) {
 
 // Outputs [first, first + Q), of which those past the end of the row are the last output again, not stored.
 template <int Q, int V>
-PYCNN_INLINE void map_outputs(const FirstLayerRow& s, const float* panel, int64_t first, int64_t oc, int64_t last) {
-    const float* bias = panel + s.taps * NR;
+PYCNN_INLINE void map_outputs(const FirstLayerRow& s, const Panel& panel, int64_t first, int64_t last) {
     const float* x[Q];
     PYCNN_UNROLL for (int q = 0; q < Q; ++q) x[q] =
         s.x + (first + q < s.outputs ? first + q : s.outputs - 1) * s.step_w;
     vec acc[Q][V];
-    multiply<Q, V>(acc, x, s, panel);
+    multiply<Q, V>(acc, x, s, panel.w);
     PYCNN_UNROLL for (int q = 0; q < Q; ++q) if (first + q < s.outputs) {
-        float* y = s.y + (first + q) * s.OC + oc;
+        float* y = s.y + (first + q) * s.OC + panel.oc;
         PYCNN_UNROLL for (int v = 0; v < V; ++v)
-            store_first(y + v * VL, finish(acc[q][v], load(bias + v * VL), s.relu), v == V - 1 ? last : VL);
+            store_first(y + v * VL, finish(acc[q][v], load(panel.bias + v * VL), s.relu), v == V - 1 ? last : VL);
     }
 }
 
 template <int V>
-PYCNN_INLINE void map_panel(const FirstLayerRow& s, const float* panel, int64_t oc, int64_t last) {
+PYCNN_INLINE void map_panel(const FirstLayerRow& s, const Panel& panel, int64_t last) {
     int64_t first = 0;
-    for (; first + kWindow < s.outputs; first += kWide) map_outputs<kWide, V>(s, panel, first, oc, last);
-    if (first < s.outputs) map_outputs<kWindow, V>(s, panel, first, oc, last);
+    constexpr int Q = V == 1 ? kWide : kWindow;
+    for (; first + kWindow < s.outputs; first += Q) map_outputs<Q, V>(s, panel, first, last);
+    for (; first < s.outputs; first += kWindow) map_outputs<kWindow, V>(s, panel, first, last);
 }
 
 template <int V>
-PYCNN_INLINE void pooled_panel(const FirstLayerRow& s, const float* panel, int64_t oc, int64_t last) {
-    const float* bias = panel + s.taps * NR;
+PYCNN_INLINE void pooled_panel(const FirstLayerRow& s, const Panel& panel, int64_t last) {
     const int64_t below = s.pool_rows > 1 ? s.step_h : 0;
     for (int64_t p = 0; p < s.outputs; ++p) {
         // An output outside the map is computed as its neighbour inside: it never beats it.
@@ -86,7 +81,7 @@ PYCNN_INLINE void pooled_panel(const FirstLayerRow& s, const float* panel, int64
         const int64_t right = 2 * p + 1 < s.cols ? s.step_w : 0;
         const float* const x[kWindow] = {at, at + right, at + below, at + below + right};
         vec acc[kWindow][V];
-        multiply<kWindow, V>(acc, x, s, panel);
+        multiply<kWindow, V>(acc, x, s, panel.w);
         PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             vec best = acc[0][v];
             ivec where = isplat(0);
@@ -95,31 +90,34 @@ PYCNN_INLINE void pooled_panel(const FirstLayerRow& s, const float* panel, int64
                 best = select(better, acc[q][v], best);
                 where = select(better, isplat(q), where);
             }
-            const int64_t to = p * s.OC + oc + v * VL, lanes = v == V - 1 ? last : VL;
-            store_first(s.y + to, finish(best, load(bias + v * VL), s.relu), lanes);
+            const int64_t to = p * s.OC + panel.oc + v * VL, lanes = v == V - 1 ? last : VL;
+            store_first(s.y + to, finish(best, load(panel.bias + v * VL), s.relu), lanes);
             if (s.where) store_bytes(s.where + to, where, lanes);
         }
     }
 }
 
 template <int V>
-PYCNN_INLINE void run_panel(const FirstLayerRow& s, const float* panel, int64_t oc, int64_t last) {
-    s.pool_rows ? pooled_panel<V>(s, panel, oc, last) : map_panel<V>(s, panel, oc, last);
+PYCNN_INLINE void run_panel(const FirstLayerRow& s, const Panel& panel, int64_t last) {
+    s.pool_rows ? pooled_panel<V>(s, panel, last) : map_panel<V>(s, panel, last);
 }
 
 }  // namespace
 
 void first_layer_row(const FirstLayerRow& s) {
-    alignas(64) float panel[(kMaxFirstTaps + 1) * NR];
     for (int64_t oc = 0; oc < s.OC; oc += NR) {
         const int64_t columns = s.OC - oc < NR ? s.OC - oc : NR;
-        copy_panel(panel, s, oc, columns);
+        float bias[NR] = {};
+        for (int64_t j = 0; s.bias && j < columns; ++j) bias[j] = s.bias[oc + j];
+        const Panel panel{s.w + oc * s.taps, bias, oc};
         if (columns == NR)  // the same bodies with a constant number of lanes: plain stores
-            run_panel<NV>(s, panel, oc, VL);
+            run_panel<NV>(s, panel, VL);
         else if (columns > VL)
-            run_panel<NV>(s, panel, oc, columns - (NV - 1) * VL);
+            run_panel<NV>(s, panel, columns - (NV - 1) * VL);
+        else if (columns == VL)
+            run_panel<1>(s, panel, VL);
         else
-            run_panel<1>(s, panel, oc, columns);
+            run_panel<1>(s, panel, columns);
     }
 }
 

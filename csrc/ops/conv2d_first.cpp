@@ -4,7 +4,9 @@
 #include "conv2d_first.h"
 
 #include <cstring>
+#include <cstdlib>
 
+#include "conv2d_pack.h"
 #include "dispatch.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -47,7 +49,7 @@ namespace {
 
 struct Problem {
     const Conv2dShape& s;
-    const float *x, *weight, *bias;
+    const float *x, *packed, *bias;
     float* y;
     uint8_t* where;
     bool relu;
@@ -61,6 +63,7 @@ struct Problem {
     // that whole lines are written however y is aligned.
     bool streams() const {
         constexpr int64_t kFloats = int64_t{1} << 22;  // 16 MB
+        if (getenv("FL_NS")) return false;
         return s.N * rows() * cols() * s.OC >= kFloats;
     }
 };
@@ -68,7 +71,7 @@ struct Problem {
 // One row of y: outputs (or windows) cut into pieces whose results fit L1, if they are streamed.
 void run_row(const Problem& p, FirstLayerRow row) {
     if (!p.streams()) return kernels().first_layer_row(row);
-    constexpr int64_t kFloats = 4096;
+    constexpr int64_t kFloats = 1024;
     const int64_t all = row.outputs, each = std::max<int64_t>(kFloats / row.OC / 8 * 8, 8);
     float *y = row.y, *room = scratch(Scratch::rows, std::min(each, all) * row.OC);
     const int64_t map_cols = p.rows_each();  // of the map, behind one output
@@ -94,7 +97,7 @@ void run_image(const Problem& p, const int64_t* offset, int64_t n, int64_t r0, i
     for (int64_t r = r0; r < r1; ++r) {
         const int64_t to = (n * p.rows() + r) * p.cols() * s.OC;
         run_row(p, {p.y + to, p.where ? p.where + to : nullptr, padded + (r * each * s.stride_h - first) * Wp,
-                    s.stride_h * Wp, s.stride_w * s.C, p.weight, offset, s.taps() * s.C, s.OC, p.cols(), s.OW(),
+                    s.stride_h * Wp, s.stride_w * s.C, p.packed, offset, s.taps() * s.C, s.OC, p.cols(), s.OW(),
                     p.PH ? std::min<int64_t>(2, s.OH() - 2 * r) : 0, p.bias, p.relu});
     }
 }
@@ -117,13 +120,13 @@ void run(const Problem& p) {
 }  // namespace
 
 void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
-    run({s, x, weight, epilogue.bias, y, nullptr, epilogue.relu, 0, 0});
+    run({s, x, pack_forward(weight, s), epilogue.bias, y, nullptr, epilogue.relu, 0, 0});
 }
 
 void block_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
                    const BlockShape& b) {
     if (b.PH == 0 || b.PW == 0) return;  // a VALID pool of a map of one row or column
-    run({b.conv, x, weight, bias, y, where, b.relu, b.PH, b.PW});
+    run({b.conv, x, pack_forward(weight, b.conv), bias, y, where, b.relu, b.PH, b.PW});
 }
 
 }  // namespace pycnn::first

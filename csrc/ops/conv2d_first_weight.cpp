@@ -53,8 +53,7 @@ void add_rows(float* dw, const float* x, const float* dy, const Conv2dShape& s, 
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t size = s.taps() * s.C * s.OC, S = slot_count(s), rows = s.N * s.OH();
-    // A slot's distance is odd in cache lines, so that threads do not share one.
-    const int64_t step = (size + 31) / 16 * 16;
+    const int64_t step = (size + 15) / 16 * 16;  // no two slots share a cache line
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * step);
     const std::vector<int64_t> offset = tap_offsets(s);
     parallel_for(S, grain_units(kGrainFlop / 2, s.flop() / static_cast<double>(S)), [&](int64_t begin, int64_t end) {
