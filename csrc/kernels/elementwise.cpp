@@ -76,13 +76,4 @@ void scale_bytes(float* y, const uint8_t* x, float scale, int64_t size) {
     for (int64_t i = 0; i < size; ++i) y[i] = static_cast<float>(x[i]) * scale;
 }
 
-// The lines of `to` that are written whole go past the caches, whatever the alignment of `from` is.
-void copy_stream(float* to, const float* from, int64_t size) {
-    int64_t i = 0;
-    for (; i < size && reinterpret_cast<uintptr_t>(to + i) % 64; ++i) to[i] = from[i];
-    for (; i + VL <= size; i += VL) store_stream(to + i, load(from + i));
-    for (; i < size; ++i) to[i] = from[i];
-    stream_fence();
-}
-
 }  // namespace pycnn::PYCNN_ISA

@@ -16,7 +16,7 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-constexpr int kWindow = 4;                                   // outputs of a pooled window
+constexpr int kWindow = 4;                                    // outputs of a pooled window
 constexpr int kWide = REG == 64 ? 8 : MR == 6 ? 6 : kWindow;  // outputs at a time, un-pooled and one vec wide
 
 struct Panel {

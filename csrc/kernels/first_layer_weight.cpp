@@ -47,8 +47,7 @@ void run_tile(const FirstLayerWeight& s, const Columns& c, int64_t tap) {
     const int64_t behind = (VL - c.last + s.OC - 1) / s.OC, inside = all > behind ? all - behind : 0;
     float copy[2 * VL] = {};
     for (int64_t i = inside; i < all; ++i)
-        for (int64_t j = 0; j < (V - 1) * VL + c.last; ++j)
-            copy[(i - inside) * s.OC + j] = s.dy[i * s.OC + c.oc + j];
+        for (int64_t j = 0; j < (V - 1) * VL + c.last; ++j) copy[(i - inside) * s.OC + j] = s.dy[i * s.OC + c.oc + j];
     float* dw = s.dw + tap * s.OC + c.oc;
     Tile<R, V> t;
     PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =

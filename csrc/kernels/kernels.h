@@ -48,7 +48,7 @@ struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a co
     uint8_t* where;          // beside a pooled y, or null
     const float* x;          // the first tap of the row's first output
     int64_t step_h, step_w;  // floats between the first taps of outputs below and beside each other
-    const float* w;          // [taps][OC]
+    const float* w;          // packed: panels of NR channels, [taps][NR]
     const int64_t* offset;   // [taps]
     int64_t taps, OC, outputs;
     int64_t cols, pool_rows;  // of the map: its columns; the rows of a window inside it, 1 or 2; 0: no pool
@@ -253,7 +253,6 @@ struct Kernels {
     void (*accumulate)(float* total, const float* part, int64_t size);
     void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
     void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
-    void (*copy_stream)(float* to, const float* from, int64_t size);  // past the caches
 
     void (*softmax_row)(float* y, const float* x, int64_t K);
     void (*log_softmax_row)(float* y, const float* x, int64_t K);

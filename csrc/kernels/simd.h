@@ -57,24 +57,6 @@ PYCNN_INLINE vec load(const float* a) {
 PYCNN_INLINE void store(float* a, vec v) { PYCNN_EACH* reinterpret_cast<reg*>(a + p * REG / 4) = v.part[p]; }
 PYCNN_INLINE void store(int32_t* a, ivec v) { PYCNN_EACH* reinterpret_cast<ireg*>(a + p * REG / 4) = v.part[p]; }
 
-// Past the caches, for results larger than they are: `a` is 64-byte aligned. stream_fence() before others may read them.
-PYCNN_INLINE void store_stream(float* a, vec v) {
-#if defined(__AVX512F__)
-    _mm512_stream_ps(a, (__m512)v.part[0]);
-#elif defined(__AVX2__)
-    PYCNN_EACH _mm256_stream_ps(a + p * REG / 4, (__m256)v.part[p]);
-#elif defined(__x86_64__)
-    PYCNN_EACH _mm_stream_ps(a + p * REG / 4, (__m128)v.part[p]);
-#else
-    store(a, v);
-#endif
-}
-PYCNN_INLINE void stream_fence() {
-#if defined(__x86_64__)
-    _mm_sfence();
-#endif
-}
-
 // The first `lanes` elements; a constant VL is a plain load. Lanes past the end read as zero and are never written.
 PYCNN_INLINE vec load_first(const float* a, int64_t lanes) {
     if (lanes == VL) return load(a);

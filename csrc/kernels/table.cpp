@@ -52,7 +52,6 @@ constexpr Kernels table = {
     accumulate,
     sum_rows,
     scale_bytes,
-    copy_stream,
     softmax_row,
     log_softmax_row,
     softmax_backward_row,

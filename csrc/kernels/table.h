@@ -42,7 +42,6 @@ void add_bias(float*, const float*, int64_t, int64_t);
 void accumulate(float*, const float*, int64_t);
 void sum_rows(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
-void copy_stream(float*, const float*, int64_t);
 
 void softmax_row(float*, const float*, int64_t);
 void log_softmax_row(float*, const float*, int64_t);

@@ -4,7 +4,6 @@
 #include "conv2d_first.h"
 
 #include <cstring>
-#include <cstdlib>
 
 #include "conv2d_pack.h"
 #include "dispatch.h"
@@ -40,6 +39,8 @@ std::vector<int64_t> tap_offsets(const Conv2dShape& s) {
     return offset;
 }
 
+int64_t lanes(const Conv2dShape& s) { return ceil_div(s.OC, 16) * 16; }
+
 int64_t rows_at_once(const Conv2dShape& s, int64_t rows_each) {
     constexpr int64_t kFloats = 16384;
     return std::max<int64_t>(kFloats / (padded_row(s) * s.stride_h * rows_each), 1);
@@ -58,33 +59,7 @@ struct Problem {
     int64_t rows() const { return PH ? PH : s.OH(); }  // of y, an image
     int64_t cols() const { return PH ? PW : s.OW(); }
     int64_t rows_each() const { return PH ? 2 : 1; }  // rows of the map that a row of y needs
-
-    // A y larger than the caches is written past them, or each of its lines would be read first. From a row in L1, so
-    // that whole lines are written however y is aligned.
-    bool streams() const {
-        constexpr int64_t kFloats = int64_t{1} << 22;  // 16 MB
-        if (getenv("FL_NS")) return false;
-        return s.N * rows() * cols() * s.OC >= kFloats;
-    }
 };
-
-// One row of y: outputs (or windows) cut into pieces whose results fit L1, if they are streamed.
-void run_row(const Problem& p, FirstLayerRow row) {
-    if (!p.streams()) return kernels().first_layer_row(row);
-    constexpr int64_t kFloats = 1024;
-    const int64_t all = row.outputs, each = std::max<int64_t>(kFloats / row.OC / 8 * 8, 8);
-    float *y = row.y, *room = scratch(Scratch::rows, std::min(each, all) * row.OC);
-    const int64_t map_cols = p.rows_each();  // of the map, behind one output
-    for (int64_t first = 0; first < all; first += each) {
-        row.outputs = std::min(each, all - first);
-        row.y = room;
-        kernels().first_layer_row(row);
-        kernels().copy_stream(y + first * row.OC, room, row.outputs * row.OC);
-        row.x += each * map_cols * row.step_w;
-        row.cols -= each * map_cols;
-        if (row.where) row.where += each * row.OC;
-    }
-}
 
 // Rows [r0, r1) of y of image n.
 void run_image(const Problem& p, const int64_t* offset, int64_t n, int64_t r0, int64_t r1) {
@@ -96,9 +71,10 @@ void run_image(const Problem& p, const int64_t* offset, int64_t n, int64_t r0, i
     copy_padded(padded, p.x, s, n, first, last);
     for (int64_t r = r0; r < r1; ++r) {
         const int64_t to = (n * p.rows() + r) * p.cols() * s.OC;
-        run_row(p, {p.y + to, p.where ? p.where + to : nullptr, padded + (r * each * s.stride_h - first) * Wp,
-                    s.stride_h * Wp, s.stride_w * s.C, p.packed, offset, s.taps() * s.C, s.OC, p.cols(), s.OW(),
-                    p.PH ? std::min<int64_t>(2, s.OH() - 2 * r) : 0, p.bias, p.relu});
+        kernels().first_layer_row({p.y + to, p.where ? p.where + to : nullptr,
+                                   padded + (r * each * s.stride_h - first) * Wp, s.stride_h * Wp, s.stride_w * s.C,
+                                   p.packed, offset, s.taps() * s.C, s.OC, p.cols(), s.OW(),
+                                   p.PH ? std::min<int64_t>(2, s.OH() - 2 * r) : 0, p.bias, p.relu});
     }
 }
 
@@ -107,7 +83,7 @@ void run(const Problem& p) {
     if (s.N * p.rows() * p.cols() == 0) return;
     const std::vector<int64_t> offset = tap_offsets(s);
     const int64_t rows = p.rows(), most = rows_at_once(s, p.rows_each());
-    const double flop = 2.0 * p.rows_each() * s.OW() * s.taps() * s.C * s.OC;
+    const double flop = 2.0 * p.rows_each() * s.OW() * s.taps() * s.C * lanes(s);
     parallel_for(s.N * rows, grain_units(kGrainFlop / 2, flop), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end;) {
             const int64_t n = at / rows, r0 = at % rows, r1 = std::min({r0 + end - at, rows, r0 + most});

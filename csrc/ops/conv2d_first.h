@@ -22,7 +22,8 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
 int64_t padded_row(const Conv2dShape&);
 void copy_padded(float* to, const float* x, const Conv2dShape&, int64_t n, int64_t p0, int64_t p1);  // rows [p0, p1)
 std::vector<int64_t> tap_offsets(const Conv2dShape&);  // of each tap (kh, kw, c) from an output's first tap
-// Outputs a row at a time, so that the padded rows they need fill at most 64 KB.
+int64_t lanes(const Conv2dShape&);                     // that compute OC channels: what a grain counts
+// Rows of outputs (or of windows, of two rows each) whose padded rows fill at most 64 KB.
 int64_t rows_at_once(const Conv2dShape&, int64_t rows_each);
 
 }  // namespace pycnn::first

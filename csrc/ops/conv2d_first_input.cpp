@@ -28,18 +28,16 @@ struct Problem {
     float* dx;
     const float *dy, *packed;  // packed: the weight as the left matrix [taps * C][OC]
     int64_t OH, OW, M;
-    int64_t kept;                                // rows of dy in the ring
+    int64_t kept;                               // rows of dy in the ring
     std::vector<std::vector<Column>> of_phase;  // [stride_w]
-    std::vector<int64_t> width;                  // [stride_w] pixels of a phase in a row of dx
+    std::vector<int64_t> width;                 // [stride_w] pixels of a phase in a row of dx
 
     // Rows of dy, of all images, that row `at` of dx, of all images, needs: [low, high). Neither ever descends.
     int64_t low(int64_t at) const {
         const int64_t h = at % s.H + s.pad.top - (extent(s.KH, s.dilation_h) - 1);
         return at / s.H * OH + std::min(ceil_div(std::max<int64_t>(h, 0), s.stride_h), OH);
     }
-    int64_t high(int64_t at) const {
-        return at / s.H * OH + std::min((at % s.H + s.pad.top) / s.stride_h + 1, OH);
-    }
+    int64_t high(int64_t at) const { return at / s.H * OH + std::min((at % s.H + s.pad.top) / s.stride_h + 1, OH); }
 };
 
 void list_columns(Problem& p) {
@@ -75,8 +73,7 @@ void multiply(const Problem& p, const Ring& ring, int64_t begin, int64_t end) {
         for (int64_t q = 0; q < pixels; q += NR) {
             const int64_t columns = std::min(NR, pixels - q);
             kernels().gemm_pack_b(panel, {p.dy + (r * p.OW + q) * OC, 1, OC}, OC, columns);
-            kernels().gemm_block(
-                {ring.data + slot * p.OW + q, ring.row, p.packed, panel, p.M, columns, OC, false});
+            kernels().gemm_block({ring.data + slot * p.OW + q, ring.row, p.packed, panel, p.M, columns, OC, false});
         }
         r = last;
     }
@@ -100,8 +97,8 @@ void add_taps(const Problem& p, const Ring& ring, int64_t at, std::vector<TapRow
                     taps.push_back({products + ((kh * s.KW + column.kw) * s.C + c) * ring.row + column.shift,
                                     column.begin, column.end});
             }
-            kernels().tap_sums({room + (phase * s.C + c) * plane, p.width[phase], taps.data(),
-                                static_cast<int64_t>(taps.size())});
+            kernels().tap_sums(
+                {room + (phase * s.C + c) * plane, p.width[phase], taps.data(), static_cast<int64_t>(taps.size())});
         }
     if (planes == 1) return;
     const int64_t whole = s.W / s.stride_w;  // the last pixels, where some phases have one more, follow
@@ -135,8 +132,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
     p.kept = std::max(kFloats / std::max<int64_t>(M * p.OW, 1), reach + 1);
     list_columns(p);
     const double flop = s.flop() / static_cast<double>(s.N * s.H);
-    parallel_for(s.N * s.H, grain_units(kGrainFlop / 2, flop),
-                 [&](int64_t begin, int64_t end) { run(p, begin, end); });
+    parallel_for(s.N * s.H, grain_units(kGrainFlop / 2, flop), [&](int64_t begin, int64_t end) { run(p, begin, end); });
 }
 
 }  // namespace pycnn::first

@@ -16,12 +16,14 @@
 namespace pycnn::first {
 namespace {
 
+double padded_flop(const Conv2dShape& s) { return s.flop() / static_cast<double>(s.OC) * lanes(s); }
+
 // A power of two, so that a few threads get equal shares, each with some 260,000 products (5 microseconds) or more.
 int64_t slot_count(const Conv2dShape& s) {
     constexpr int64_t kMost = 64;
     constexpr double kFlop = 1 << 19;
     int64_t S = 1;
-    while (2 * S <= std::min(kMost, s.N * s.OH()) && kFlop * 2 * S <= s.flop()) S *= 2;
+    while (2 * S <= std::min(kMost, s.N * s.OH()) && kFlop * 2 * S <= padded_flop(s)) S *= 2;
     return S;
 }
 
@@ -56,12 +58,14 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     const int64_t step = (size + 15) / 16 * 16;  // no two slots share a cache line
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * step);
     const std::vector<int64_t> offset = tap_offsets(s);
-    parallel_for(S, grain_units(kGrainFlop / 2, s.flop() / static_cast<double>(S)), [&](int64_t begin, int64_t end) {
-        for (int64_t slot = begin; slot < end; ++slot) {
-            std::memset(slots + slot * step, 0, sizeof(float) * size);
-            if (s.OW() > 0) add_rows(slots + slot * step, x, dy, s, offset.data(), slot * rows / S, (slot + 1) * rows / S);
-        }
-    });
+    parallel_for(
+        S, grain_units(kGrainFlop / 2, padded_flop(s) / static_cast<double>(S)), [&](int64_t begin, int64_t end) {
+            for (int64_t slot = begin; slot < end; ++slot) {
+                std::memset(slots + slot * step, 0, sizeof(float) * size);
+                if (s.OW() > 0)
+                    add_rows(slots + slot * step, x, dy, s, offset.data(), slot * rows / S, (slot + 1) * rows / S);
+            }
+        });
     if (S == 1) return;
     std::memcpy(dweight, slots, sizeof(float) * size);
     for (int64_t slot = 1; slot < S; ++slot) kernels().accumulate(dweight, slots + slot * step, size);
