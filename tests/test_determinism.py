@@ -30,6 +30,9 @@ without_both = pytest.mark.skipif(
 # name: (N, H, W, C), (KH, KW, OC), options
 CONVS = {
     "conv1": ((61, 28, 28, 1), (3, 3, 32), {"padding": "same"}),
+    "grey": ((61, 28, 28, 1), (5, 5, 6), {"padding": "same"}),
+    "colours": ((31, 31, 30, 3), (3, 3, 24), {"padding": "same"}),
+    "colours_stride": ((41, 41, 45, 3), (3, 3, 32), {"stride": 2, "padding": 1}),
     "conv2": ((29, 14, 14, 32), (3, 3, 64), {"padding": "same"}),
     "conv3": ((53, 7, 7, 64), (3, 3, 128), {"padding": "same"}),
     "5x5": ((13, 15, 13, 17), (5, 5, 33), {"padding": 2}),

@@ -49,19 +49,41 @@ struct IndirectBlock {
     bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
 };
 
-constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7
+constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
 
-struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a convolution with C = 1
+struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a convolution with few input channels
     float* y;                // [outputs][OC]
     uint8_t* where;          // beside a pooled y, or null
     const float* x;          // the first tap of the row's first output
     int64_t step_h, step_w;  // floats between the first taps of outputs below and beside each other
-    const float* w;          // [taps][OC]
+    const float* w;          // packed: panels of NR channels, [taps][NR]
     const int64_t* offset;   // [taps]
     int64_t taps, OC, outputs;
     int64_t cols, pool_rows;  // of the map: its columns; the rows of a window inside it, 1 or 2; 0: no pool
     const float* bias;        // [OC] or null
     bool relu;
+};
+
+// dw[t][oc] += sum over r, q of x[r * x_row + q * x_step + offset[t]] * dy[r][q][oc]
+struct FirstLayerWeight {
+    float* dw;  // [taps][OC]
+    const float* x;
+    int64_t x_row, x_step;
+    const int64_t* offset;  // [taps]
+    int64_t taps, OC;
+    const float* dy;  // [rows][outputs][OC]
+    int64_t rows, outputs;
+};
+
+struct TapRow {  // at[j] is added to out[j] for begin <= j < end; 15 floats on either side of these may be read
+    const float* at;
+    int64_t begin, end;
+};
+struct TapSums {
+    float* out;  // [n], overwritten
+    int64_t n;
+    const TapRow* taps;  // [count], added in order
+    int64_t count;
 };
 
 struct DepthwiseTap {
@@ -242,6 +264,8 @@ struct Kernels {
     void (*indirect_block)(const IndirectBlock&);
 
     void (*first_layer_row)(const FirstLayerRow&);
+    void (*first_layer_weight)(const FirstLayerWeight&);
+    void (*tap_sums)(const TapSums&);
     void (*depthwise_row)(const DepthwiseRow&);
     void (*depthwise_weight_row)(const DepthwiseWeightRow&);
     void (*depthwise_tile)(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);

@@ -26,6 +26,8 @@ constexpr Kernels table = {
     gemm_one_row,
     indirect_block,
     first_layer_row,
+    first_layer_weight,
+    tap_sums,
     depthwise_row,
     depthwise_weight_row,
     depthwise_tile,

@@ -12,6 +12,8 @@ void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t,
 void indirect_block(const IndirectBlock&);
 
 void first_layer_row(const FirstLayerRow&);
+void first_layer_weight(const FirstLayerWeight&);
+void tap_sums(const TapSums&);
 void depthwise_row(const DepthwiseRow&);
 void depthwise_weight_row(const DepthwiseWeightRow&);
 void depthwise_tile(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);

@@ -317,6 +317,7 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
 
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     if (depthwise::fits(s)) return depthwise::backward_input(dx, dy, weight, s);
+    if (first::fits_backward_input(s)) return first::backward_input(dx, dy, weight, s);
     const int64_t tap_size = s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
     float* packed = scratch(Scratch::weights, std::max<int64_t>(s.taps() * tap_size, 1));
     Job job{};

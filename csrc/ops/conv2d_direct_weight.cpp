@@ -7,7 +7,7 @@
 // left out. First all threads copy the images with their zero rim
 // (nothing is copied without padding). Then each thread owns some tiles of dweight and adds all pixels to them, a block
 // of pixels after the other, so that a block of x and dy is in L2 for all its tiles. No tile is shared, so there is
-// nothing to reduce; only a dweight too small for that (a first layer) is computed in slots of the batch, whose number
+// nothing to reduce; only a dweight too small for that is computed in slots of the batch, whose number
 // depends on the shape alone, and the slots are added in order. Pixels are added in order, so the bits are the same.
 // With slots few threads or one meet a block, so each copies it with its rim just before use, into L2.
 
@@ -16,6 +16,7 @@
 
 #include "conv2d.h"
 #include "conv2d_depthwise.h"
+#include "conv2d_first.h"
 #include "dispatch.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -188,6 +189,7 @@ int64_t slot_count(const Conv2dShape& s) {
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     if (depthwise::fits(s)) return depthwise::backward_weight(dweight, x, dy, s);
+    if (first::fits(s)) return first::backward_weight(dweight, x, dy, s);
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
     std::memset(slots, 0, sizeof(float) * S * size);

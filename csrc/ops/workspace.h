@@ -12,6 +12,7 @@ enum class Scratch {
     packed_a,
     packed_b,
     weights,
+    products,
     padded,
     edge,
     slots,
