@@ -38,17 +38,6 @@ void check_apart_from(const Norm& n, const py::array& out, const char* name, con
     for (const auto& [other_name, other] : others) check_apart(out, {n.op, name}, *other, other_name);
 }
 
-// new running = (1 - momentum) old + momentum batch; the variance unbiased there.
-template <class T>
-void update_running(T* mean, T* var, const T* batch_mean, const T* batch_var, double momentum, int64_t rows,
-                    int64_t C) {
-    const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
-    for (int64_t c = 0; c < C; ++c) {
-        mean[c] = static_cast<T>((1.0 - momentum) * mean[c] + momentum * batch_mean[c]);
-        var[c] = static_cast<T>((1.0 - momentum) * var[c] + momentum * unbiased * batch_var[c]);
-    }
-}
-
 void forward(py::array y, py::array mean, py::array var, const py::array& x, const py::array& weight,
              const py::array& bias, const py::object& running_mean, const py::object& running_var, double momentum,
              double eps, bool relu) {
@@ -62,18 +51,18 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
     check_apart_from(n, mean, "out[1] (mean)", {{"x", &x}, {"weight", &weight}, {"bias", &bias}, {"out[0]", &y}});
     check_apart_from(n, var, "out[2] (var)",
                      {{"x", &x}, {"weight", &weight}, {"bias", &bias}, {"out[0]", &y}, {"out[1]", &mean}});
-    py::array running[2];
+    py::array moving[2];
     const bool runs = !running_mean.is_none();
     if (runs) {
-        running[0] = py::reinterpret_borrow<py::array>(running_mean);
-        running[1] = py::reinterpret_borrow<py::array>(running_var);
-        check_vector_out(n, running[0], "running_mean");
-        check_vector_out(n, running[1], "running_var");
+        moving[0] = py::reinterpret_borrow<py::array>(running_mean);
+        moving[1] = py::reinterpret_borrow<py::array>(running_var);
+        check_vector_out(n, moving[0], "running_mean");
+        check_vector_out(n, moving[1], "running_var");
         const Named others = {{"x", &x},      {"weight", &weight}, {"bias", &bias},
                               {"out[0]", &y}, {"out[1]", &mean},   {"out[2]", &var}};
-        check_apart_from(n, running[0], "running_mean", others);
-        check_apart_from(n, running[1], "running_var", others);
-        check_apart_from(n, running[1], "running_var", {{"running_mean", &running[0]}});
+        check_apart_from(n, moving[0], "running_mean", others);
+        check_apart_from(n, moving[1], "running_var", others);
+        check_apart_from(n, moving[1], "running_var", {{"running_mean", &moving[0]}});
     }
     if (n.rows == 1)
         throw py::value_error("batch_norm: x has shape " + text(extents(x)) +
@@ -82,10 +71,10 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
         T *to = writable<T>(y), *m = writable<T>(mean), *v = writable<T>(var);
-        T* old[2] = {runs ? writable<T>(running[0]) : nullptr, runs ? writable<T>(running[1]) : nullptr};
+        T* old[2] = {runs ? writable<T>(moving[0]) : nullptr, runs ? writable<T>(moving[1]) : nullptr};
         const NormFunction<T> f{m, v, readable<T>(weight), readable<T>(bias), eps, relu};
         const T* from = readable<T>(x);
-        const WithoutGil running_now;
+        const WithoutGil running;
         if (n.rows == 0) {
             std::fill_n(m, n.C, T(0));
             std::fill_n(v, n.C, T(0));
@@ -93,7 +82,7 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
         }
         batch_statistics(m, v, from, n.rows, n.C);
         batch_norm_apply(to, from, f, n.rows, n.C);
-        if (runs) update_running(old[0], old[1], m, v, momentum, n.rows, n.C);
+        if (runs) update_running_statistics(old[0], old[1], f, momentum, n.rows, n.C);
     });
 }
 

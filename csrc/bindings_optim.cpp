@@ -23,23 +23,15 @@ void check_state(const char* op, const py::array& param, bool float64,
     }
 }
 
-template <class T>
-Update<T> update(py::array& param, const py::array& grad, py::array* first, py::array* second, double weight_decay) {
-    return {writable<T>(param),
-            readable<T>(grad),
-            first ? writable<T>(*first) : nullptr,
-            second ? writable<T>(*second) : nullptr,
-            static_cast<int64_t>(param.size()),
-            weight_decay};
-}
-
 void adam(py::array param, const py::array& grad, py::array m, py::array v, int64_t step, double lr, double beta1,
           double beta2, double eps, double weight_decay) {
     const char* op = "adam_step";
     const bool float64 = check_floating(param, {op, "param"});
     check_state(op, param, float64, {{"grad", &grad}, {"m", &m}, {"v", &v}});
     by_type(float64, [&](auto zero) {
-        const Updates<decltype(zero)> one{update<decltype(zero)>(param, grad, &m, &v, weight_decay)};
+        using T = decltype(zero);
+        const Updates<T> one{{writable<T>(param), readable<T>(grad), writable<T>(m), writable<T>(v),
+                              static_cast<int64_t>(param.size()), weight_decay}};
         const WithoutGil running;
         adam_steps(one, {lr, beta1, beta2, eps, step});
     });
@@ -63,7 +55,9 @@ void sgd(py::array param, const py::array& grad, const py::object& velocity_or_n
     else
         check_state(op, param, float64, {{"grad", &grad}});
     by_type(float64, [&](auto zero) {
-        const Updates<decltype(zero)> one{update<decltype(zero)>(param, grad, velocity, nullptr, weight_decay)};
+        using T = decltype(zero);
+        const Updates<T> one{{writable<T>(param), readable<T>(grad), velocity ? writable<T>(*velocity) : nullptr,
+                              nullptr, static_cast<int64_t>(param.size()), weight_decay}};
         const WithoutGil running;
         sgd_steps(one, {lr, momentum, nesterov});
     });
@@ -80,7 +74,10 @@ void rmsprop(py::array param, const py::array& grad, py::array square, const py:
     else
         check_state(op, param, float64, {{"grad", &grad}, {"square", &square}});
     by_type(float64, [&](auto zero) {
-        const Updates<decltype(zero)> one{update<decltype(zero)>(param, grad, &square, buffer, weight_decay)};
+        using T = decltype(zero);
+        const Updates<T> one{{writable<T>(param), readable<T>(grad), writable<T>(square),
+                              buffer ? writable<T>(*buffer) : nullptr, static_cast<int64_t>(param.size()),
+                              weight_decay}};
         const WithoutGil running;
         rmsprop_steps(one, {lr, alpha, eps, momentum});
     });
@@ -122,8 +119,10 @@ bool together(std::vector<Arrays> roles, const std::vector<double>& weight_decay
         using T = decltype(zero);
         Updates<T> updates;
         for (std::size_t i = 0; i < roles[0].size(); ++i)
-            updates.push_back(update<T>(roles[0][i], roles[1][i], roles.size() > 2 ? &roles[2][i] : nullptr,
-                                        roles.size() > 3 ? &roles[3][i] : nullptr, weight_decay[i]));
+            updates.push_back({writable<T>(roles[0][i]), readable<T>(roles[1][i]),
+                               roles.size() > 2 ? writable<T>(roles[2][i]) : nullptr,
+                               roles.size() > 3 ? writable<T>(roles[3][i]) : nullptr,
+                               static_cast<int64_t>(roles[0][i].size()), weight_decay[i]});
         const WithoutGil running;
         step(updates);
     });
@@ -147,31 +146,31 @@ bool rmsprop_all(const std::vector<Arrays>& roles, const std::vector<double>& we
                     [&](const auto& updates) { rmsprop_steps(updates, {lr, alpha, eps, momentum}); });
 }
 
-template <class T>
-std::vector<Piece<T>> pieces(Arrays& arrays) {
-    std::vector<Piece<T>> all;
-    for (py::array& a : arrays) {
-        check_output(a, {"clip_grad_norm", "grad"}, std::is_same_v<T, double>, "the first grad", extents(a), "");
-        all.push_back({writable<T>(a), static_cast<int64_t>(a.size())});
-    }
-    return all;
+// The gradients to clip, all of one type, which is returned: true for float64.
+bool check_gradients(const Arrays& arrays) {
+    const bool float64 = !arrays.empty() && check_floating(arrays[0], {"clip_grad_norm", "grad"});
+    for (const py::array& a : arrays)
+        check_output(a, {"clip_grad_norm", "grad"}, float64, "the first grad", extents(a), "");
+    return float64;
 }
 
 double sum_of_squares(Arrays arrays) {
-    if (arrays.empty()) return 0.0;
-    return by_type(check_floating(arrays[0], {"clip_grad_norm", "grad"}), [&](auto zero) {
-        const auto all = pieces<decltype(zero)>(arrays);
+    return by_type(check_gradients(arrays), [&](auto zero) {
+        using T = decltype(zero);
+        std::vector<Piece<T>> pieces;
+        for (py::array& a : arrays) pieces.push_back({writable<T>(a), static_cast<int64_t>(a.size())});
         const WithoutGil running;
-        return square_sum(all);
+        return square_sum(pieces);
     });
 }
 
 void scale(Arrays arrays, double factor) {
-    if (arrays.empty()) return;
-    by_type(check_floating(arrays[0], {"clip_grad_norm", "grad"}), [&](auto zero) {
-        const auto all = pieces<decltype(zero)>(arrays);
+    by_type(check_gradients(arrays), [&](auto zero) {
+        using T = decltype(zero);
+        std::vector<Piece<T>> pieces;
+        for (py::array& a : arrays) pieces.push_back({writable<T>(a), static_cast<int64_t>(a.size())});
         const WithoutGil running;
-        scale_all(all, factor);
+        scale_all(pieces, factor);
     });
 }
 

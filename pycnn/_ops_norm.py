@@ -145,13 +145,12 @@ def batch_norm_backward(
     """
     op = "batch_norm_backward"
     x_array, relu = contiguous(x), _is_relu(activation, op)
-    if out is not None and isinstance(out, tuple) and len(out) == 3:
-        if (out[0] is not None) != bool(input_gradient):
-            raise TypeError(
-                f"{op}: out[0] is {'None' if out[0] is None else 'an array'}; expected None "
-                "exactly if input_gradient=False."
-            )
     dx_out, dweight_out, dbias_out = _triple(out, op, "(dx, dweight, dbias)")
+    if out is not None and (dx_out is not None) != bool(input_gradient):
+        raise TypeError(
+            f"{op}: out[0] is {'None' if dx_out is None else 'an array'}; expected None exactly if "
+            "input_gradient=False."
+        )
     channels = x_array.shape[-1:]
     dx = None
     if input_gradient:
@@ -189,9 +188,9 @@ def dropout(
     return result.finish()
 
 
-def _triple(out: tuple[Array | None, Array, Array] | None, op: str, names: str) -> tuple[
-    Array | None, Array | None, Array | None
-]:
+def _triple(
+    out: tuple[Array | None, Array, Array] | None, op: str, names: str
+) -> tuple[Array | None, Array | None, Array | None]:
     if out is None:
         return None, None, None
     if isinstance(out, tuple) and len(out) == 3:

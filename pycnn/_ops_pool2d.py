@@ -218,6 +218,7 @@ def global_avg_pool2d(
     op = "global_avg_pool2d"
     nchw = is_nchw(data_format, op)
     x_array = to_nhwc(x, nchw)
+    _floating(x_array, op, "x")
     n, h, w, c = _four_axes(x_array.shape, op, "x", nchw)
     result = Result(out, (n, c), x_array.dtype, op, False)
     y = _as_images(result.array, (n, c), op, "out")
@@ -241,6 +242,7 @@ def global_avg_pool2d_backward(
     op = "global_avg_pool2d_backward"
     nchw = is_nchw(data_format, op)
     dy_array = contiguous(dy)
+    _floating(dy_array, op, "dy")
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     n, h, w, c = _four_axes(x_shape, op, "input_shape", nchw)
     rows = _as_images(dy_array, (n, c), op, "dy")
@@ -249,6 +251,14 @@ def global_avg_pool2d_backward(
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy))
     _pycnn.avg_pool2d_backward(result.array, rows, shape, False)
     return result.finish()
+
+
+def _floating(array: Array, op: str, name: str) -> None:
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"{op}: {name} is {array.dtype}; expected float32 or float64: "
+            f"write {name}.astype(np.float32)."
+        )
 
 
 def _four_axes(shape: tuple[int, ...], op: str, name: str, nchw: bool) -> tuple[int, ...]:

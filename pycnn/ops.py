@@ -22,7 +22,6 @@ from pycnn._ops_conv2d import (
 )
 from pycnn._ops_dense import (
     accumulate,
-    adam_step,
     add_bias,
     gather_images,
     log_softmax,
@@ -30,8 +29,6 @@ from pycnn._ops_dense import (
     matmul,
     relu,
     relu_backward,
-    rmsprop_step,
-    sgd_step,
     softmax,
     softmax_backward,
     softmax_cross_entropy,
@@ -44,6 +41,7 @@ from pycnn._ops_norm import (
     batch_norm_inference,
     dropout,
 )
+from pycnn._ops_optim import adam_step, rmsprop_step, sgd_step
 from pycnn._ops_pool2d import (
     avg_pool2d,
     avg_pool2d_backward,

@@ -71,19 +71,23 @@ PYCNN_INLINE vec masked(vec dy, vec x, const Coefficients& k) {
     return select(greater(y, zero) | is_nan(y), dy, zero);
 }
 
+// Coefficients stay in registers while a chunk of rows, which lies in L1, passes by.
+template <bool RELU, int V>
+PYCNN_INLINE void apply_columns(float* y, const float* x, const NormRows& s, int64_t c, int64_t last) {
+    Coefficients k[V];
+    PYCNN_UNROLL for (int v = 0; v < V; ++v) k[v] = coefficients(s, c + v * VL, width(v, V, last));
+    for (int64_t r = 0; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
+            const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
+            store_first(y + at, normalised<RELU>(load_first(x + at, lanes), k[v]), lanes);
+        }
+}
+
 template <bool RELU>
 PYCNN_INLINE void apply(float* y, const float* x, const NormRows& s) {
-    if (s.C == VL) {
-        const Coefficients k = coefficients(s, 0, VL);
-        for (int64_t r = 0; r < s.rows; ++r) store(y + r * VL, normalised<RELU>(load(x + r * VL), k));
-        return;
-    }
-    for (int64_t r = 0; r < s.rows; ++r, x += s.C, y += s.C) {
-        int64_t c = 0;
-        for (; c + VL <= s.C; c += VL) store(y + c, normalised<RELU>(load(x + c), coefficients(s, c, VL)));
-        if (c < s.C)
-            store_first(y + c, normalised<RELU>(load_first(x + c, s.C - c), coefficients(s, c, s.C - c)), s.C - c);
-    }
+    int64_t c = 0;
+    for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<RELU, 2>(y, x, s, c, VL);
+    for (; c + VL <= s.C; c += VL) apply_columns<RELU, 1>(y, x, s, c, VL);
+    if (c < s.C) apply_columns<RELU, 1>(y, x, s, c, s.C - c);
 }
 
 template <bool RELU, int V, int R>
@@ -119,31 +123,33 @@ PYCNN_INLINE void gradient_sums(float* sums, const float* dy, const float* x, co
     if (c < s.C) sum_columns<RELU, 1, 2>(sums, dy, x, s, c, s.C - c);
 }
 
-template <bool RELU>
-PYCNN_INLINE void gradient_vec(float* dx, const float* dy, const float* x, const Coefficients& k, vec constant,
-                               vec slope, int64_t lanes) {
-    const vec value = load_first(x, lanes), g = masked<RELU>(load_first(dy, lanes), value, k);
-    store_first(dx, fma(g, k.scale, fma(value - k.mean, slope, constant)), lanes);
+struct Gradient {
+    float* dx;
+    const float *dy, *x, *constant, *slope;
+};
+
+template <bool RELU, int V>
+PYCNN_INLINE void gradient_columns(const Gradient& a, const NormRows& s, int64_t c, int64_t last) {
+    Coefficients k[V];
+    vec constant[V], slope[V];
+    PYCNN_UNROLL for (int v = 0; v < V; ++v) {
+        const int64_t at = c + v * VL, lanes = width(v, V, last);
+        k[v] = coefficients(s, at, lanes);
+        constant[v] = load_first(a.constant + at, lanes), slope[v] = load_first(a.slope + at, lanes);
+    }
+    for (int64_t r = 0; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
+            const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
+            const vec x = load_first(a.x + at, lanes), g = masked<RELU>(load_first(a.dy + at, lanes), x, k[v]);
+            store_first(a.dx + at, fma(g, k[v].scale, fma(x - k[v].mean, slope[v], constant[v])), lanes);
+        }
 }
 
 template <bool RELU>
-PYCNN_INLINE void gradient(float* dx, const float* dy, const float* x, const NormRows& s, const float* constant,
-                           const float* slope) {
-    if (s.C == VL) {
-        const Coefficients k = coefficients(s, 0, VL);
-        const vec c0 = load(constant), c1 = load(slope);
-        for (int64_t at = 0; at < s.rows * VL; at += VL) gradient_vec<RELU>(dx + at, dy + at, x + at, k, c0, c1, VL);
-        return;
-    }
-    for (int64_t r = 0; r < s.rows; ++r, dx += s.C, dy += s.C, x += s.C) {
-        int64_t c = 0;
-        for (; c + VL <= s.C; c += VL)
-            gradient_vec<RELU>(dx + c, dy + c, x + c, coefficients(s, c, VL), load(constant + c), load(slope + c), VL);
-        const int64_t rest = s.C - c;
-        if (rest)
-            gradient_vec<RELU>(dx + c, dy + c, x + c, coefficients(s, c, rest), load_first(constant + c, rest),
-                               load_first(slope + c, rest), rest);
-    }
+PYCNN_INLINE void gradient(const Gradient& a, const NormRows& s) {
+    int64_t c = 0;
+    for (; c + 2 * VL <= s.C; c += 2 * VL) gradient_columns<RELU, 2>(a, s, c, VL);
+    for (; c + VL <= s.C; c += VL) gradient_columns<RELU, 1>(a, s, c, VL);
+    if (c < s.C) gradient_columns<RELU, 1>(a, s, c, s.C - c);
 }
 
 }  // namespace
@@ -163,7 +169,8 @@ void norm_gradient_sums(float* sums, const float* dy, const float* x, const Norm
 
 void norm_gradient(float* dx, const float* dy, const float* x, const NormRows& s, const float* constant,
                    const float* slope) {
-    s.relu ? gradient<true>(dx, dy, x, s, constant, slope) : gradient<false>(dx, dy, x, s, constant, slope);
+    const Gradient a{dx, dy, x, constant, slope};
+    s.relu ? gradient<true>(a, s) : gradient<false>(a, s);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -182,6 +182,15 @@ void batch_statistics(T* mean, T* variance, const T* x, int64_t rows, int64_t C)
     statistics(mean, variance, x, rows, C);
 }
 template <class T>
+void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batch, double momentum, int64_t rows,
+                               int64_t C) {
+    const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
+    for (int64_t c = 0; c < C; ++c) {
+        mean[c] = static_cast<T>((1.0 - momentum) * mean[c] + momentum * batch.mean[c]);
+        variance[c] = static_cast<T>((1.0 - momentum) * variance[c] + momentum * unbiased * batch.variance[c]);
+    }
+}
+template <class T>
 void batch_norm_apply(T* y, const T* x, const NormFunction<T>& f, int64_t rows, int64_t C) {
     if (rows > 0) apply(y, x, f, rows, C);
 }
@@ -193,6 +202,8 @@ void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, c
 
 template void batch_statistics(float*, float*, const float*, int64_t, int64_t);
 template void batch_statistics(double*, double*, const double*, int64_t, int64_t);
+template void update_running_statistics(float*, float*, const NormFunction<float>&, double, int64_t, int64_t);
+template void update_running_statistics(double*, double*, const NormFunction<double>&, double, int64_t, int64_t);
 template void batch_norm_apply(float*, const float*, const NormFunction<float>&, int64_t, int64_t);
 template void batch_norm_apply(double*, const double*, const NormFunction<double>&, int64_t, int64_t);
 template void batch_norm_backward(float*, float*, float*, const float*, const float*, const NormFunction<float>&,

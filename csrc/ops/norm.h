@@ -18,6 +18,11 @@ struct NormFunction {  // what stays the same from forward to backward; all [C]
 template <class T>
 void batch_statistics(T* mean, T* variance, const T* x, int64_t rows, int64_t C);
 
+// running = (1 - momentum) * running + momentum * that of the batch, whose variance is unbiased here; rows at least 2.
+template <class T>
+void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batch, double momentum, int64_t rows,
+                               int64_t C);
+
 // y may be x.
 template <class T>
 void batch_norm_apply(T* y, const T* x, const NormFunction<T>&, int64_t rows, int64_t C);

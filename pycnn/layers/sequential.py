@@ -64,8 +64,9 @@ class Sequential(Layer):
     compute its dx. A ReLU before a MaxPool2d runs after it, with the same numbers and gradients. A
     Conv2d, a MaxPool2d of 2 x 2 windows and the ReLU between or after them run as one block on
     float32: the same function, in another order of additions; a BatchNorm2d and a ReLU behind it
-    run in one pass. `plan()` shows what runs, and `fuse(False)` turns it off. Products with zero gradients are skipped there, so a NaN or Inf in a
-    weight or an activation may not show in a gradient.
+    run in one pass. `plan()` shows what runs, and `fuse(False)` turns it off. A block skips
+    products with zero gradients, so a NaN or Inf in a weight or an activation may not show in a
+    gradient.
 
     Raises TypeError for something that is no layer, ValueError for no layers, or for the same layer
     twice: its second run would overwrite what its first one keeps for backward.
