@@ -25,6 +25,8 @@ WRITTEN = {
 }
 # These also read what they write.
 IN_PLACE = ("adam_step", "sgd_step", "add_bias", "accumulate")
+# All parameters of an optimizer at once: the first argument is [parameters, gradients, moments ..].
+TOGETHER = ("adam_all", "sgd_all", "rmsprop_all")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Operator:
 
 def describe(name: str, arguments: tuple[Any, ...], result: Any = None) -> Operator:
     """The operator of one call; `result` may be an array too."""
+    if name in TOGETHER:
+        parameters, gradients, *moments = arguments[0]
+        written = [*parameters, *(a for moment in moments for a in moment)]
+        return Operator(
+            name=name,
+            arrays=f"{_shapes(written)} <- {_shapes(gradients)}",
+            read_bytes=sum(a.nbytes for a in [*written, *gradients]),
+            written_bytes=sum(a.nbytes for a in written),
+            flop=0.0,
+        )
     written = [arguments[i] for i in WRITTEN.get(name, (0,)) if i < len(arguments)]
     written = [a for a in written if isinstance(a, np.ndarray)]
     if isinstance(result, np.ndarray) and not any(result is a for a in written):
@@ -102,7 +114,7 @@ class Recorder:
             begin = time.perf_counter()
             result = function(*arguments)
             elapsed = time.perf_counter() - begin
-            if any(isinstance(a, np.ndarray) for a in arguments):
+            if name in TOGETHER or any(isinstance(a, np.ndarray) for a in arguments):
                 self.names.append(name)
                 self.seconds.append(elapsed)
                 if self.describing:

@@ -1,4 +1,4 @@
-"""Matrix product, elementwise operators, softmax, loss, optimizer steps, the gather of images."""
+"""Matrix product, elementwise operators, softmax, loss, the gather of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pycnn._arrays import (
     as_int64,
     check_updated,
     contiguous,
-    count,
     flag,
     number,
 )
@@ -138,82 +137,6 @@ def accumulate(total: Array, part: npt.ArrayLike) -> None:
     """Add part to total in place; both of one shape and type."""
     check_updated("accumulate", total=total)
     _pycnn.accumulate(total, contiguous(part))
-
-
-def _finite(op: str, **values: float) -> list[float]:
-    for name, value in values.items():
-        if not 0.0 <= number(value) < math.inf:
-            raise ValueError(f"{op}: {name} is {value!r}; expected a finite number, 0 or more.")
-    return [number(value) for value in values.values()]
-
-
-def adam_step(
-    param: Array,
-    grad: npt.ArrayLike,
-    m: Array,
-    v: Array,
-    *,
-    step: int,
-    lr: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-) -> None:
-    """One step of Adam in place on param, m and v (Kingma & Ba 2015, algorithm 1).
-
-    param, grad, m, v: of one shape and type; step counts from 1; with t = step:
-
-        param -= lr * weight_decay * param                       (decoupled: Loshchilov & Hutter)
-        m = beta1 * m + (1 - beta1) * grad
-        v = beta2 * v + (1 - beta2) * grad**2
-        param -= lr * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + eps)
-
-    TensorFlow 1's AdamOptimizer adds its epsilon to sqrt(v) before the bias correction (Kingma &
-    Ba's "epsilon hat"), so its epsilon acts as eps / sqrt(1 - beta2**t) would here: larger in the
-    first steps, the same in the limit. Raises ValueError for shapes, shared memory or options that
-    do not fit, TypeError for types.
-    """
-    op = "adam_step"
-    check_updated(op, param=param, m=m, v=v)
-    t = count(step, op, "step")
-    rate, epsilon, decay = _finite(op, lr=lr, eps=eps, weight_decay=weight_decay)
-    for name, beta in (("beta1", beta1), ("beta2", beta2)):
-        if not 0.0 <= number(beta) < 1.0:
-            raise ValueError(f"{op}: {name} is {beta!r}; expected 0 or more and less than 1.")
-    betas = number(beta1), number(beta2)
-    _pycnn.adam_step(param, contiguous(grad), m, v, t, rate, *betas, epsilon, decay)
-
-
-def sgd_step(
-    param: Array,
-    grad: npt.ArrayLike,
-    velocity: Array | None,
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-) -> None:
-    """One step of gradient descent in place on param and velocity, as PyTorch's SGD.
-
-        g = grad + weight_decay * param
-        velocity = momentum * velocity + g
-        param -= lr * (g + momentum * velocity if nesterov else velocity)
-
-    velocity: of param's shape, or None without momentum (then the step is g). Raises ValueError for
-    shapes, shared memory or options that do not fit, TypeError for types.
-    """
-    op = "sgd_step"
-    rate, inertia, decay = _finite(op, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    check_updated(op, param=param)
-    if velocity is not None:
-        check_updated(op, velocity=velocity)
-    elif inertia != 0.0 or nesterov:
-        raise ValueError(
-            f"{op}: velocity is None; expected an array of param's shape with momentum."
-        )
-    _pycnn.sgd_step(param, contiguous(grad), velocity, rate, inertia, bool(nesterov), decay)
 
 
 def gather_images(

@@ -27,7 +27,6 @@ from pycnn._ops_conv2d import (
 )
 from pycnn._ops_dense import (
     accumulate,
-    adam_step,
     add_bias,
     gather_images,
     log_softmax,
@@ -35,20 +34,32 @@ from pycnn._ops_dense import (
     matmul,
     relu,
     relu_backward,
-    sgd_step,
     softmax,
     softmax_backward,
     softmax_cross_entropy,
 )
+from pycnn._ops_norm import (
+    BatchNorm,
+    BatchNormGradients,
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    dropout,
+)
+from pycnn._ops_optim import adam_step, rmsprop_step, sgd_step
 from pycnn._ops_pool2d import (
     avg_pool2d,
     avg_pool2d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
     pool2d_output_shape,
 )
 
 __all__ = [
+    "BatchNorm",
+    "BatchNormGradients",
     "BlockGradients",
     "Conv2dExplanation",
     "accumulate",
@@ -56,6 +67,9 @@ __all__ = [
     "add_bias",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -64,8 +78,11 @@ __all__ = [
     "conv2d_block_backward",
     "conv2d_output_shape",
     "conv2d_relu_backward",
+    "dropout",
     "explain_conv2d",
     "gather_images",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
     "log_softmax",
     "log_softmax_backward",
     "matmul",
@@ -74,6 +91,7 @@ __all__ = [
     "pool2d_output_shape",
     "relu",
     "relu_backward",
+    "rmsprop_step",
     "sgd_step",
     "softmax",
     "softmax_backward",

@@ -96,6 +96,14 @@ _NO_ROW = {
     "no_axis": Bad({"x": np.array(1, np.float32)}, ValueError, ("x", "ax[ei]s")),
     "no_class": Bad({"x": normal(3, 0)}, ValueError, ("x", "0")),
 }
+_NORM_BAD = {
+    "weight_length": Bad({"weight": normal(16)}, ValueError, ("weight", "16", "17", r"\[C\]")),
+    "bias_length": Bad({"bias": normal(18)}, ValueError, ("bias", "18", "17")),
+    "one_axis": Bad({"x": normal(17)}, ValueError, ("x", r"\(17,\)", "two axes")),
+    "no_channel": Bad({"x": normal(3, 0)}, ValueError, ("x", "0", "channel")),
+    "eps_0": Bad({"eps": 0.0}, ValueError, ("eps", "0.0", "above 0")),
+    "activation": Bad({"activation": "tanh"}, ValueError, ("activation", "tanh", "relu")),
+}
 _OTHER_SHAPE = {"shape": Bad({"y": normal(5, 9)}, ValueError, ("y", r"5, 9", "10"))}
 
 BAD = {
@@ -218,6 +226,70 @@ BAD = {
         **_unlike("grad", "velocity"),
         "no_velocity": Bad({"velocity": None, "momentum": 0.9}, ValueError, ("velocity", "None")),
         "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
+    },
+    "rmsprop_step": {
+        **_unlike("grad", "square", "buffer"),
+        **_lists("param", "square", "buffer"),
+        "alpha": Bad({"alpha": 1.0}, ValueError, ("alpha", "1.0")),
+        "eps": Bad({"eps": -1.0}, ValueError, ("eps", "-1.0")),
+        "no_buffer": Bad({"buffer": None, "momentum": 0.9}, ValueError, ("buffer", "None")),
+        "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
+    },
+    "batch_norm": {
+        **_NORM_BAD,
+        "one_row": Bad(
+            {"x": normal(1, 1, 1, 17)}, ValueError, ("x", "1, 1, 1, 17", "at least two")
+        ),
+        "momentum": Bad({"momentum": 1.5}, ValueError, ("momentum", "1.5", "0 to 1")),
+        "one_running": Bad(
+            {"running_mean": normal(17)}, TypeError, ("running_mean", "running_var")
+        ),
+        "running_list": Bad(
+            {"running_mean": [0.0] * 17, "running_var": [1.0] * 17},
+            TypeError,
+            ("running_mean", "list", "in place"),
+        ),
+        "running_shape": Bad(
+            {"running_mean": np.zeros(17, np.float32), "running_var": np.ones(16, np.float32)},
+            ValueError,
+            ("running_var", "16", "17"),
+        ),
+        "running_shared": Bad(
+            dict.fromkeys(("running_mean", "running_var"), np.ones(17, np.float32)),
+            ValueError,
+            ("running_var", "memory", "running_mean"),
+        ),
+    },
+    "batch_norm_inference": {
+        **_NORM_BAD,
+        "mean_length": Bad({"mean": normal(16)}, ValueError, ("mean", "16", "17")),
+        "var_length": Bad({"var": normal(1)}, ValueError, ("var", "1", "17")),
+    },
+    "batch_norm_backward": {
+        **_NORM_BAD,
+        "dy_shape": Bad({"dy": normal(2, 7, 4, 17)}, ValueError, ("dy", "2, 7, 4, 17", "as x")),
+        "out_with_dx": Bad(
+            {"input_gradient": False, "out": (normal(1), normal(17), normal(17))},
+            TypeError,
+            (r"out\[0\]", "None", "input_gradient"),
+        ),
+    },
+    "dropout": {
+        "p_1": Bad({"p": 1.0}, ValueError, ("p is 1.0", "0 <= p < 1")),
+        "p_text": Bad({"p": "x"}, ValueError, ("p is 'x'",)),
+        "seed_negative": Bad({"seed": -1}, ValueError, ("seed", "-1", "2\\*\\*64")),
+        "seed_float": Bad({"seed": 1.0}, ValueError, ("seed", "1.0")),
+        "calls_huge": Bad({"calls": 2**64}, ValueError, ("calls", str(2**64))),
+    },
+    "global_avg_pool2d": {
+        "no_pixel": Bad({"x": normal(2, 0, 5, 17)}, ValueError, ("x", "no pixel")),
+        "data_format": _GEOMETRY["data_format"],
+    },
+    "global_avg_pool2d_backward": {
+        "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
+        "no_pixel": Bad({"input_shape": (2, 0, 5, 17)}, ValueError, ("input_shape", "no pixel")),
+        "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "17", "16")),
+        "data_format": _GEOMETRY["data_format"],
     },
     "gather_images": {
         "index_too_large": Bad({"indices": np.array([0, 9])}, IndexError, ("9", "8|9")),

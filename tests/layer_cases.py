@@ -55,6 +55,16 @@ CASES = {
         (2, 5, 4, 3),
         lambda x, p: reference.avg_pool2d(x, 3, 2, 1, count_include_pad=True),
     ),
+    "global_avg_pool": (
+        layers.GlobalAvgPool2d,
+        (2, 5, 4, 3),
+        lambda x, p: reference.global_avg_pool2d(x),
+    ),
+    "batch_norm": (
+        lambda: layers.BatchNorm2d(5, eps=1e-3),
+        (3, 2, 2, 5),
+        lambda x, p: reference.batch_norm(x, *p, eps=1e-3)[0],
+    ),
     "relu": (layers.ReLU, (4, 5), lambda x, p: reference.relu(x)),
     "flatten": (layers.Flatten, (2, 3, 4, 2), lambda x, p: x.reshape(2, 24)),
     "linear": (

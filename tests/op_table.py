@@ -6,36 +6,33 @@ row here, one in `bad_inputs.py`, a function of its name in `reference.py` and a
 """
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import reference
 import tolerance
+from op_samples import (
+    BIAS,
+    BYTES,
+    COUNT_PAD,
+    FORWARD,
+    INPUT,
+    NORM_GRADIENTS,
+    NORM_INFERENCE,
+    NORMS,
+    ONE_HOT,
+    POOL_FORWARD,
+    ROWS,
+    WEIGHT,
+    Sample,
+    frozen,
+    loss,
+    normal,
+    pool_gradients,
+    steps,
+)
 
 from pycnn import ops
-
-_rng = np.random.default_rng(1998)
-
-
-def frozen(array):
-    """The array itself, read-only: an operator that writes to its input fails."""
-    array.flags.writeable = False
-    return array
-
-
-def normal(*shape):
-    return frozen(_rng.standard_normal(shape, dtype=np.float32))
-
-
-@dataclass(frozen=True)
-class Sample:
-    arrays: tuple
-    options: dict = field(default_factory=dict)
-
-    def astype(self, dtype):
-        """The same sample with its float arrays in another type."""
-        cast = (frozen(a.astype(dtype)) if a.dtype == np.float32 else a for a in self.arrays)
-        return Sample(tuple(cast), self.options)
 
 
 @dataclass(frozen=True)
@@ -103,95 +100,25 @@ def check(results, expected, dtype, what=""):
         tolerance.assert_within(result, exact, bound, what)
 
 
-def _conv(N, H, W, C, KH, KW, OC, **options):
-    """The four arrays of one convolution, and its options."""
-    weight = normal(KH, KW, C // options.get("groups", 1), OC)
-    geometry = {key: value for key, value in options.items() if key != "groups"}
-    windows = reference.Windows((H, W), (KH, KW), **{"stride": 1, "padding": "valid", **geometry})
-    x, dy = normal(N, H, W, C), normal(N, windows.OH, windows.OW, OC)
-    return x, weight, normal(OC), dy, options
-
-
-_CONVS = {
-    "same": _conv(2, 7, 5, 3, 3, 3, 17, padding="same"),
-    "lecture": _conv(1, 8, 6, 16, 3, 3, 8, stride=[1, 2, 2, 1], padding="SAME"),
-    "four_sided": _conv(2, 5, 6, 1, 2, 4, 5, stride=(2, 1), padding=((0, 2), (3, 1))),
-    "groups": _conv(2, 6, 6, 6, 3, 2, 4, groups=2, dilation=(1, 2), padding=1),
-}
-_FORWARD = {k: Sample((x, w, b), o) for k, (x, w, b, _, o) in _CONVS.items()}
-_FORWARD["relu"] = Sample(
-    _FORWARD["groups"].arrays, {**_FORWARD["groups"].options, "activation": "relu"}
-)
-_INPUT = {
-    k: Sample((dy, w), {"input_shape": x.shape, **o}) for k, (x, w, _, dy, o) in _CONVS.items()
-}
-_WEIGHT = {
-    k: Sample((x, dy), {"weight_shape": w.shape, **o}) for k, (x, w, _, dy, o) in _CONVS.items()
-}
-_BIAS = {k: Sample((dy,)) for k, (*_, dy, _) in _CONVS.items()}
-
-_POOLS = {
-    "lecture": (normal(2, 7, 5, 17), 2, {"stride": [1, 2, 2, 1], "padding": "SAME"}),
-    "overlap": (normal(1, 6, 5, 3), (3, 2), {"stride": 1, "padding": (1, 0)}),
-    "gaps": (normal(2, 7, 8, 16), 2, {"stride": (3, 2)}),
-}
-
-
-def _pool_gradients(maximum):
-    samples = {}
-    for key, (x, kernel_size, options) in _POOLS.items():
-        y, indices = reference.max_pool2d(x, kernel_size, **options)
-        if maximum:
-            samples[key] = Sample((normal(*y.shape), frozen(indices)), {"input_shape": x.shape})
-        else:
-            shape = {"input_shape": x.shape, "kernel_size": kernel_size}
-            samples[key] = Sample((normal(*y.shape),), {**shape, **options})
-    return samples
-
-
-_COUNT_PAD = {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": True}
-_POOL_FORWARD = {k: Sample((x,), {"kernel_size": size, **o}) for k, (x, size, o) in _POOLS.items()}
-
-_ROWS = {"narrow": (5, 10), "wide": (3, 70), "three_axes": (2, 3, 17), "one_axis": (7,)}
-CLASSES = np.array([3, 0, 9, 9, 1])
-ONE_HOT = frozen(np.eye(10, dtype=np.float32)[CLASSES])
-
-
-def _loss(**options):
-    return Sample((normal(5, 10), frozen(CLASSES)), options)
-
-
-def _steps(count, *options):
-    """Samples of `count` arrays of 5 x 7 numbers; the last one is never negative."""
-    arrays = [[normal(5, 7) for _ in range(count - 1)] for _ in options]
-    last = [frozen(np.abs(normal(5, 7))) for _ in options]
-    return {
-        f"{i}": Sample((*first, end), o)
-        for i, (first, end, o) in enumerate(zip(arrays, last, options, strict=True))
-    }
-
-
-_BYTES = frozen(_rng.integers(0, 256, (9, 4, 3, 1), dtype=np.uint8))
-
 _ALL = [
     Operator(
-        "conv2d", ("x", "weight", "bias"), _FORWARD, images=("x",), batch=("x",), image_result=True
+        "conv2d", ("x", "weight", "bias"), FORWARD, images=("x",), batch=("x",), image_result=True
     ),
     Operator(
         "conv2d_backward_input",
         ("dy", "weight"),
-        _INPUT,
+        INPUT,
         images=("dy",),
         batch=("dy",),
         image_result=True,
     ),
-    Operator("conv2d_backward_weight", ("x", "dy"), _WEIGHT, images=("x", "dy"), batch=("x", "dy")),
-    Operator("conv2d_backward_bias", ("dy",), _BIAS, images=("dy",), batch=("dy",)),
-    Operator("max_pool2d", ("x",), _POOL_FORWARD, images=("x",), batch=("x",), image_result=True),
+    Operator("conv2d_backward_weight", ("x", "dy"), WEIGHT, images=("x", "dy"), batch=("x", "dy")),
+    Operator("conv2d_backward_bias", ("dy",), BIAS, images=("dy",), batch=("dy",)),
+    Operator("max_pool2d", ("x",), POOL_FORWARD, images=("x",), batch=("x",), image_result=True),
     Operator(
         "max_pool2d_backward",
         ("dy", "indices"),
-        _pool_gradients(True),
+        pool_gradients(True),
         images=("dy", "indices"),
         batch=("dy", "indices"),
         image_result=True,
@@ -200,8 +127,8 @@ _ALL = [
         "avg_pool2d",
         ("x",),
         {
-            **_POOL_FORWARD,
-            "count_pad": Sample((normal(2, 5, 4, 3),), _COUNT_PAD),
+            **POOL_FORWARD,
+            "count_pad": Sample((normal(2, 5, 4, 3),), COUNT_PAD),
         },
         images=("x",),
         batch=("x",),
@@ -211,8 +138,8 @@ _ALL = [
         "avg_pool2d_backward",
         ("dy",),
         {
-            **_pool_gradients(False),
-            "count_pad": Sample((normal(2, 3, 2, 3),), {"input_shape": (2, 5, 4, 3), **_COUNT_PAD}),
+            **pool_gradients(False),
+            "count_pad": Sample((normal(2, 3, 2, 3),), {"input_shape": (2, 5, 4, 3), **COUNT_PAD}),
         },
         images=("dy",),
         batch=("dy",),
@@ -231,7 +158,7 @@ _ALL = [
     Operator(
         "relu",
         ("x",),
-        {key: Sample((normal(*shape),)) for key, shape in _ROWS.items()},
+        {key: Sample((normal(*shape),)) for key, shape in ROWS.items()},
         batch=("x",),
         in_place=("x",),
     ),
@@ -240,7 +167,7 @@ _ALL = [
         ("dy", "y"),
         {
             key: Sample((normal(*shape), frozen(np.maximum(normal(*shape), 0))))
-            for key, shape in _ROWS.items()
+            for key, shape in ROWS.items()
         },
         batch=("dy", "y"),
         in_place=("dy",),
@@ -249,7 +176,7 @@ _ALL = [
         Operator(
             name,
             ("x",),
-            {key: Sample((frozen(3 * normal(*shape)),)) for key, shape in _ROWS.items()},
+            {key: Sample((frozen(3 * normal(*shape)),)) for key, shape in ROWS.items()},
             batch=("x",),
         )
         for name in ("softmax", "log_softmax")
@@ -260,7 +187,7 @@ _ALL = [
             ("dy", "y"),
             {
                 key: Sample((normal(*shape), frozen(np.float32(forward(normal(*shape))))))
-                for key, shape in _ROWS.items()
+                for key, shape in ROWS.items()
             },
             batch=("dy", "y"),
         )
@@ -273,8 +200,8 @@ _ALL = [
         "softmax_cross_entropy",
         ("logits", "labels"),
         {
-            "classes": _loss(),
-            "smoothing": _loss(label_smoothing=0.1),
+            "classes": loss(),
+            "smoothing": loss(label_smoothing=0.1),
             "one_hot": Sample((normal(5, 10), ONE_HOT)),
             "one_hot_smoothing": Sample((normal(5, 10), ONE_HOT), {"label_smoothing": 0.25}),
         },
@@ -286,7 +213,7 @@ _ALL = [
         ("y", "bias"),
         {
             key: Sample((normal(*shape), normal(shape[-1])))
-            for key, shape in sorted(_ROWS.items(), key=lambda row: len(row[1]))  # one axis first
+            for key, shape in sorted(ROWS.items(), key=lambda row: len(row[1]))  # one axis first
         },
         updated=("y",),
         has_out=False,
@@ -294,7 +221,7 @@ _ALL = [
     Operator(
         "accumulate",
         ("total", "part"),
-        {key: Sample((normal(*shape), normal(*shape))) for key, shape in _ROWS.items()},
+        {key: Sample((normal(*shape), normal(*shape))) for key, shape in ROWS.items()},
         batch=("total", "part"),
         updated=("total",),
         has_out=False,
@@ -302,7 +229,7 @@ _ALL = [
     Operator(
         "adam_step",
         ("param", "grad", "m", "v"),
-        _steps(
+        steps(
             4,
             {"step": 1, "lr": 0.001},
             {"step": 1000, "lr": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 1e-3},
@@ -314,7 +241,7 @@ _ALL = [
     Operator(
         "sgd_step",
         ("param", "grad", "velocity"),
-        _steps(
+        steps(
             3,
             {"lr": 0.1},
             {"lr": 0.1, "momentum": 0.9},
@@ -324,11 +251,65 @@ _ALL = [
         has_out=False,
     ),
     Operator(
+        "rmsprop_step",
+        ("param", "grad", "square", "buffer"),
+        {
+            key: Sample((*s.arrays[:2], s.arrays[3], s.arrays[2]), s.options)
+            for key, s in steps(
+                4,
+                {"lr": 0.1},
+                {"lr": 0.1, "alpha": 0.9, "momentum": 0.9, "eps": 1e-3},
+                {"lr": 0.01, "weight_decay": 0.01},
+            ).items()
+        },
+        updated=("param", "square", "buffer"),
+        has_out=False,
+    ),
+    Operator("batch_norm", ("x", "weight", "bias"), NORMS),
+    Operator(
+        "batch_norm_inference",
+        ("x", "weight", "bias", "mean", "var"),
+        NORM_INFERENCE,
+        batch=("x",),
+        in_place=("x",),
+    ),
+    Operator(
+        "batch_norm_backward",
+        ("dy", "x", "weight", "bias", "mean", "var"),
+        NORM_GRADIENTS,
+        in_place=("dy",),
+    ),
+    Operator(
+        "dropout",
+        ("x",),
+        {
+            "wide": Sample((normal(3, 70),), {"p": 0.25, "seed": 2**64 - 1}),
+            "narrow": Sample((normal(5, 7),), {"p": 0.5, "seed": 7, "calls": 2**40 + 1}),
+            "one": Sample((normal(1),), {"p": 0.0, "seed": 0}),
+        },
+        batch=("x",),
+        in_place=("x",),
+    ),
+    Operator(
+        "global_avg_pool2d",
+        ("x",),
+        {"lecture": Sample((normal(2, 7, 5, 17),)), "pixel": Sample((normal(3, 1, 1, 4),))},
+        images=("x",),
+        batch=("x",),
+    ),
+    Operator(
+        "global_avg_pool2d_backward",
+        ("dy",),
+        {"lecture": Sample((normal(2, 17),), {"input_shape": (2, 7, 5, 17)})},
+        batch=("dy",),
+        image_result=True,
+    ),
+    Operator(
         "gather_images",
         ("images", "indices"),
         {
-            "bytes": Sample((_BYTES, frozen(np.array([8, 0, 3, 3, 5])))),
-            "scale": Sample((_BYTES, frozen(np.array([1, 7]))), {"scale": 0.5}),
+            "bytes": Sample((BYTES, frozen(np.array([8, 0, 3, 3, 5])))),
+            "scale": Sample((BYTES, frozen(np.array([1, 7]))), {"scale": 0.5}),
         },
         batch=("indices",),
     ),

@@ -270,3 +270,83 @@ def gather_images(images, indices, scale=1 / 255):
     for row, index in enumerate(indices):
         y[row] = np.float64(images[index]) * scale
     return y
+
+
+def rmsprop_step(
+    param, grad, square, buffer, lr, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0
+):
+    """(param, square, buffer) after one step, as in PyTorch, not centred."""
+    param, grad, square, buffer = map(np.float64, (param, grad, square, buffer))
+    grad = grad + weight_decay * param
+    square = alpha * square + (1 - alpha) * grad**2
+    buffer = momentum * buffer + grad / (np.sqrt(square) + eps)
+    return param - lr * buffer, square, buffer
+
+
+def global_avg_pool2d(x):
+    """Mean over H and W."""
+    return np.float64(x).mean(axis=(1, 2))
+
+
+def global_avg_pool2d_backward(dy, input_shape):
+    """Each pixel's share."""
+    _, H, W, _ = input_shape
+    return np.broadcast_to(np.float64(dy)[:, None, None, :] / (H * W), input_shape)
+
+
+def batch_norm_inference(x, weight, bias, mean, var, eps=1e-5, activation=None):
+    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel."""
+    x, weight, bias, mean, var = map(np.float64, (x, weight, bias, mean, var))
+    y = np.zeros(x.shape)
+    for c in range(x.shape[-1]):
+        y[..., c] = (x[..., c] - mean[c]) / np.sqrt(var[c] + eps) * weight[c] + bias[c]
+    return relu(y) if activation == "relu" else y
+
+
+def batch_norm(x, weight, bias, eps=1e-5, activation=None):
+    """(y, mean, biased variance)."""
+    rows = np.float64(x).reshape(-1, x.shape[-1])
+    mean = rows.sum(axis=0) / len(rows)
+    var = ((rows - mean) ** 2).sum(axis=0) / len(rows)
+    return batch_norm_inference(x, weight, bias, mean, var, eps, activation), mean, var
+
+
+def batch_norm_backward(dy, x, weight, bias, mean, var, eps=1e-5, activation=None):
+    """(dx, dweight, dbias): x reaches y by itself, through mean and through var."""
+    y = batch_norm_inference(x, weight, bias, mean, var, eps)
+    dy, x, weight, mean, var = map(np.float64, (dy, x, weight, mean, var))
+    g = relu_backward(dy, y) if activation == "relu" else dy
+    axes, M = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    inverse = 1 / np.sqrt(var + eps)
+    dz = g * weight  # z = (x - mean) * inverse
+    dvar = (dz * (x - mean)).sum(axis=axes) * -(inverse**3) / 2
+    dmean = (dz * -inverse).sum(axis=axes)
+    dx = dz * inverse + dvar * 2 * (x - mean) / M + dmean / M
+    return dx, (g * (x - mean) * inverse).sum(axis=axes), g.sum(axis=axes)
+
+
+def _mix32(h):
+    h = (h ^ (h >> 16)) * 0x7FEB352D % 2**32
+    h = (h ^ (h >> 15)) * 0x846CA68B % 2**32
+    return h ^ (h >> 16)
+
+
+def _mix64(z):
+    z = (z + 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def dropout_draws(size, seed, calls=0):
+    """The draws of all elements, multiples of 2^-24 in [0, 1)."""
+    key = _mix64(_mix64(seed) ^ calls)
+    low, high = key % 2**32, key >> 32
+    draws = [_mix32(_mix32((i + low) % 2**32) ^ high) >> 8 for i in range(size)]
+    return np.array(draws, np.float64).reshape(size) / 2**24
+
+
+def dropout(x, p, seed, calls=0):
+    """X times 1 / (1 - p) where the draw is at least p, else times 0."""
+    keep = dropout_draws(x.size, seed, calls).reshape(x.shape) >= p
+    return np.float64(x) * keep / (1 - p)

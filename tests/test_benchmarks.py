@@ -179,10 +179,10 @@ def test_the_recorder_sees_a_step_and_leaves_no_trace():
     assert {name: f for name, f in vars(_pycnn).items() if callable(f)} == functions
     assert isinstance(loss, float)
     assert len(seen.operators) == len(seen.seconds) == len(seen.names)
-    assert {"softmax_cross_entropy", "adam_step"} <= set(seen.names)
+    assert {"softmax_cross_entropy", "adam_all"} <= set(seen.names)
     # Forward and both gradients of each layer, without that of the images.
     assert sum(o.flop for o in seen.operators) == network.step_flop(4)
-    adam = [o for o in seen.operators if o.name == "adam_step"]
+    adam = [o for o in seen.operators if o.name == "adam_all"]
     sizes = [4 * int(np.prod(shape)) for shape in network.parameter_shapes()]
     assert sum(o.read_bytes for o in adam) == 4 * sum(sizes)
     assert sum(o.written_bytes for o in adam) == 3 * sum(sizes)

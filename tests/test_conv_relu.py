@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn import ops
+from pycnn import layers, ops
 
 GEOMETRIES = {
     "same": {"padding": "same"},
@@ -87,3 +87,39 @@ def test_the_bits_do_not_depend_on_threads_or_isa(rng):
             found.add(b"".join(array.tobytes() for array in result))
         pycnn.use_isa(before)
     assert len(found) <= 1
+
+
+def networks():
+    """The same two convolutions with relu, as blocks and layer by layer."""
+    models = []
+    for fuse in (True, False):
+        rng = np.random.default_rng(4)
+        model = layers.Sequential(
+            layers.Conv2d(3, 20, 3, padding="same", rng=rng),
+            layers.ReLU(),
+            layers.Conv2d(20, 8, 3, stride=2, bias=False, rng=rng),
+            layers.ReLU(),
+        )
+        models.append(model.fuse(fuse))
+    return models
+
+
+def test_a_sequential_plans_convolution_and_relu_as_one_operator(rng):
+    fused, plain = networks()
+    assert fused.plan().count("Conv2d + ReLU  one operator") == 2
+    assert "operator" not in plain.plan()
+    x = rng.standard_normal((4, 9, 9, 3), np.float32)
+    y = fused(x)
+    np.testing.assert_array_equal(y, plain(x))
+    dy = rng.standard_normal(y.shape, np.float32)
+    np.testing.assert_array_equal(fused.backward(dy), plain.backward(dy))
+    for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+        np.testing.assert_array_equal(one.grad, other.grad)
+    y[...] = -1  # what the user does to a result changes no later gradient
+    second = fused(x)
+    second_y = second.copy()
+    second[...] = -1
+    np.testing.assert_array_equal(plain(x), second_y)
+    np.testing.assert_array_equal(fused.backward(dy), plain.backward(dy))
+    compiled = fused.compile_inference((None, 9, 9, 3))
+    np.testing.assert_allclose(compiled(x), fused.eval()(x), rtol=1e-5, atol=1e-6)

@@ -94,6 +94,21 @@ SHAPES = {
     "accumulate": [((700_001,), (700_001,))],
     "adam_step": [((300_001,),) * 4],
     "sgd_step": [((500_001,),) * 3],
+    "rmsprop_step": [((300_001,),) * 4],
+    "batch_norm": [
+        ((101, 14, 14, 32), (32,), (32,)),
+        ((203, 14, 15, 8), (8,), (8,)),
+        ((67, 13, 13, 20), (20,), (20,)),
+    ],
+    "batch_norm_inference": [((101, 14, 14, 32), *((32,),) * 3, "positive")],
+    "batch_norm_backward": [
+        ((101, 14, 14, 32), (101, 14, 14, 32), *((32,),) * 3, "positive"),
+        ((403, 14, 14, 4), (403, 14, 14, 4), *((4,),) * 3, "four"),
+        ((67, 13, 13, 20), (67, 13, 13, 20), *((20,),) * 3, "twenty"),
+    ],
+    "dropout": [((700_001,),)],
+    "global_avg_pool2d": [((61, 28, 28, 32),)],
+    "global_avg_pool2d_backward": [((61, 32),)],
     "gather_images": [("bytes", "indices")],
     "max_pool2d_backward": [((61, 14, 14, 32), "winners")],
 }
@@ -104,7 +119,12 @@ OPTIONS = {
     "max_pool2d_backward": {"input_shape": (61, 28, 28, 32)},
     "adam_step": {"step": 7, "lr": 0.01, "weight_decay": 0.1},
     "sgd_step": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
+    "rmsprop_step": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
+    "batch_norm": {"activation": "relu"},
+    "dropout": {"p": 0.3, "seed": 12345, "calls": 6},
+    "global_avg_pool2d_backward": {"input_shape": (61, 28, 28, 32)},
 }
+POSITIVE = {"positive": 32, "four": 4, "twenty": 20}
 CASES = {
     **{
         f"{name}-{i}": (name, shapes, OPTIONS.get(name, {}))
@@ -122,6 +142,8 @@ def make(shape, rng):
         return rng.integers(0, 256, (1000, 28, 28, 1), dtype=np.uint8)
     if shape == "indices":
         return rng.integers(0, 1000, 2003)
+    if shape in POSITIVE:
+        return rng.random(POSITIVE[shape], np.float32) + np.float32(0.5)
     if shape == "winners":
         x = rng.standard_normal((61, 28, 28, 32), np.float32)
         return ops.max_pool2d(x, return_indices=True, **POOL)[1]
@@ -134,8 +156,9 @@ def arguments(case):
     name, shapes, options = CASES[case]
     rng = np.random.default_rng(sorted(CASES).index(case))
     arrays = [make(shape, rng) for shape in shapes]
-    if name == "adam_step":
-        arrays[3] = np.abs(arrays[3])
+    if name in ("adam_step", "rmsprop_step"):
+        moment = 3 if name == "adam_step" else 2
+        arrays[moment] = np.abs(arrays[moment])
     return OPERATORS[name], arrays, options
 
 

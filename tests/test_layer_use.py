@@ -4,9 +4,10 @@ import threading
 
 import numpy as np
 import pytest
+import reference
 from layer_cases import make
 
-from pycnn import layers
+from pycnn import layers, ops
 
 # Sentences
 
@@ -61,6 +62,9 @@ WRONG_ARGUMENTS = [
     (lambda: layers.MaxPool2d(2, padding=2), "MaxPool2d: .*padding .*not smaller than the window"),
     (lambda: layers.AvgPool2d(2, stride=(1,)), r"AvgPool2d: stride is \(1,\); expected"),
     (lambda: layers.Linear(3, 0), "Linear: out_features is 0; expected"),
+    (lambda: layers.BatchNorm2d(0), "BatchNorm2d: channels is 0; expected a whole number"),
+    (lambda: layers.BatchNorm2d(3, momentum=2), "momentum is 2; expected a number from 0 to 1"),
+    (lambda: layers.BatchNorm2d(3, eps=0), "eps is 0; expected a finite number above 0"),
     (lambda: layers.Dropout(1.0), "Dropout: p is 1.0; expected a probability"),
     (lambda: layers.Dropout(float("nan")), "Dropout: p is nan; expected"),
     (lambda: layers.Dropout("0.5"), "Dropout: p is '0.5'; expected"),
@@ -100,6 +104,8 @@ def test_padding_cannot_change_behind_the_layer():
         (layers.Linear(2, 3), "Linear(2, 3)"),
         (layers.Linear(2, 3, bias=False), "Linear(2, 3, bias=False)"),
         (layers.Dropout(0.25), "Dropout(p=0.25)"),
+        (layers.BatchNorm2d(4), "BatchNorm2d(4, momentum=0.1, eps=1e-05)"),
+        (layers.GlobalAvgPool2d(), "GlobalAvgPool2d()"),
         (layers.ReLU(), "ReLU()"),
         (layers.Flatten(), "Flatten()"),
     ],
@@ -133,26 +139,65 @@ def test_dropout_draws_from_its_own_source():
     shared = [layers.Dropout(rng=rng) for _ in range(2)]
     assert not np.array_equal(*(layer.forward(x) for layer in shared))
     assert first.eval().forward(x) is x
-    np.testing.assert_array_equal(first.train().forward(x) > 0, next_mask(4, x.shape, 2))
+    kept = reference.dropout_draws(x.size, first.seed, 2).reshape(x.shape) >= 0.5
+    np.testing.assert_array_equal(first.train().forward(x) > 0, kept)  # eval mode drew nothing
 
 
-def next_mask(seed, shape, skip):
-    """The mask of the draw after `skip` others: eval mode drew nothing."""
-    rng = np.random.default_rng(seed)
-    for _ in range(skip):
-        rng.random(shape, np.float32)
-    return rng.random(shape, np.float32) >= np.float32(0.5)
+def test_the_draws_of_dropout_are_uniform_and_apart():
+    """Mean, variance; neighbours, seeds and calls hang together by chance only."""
+    size = 20_000
+    draws = [reference.dropout_draws(size, *key) for key in ((0, 0), (0, 1), (1, 0))]
+    for one in draws:
+        assert abs(one.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / size)
+        assert abs(one.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / size)
+        for lag in (1, 2, 16, 17):
+            assert abs(np.corrcoef(one[lag:], one[:-lag])[0, 1]) < 5 / np.sqrt(size)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert abs(np.corrcoef(draws[one], draws[other])[0, 1]) < 5 / np.sqrt(size)
+        assert np.count_nonzero(draws[one] == draws[other]) < 5
 
 
 def test_a_draw_of_exactly_p_is_kept():
-    class Draws:
-        def random(self, dtype, out):
-            p = np.float32(0.5)
-            out[...] = [0, np.nextafter(p, np.float32(0)), p, 0.9]
+    draws = reference.dropout_draws(1000, 5)
+    p = float(draws[137])
+    y = ops.dropout(np.ones(1000, np.float32), p, seed=5)
+    assert y[137] > 0
+    y = ops.dropout(np.ones(1000, np.float32), np.nextafter(p, 1), seed=5)
+    assert y[137] == 0
 
-    layer = layers.Dropout(0.5)
-    layer.rng = Draws()
-    np.testing.assert_array_equal(layer.forward(np.ones(4, np.float32)), [0, 0, 2, 2])
+
+def test_dropout_goes_on_from_its_state():
+    x = np.ones((8, 8), np.float32)
+    model = layers.Sequential(layers.ReLU(), layers.Sequential(layers.Dropout(rng=4)))
+    other = layers.Sequential(layers.ReLU(), layers.Sequential(layers.Dropout(rng=5)))
+    model.forward(x)
+    state = model.rng_state()
+    assert state == {"1.0": [model[1][0].seed, 1]}
+    other.load_rng_state(state)
+    np.testing.assert_array_equal(other.forward(x), model.forward(x))
+    assert layers.Linear(2, 2).rng_state() == {}
+    assert set(layers.Dropout().rng_state()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, "missing: '1'"),
+        ({"1": [1, 2], "2": [1, 2]}, "unexpected: '2'"),
+        ({"1": [1]}, r"'1' is \[1\]; expected \[seed, calls\]"),
+        ({"1": [1, -1]}, r"'1' is \[1, -1\]; expected"),
+        ({"1": [1.0, 2]}, r"'1' is \[1.0, 2\]; expected"),
+        ({"1": [2**64, 2]}, r"two ints from 0 to 2\*\*64 - 1. Nothing was loaded"),
+    ],
+)
+def test_a_wrong_rng_state_is_refused(state, message):
+    model = layers.Sequential(layers.ReLU(), layers.Dropout(rng=4))
+    before = model.rng_state()
+    with pytest.raises(ValueError, match=r"Sequential\.load_rng_state: .*" + message):
+        model.load_rng_state(state)
+    assert model.rng_state() == before
+    with pytest.raises(TypeError, match="got a list; expected a dict"):
+        model.load_rng_state([1, 2])
 
 
 def test_dropout_of_nothing():

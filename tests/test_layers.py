@@ -8,6 +8,7 @@ import weakref
 import gradient_check
 import numpy as np
 import pytest
+import reference
 from layer_cases import CASES, bound, every_layer, make, make_with_dy
 
 from pycnn import layers, ops
@@ -135,6 +136,10 @@ def test_eval_forward_equals_training_forward(name):
     layer, x = make(name, np.float32)
     if isinstance(layer, layers.Dropout):
         assert layer.eval().forward(x) is x
+    elif isinstance(layer, layers.BatchNorm2d):
+        vectors = [layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var]
+        expected = reference.batch_norm_inference(x, *vectors, eps=layer.eps)
+        np.testing.assert_allclose(layer.eval().forward(x), expected, rtol=0, atol=1e-5)
     else:
         np.testing.assert_array_equal(layer.forward(x), layer.eval().forward(x))
 
@@ -250,7 +255,7 @@ def test_without_input_gradient(name, monkeypatch):
         assert len(products) == 1  # dweight
 
 
-WITH_PARAMETERS = [name for name in CASES if name.startswith(("conv", "linear"))]
+WITH_PARAMETERS = [name for name in CASES if name.startswith(("conv", "linear", "batch"))]
 
 
 @pytest.mark.parametrize("name", WITH_PARAMETERS)

@@ -18,6 +18,8 @@ def first_sample(name):
 
 
 NO_OPERATORS = {  # shapes, explanations and types
+    "BatchNorm",
+    "BatchNormGradients",
     "BlockGradients",
     "Conv2dExplanation",
     "conv2d_output_shape",

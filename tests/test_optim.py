@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 
-from pycnn import layers, losses, models, ops, optim
+from pycnn import _ops_optim, layers, losses, models, ops, optim
 
 OPTIMIZERS = {
     "adam": lambda p: optim.Adam(p, lr=0.01, betas=(0.8, 0.95), eps=1e-6),
@@ -17,6 +17,10 @@ OPTIMIZERS = {
     "sgd_decay": lambda p: optim.SGD(p, 0.1, weight_decay=0.2),
     "momentum": lambda p: optim.SGD(p, 0.1, momentum=0.9),
     "nesterov": lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "rmsprop": lambda p: optim.RMSprop(p, 0.01, eps=1e-6),
+    "rmsprop_momentum": lambda p: optim.RMSprop(
+        p, 0.01, alpha=0.9, eps=1e-3, momentum=0.8, weight_decay=0.1
+    ),
 }
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 
@@ -27,6 +31,12 @@ def reference_steps(name, param, gradients):
         if name == "adam":
             options = {"lr": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6}
             param, m, v = reference.adam_step(param, grad, m, v, step, **options)
+        elif name.startswith("rmsprop"):
+            options = {"lr": 0.01, "eps": 1e-6}
+            if name == "rmsprop_momentum":
+                options = {"lr": 0.01, "alpha": 0.9, "eps": 1e-3, "momentum": 0.8}
+                options["weight_decay"] = 0.1
+            param, m, v = reference.rmsprop_step(param, grad, m, v, **options)
         elif name == "adamw":
             param, m, v = reference.adam_step(param, grad, m, v, step, 0.01, weight_decay=0.1)
         else:
@@ -295,6 +305,9 @@ WRONG = [
     (lambda p: optim.SGD(p, 0.1, momentum=1.0), "momentum is 1.0; expected a number, at least 0"),
     (lambda p: optim.SGD(p, 0.1, nesterov=True), "nesterov=True with momentum 0; expected"),
     (lambda p: optim.SGD(p, 0.1, weight_decay=float("nan")), "weight_decay is nan; expected"),
+    (lambda p: optim.RMSprop(p, alpha=1.0), "alpha is 1.0; expected a number, at least 0"),
+    (lambda p: optim.RMSprop(p, momentum=-1), "momentum is -1; expected a number, at least 0"),
+    (lambda p: optim.RMSprop(p, eps=0), "RMSprop: eps is 0; expected a finite number above 0"),
     (lambda p: optim.Adam([]), r"no parameters; expected at least one: write model\.parameters"),
     (lambda p: optim.Adam([*p, p[0]]), "a parameter comes twice; .*weight, bias, weight"),
 ]
@@ -317,11 +330,56 @@ def test_the_defaults_are_the_lectures():
     assert optim.AdamW(parameters()).weight_decay == 1e-2
 
 
-def test_one_call_of_an_operator_for_each_parameter(monkeypatch):
+def test_one_call_for_all_parameters(monkeypatch):
     calls = []
-    step = ops.adam_step
-    monkeypatch.setattr(ops, "adam_step", lambda *a, **k: calls.append(k["step"]) or step(*a, **k))
+    step = _ops_optim.adam_all
+    note = lambda *a, **k: calls.append(k["step"]) or step(*a, **k)  # noqa: E731
+    monkeypatch.setattr(_ops_optim, "adam_all", note)
+    monkeypatch.delattr(ops, "adam_step")
     model = models.mnist_cnn()
     optimizer = optim.Adam(model.parameters())
     take_steps(optimizer, 0, 2)
-    assert calls == [1] * 8 + [2] * 8
+    assert calls == [1, 2]
+
+
+@every_optimizer
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_parameters_in_one_call_get_the_bits_of_one_call_each(isa, num_threads, name, dtype):
+    """Enough elements for several threads, whose ranges begin inside of parameters."""
+    rng = np.random.default_rng(1)
+    shapes = [(40_001,), (3, 5), (1,), (200_003,), (17,)]
+
+    def make():
+        return [layers.Parameter(start.astype(dtype), f"p{i}") for i, start in enumerate(starts)]
+
+    starts = [rng.standard_normal(shape) for shape in shapes]
+    together, alone = OPTIMIZERS[name](make()), OPTIMIZERS[name](make())
+    alone._update_all = lambda t, roles: False
+    for optimizer in (together, alone):
+        optimizer.parameters[1].decays = False
+        take_steps(optimizer, 0, 2)
+    for ours, theirs in zip(together.parameters, alone.parameters, strict=True):
+        np.testing.assert_array_equal(ours.data, theirs.data)
+    for key, array in together.state_dict().items():
+        np.testing.assert_array_equal(array, alone.state_dict()[key])
+
+
+def test_an_optimizer_of_ones_own_needs_one_formula():
+    class Signs(optim.Optimizer):
+        def _update(self, i, t, param, grad):
+            param -= self.lr * np.sign(grad)
+
+    class HalfAdam(optim.Adam):
+        def _update(self, i, t, param, grad):
+            super()._update(i, t, param, grad / 2)
+
+    ours = parameters()
+    before = [parameter.data.copy() for parameter in ours]
+    take_steps(Signs(ours, 0.5), 0, 1)
+    for parameter, data in zip(ours, before, strict=True):
+        np.testing.assert_allclose(np.abs(parameter.data - data), 0.5, rtol=1e-6)
+    halved = HalfAdam(parameters(), eps=1.0)
+    plain = optim.Adam(parameters(), eps=1.0)
+    for optimizer in (halved, plain):
+        take_steps(optimizer, 0, 1)
+    assert not np.array_equal(halved.parameters[0].data, plain.parameters[0].data)

@@ -12,7 +12,7 @@ import pytest
 import reference
 import tolerance
 
-from pycnn import ops
+from pycnn import layers, ops, optim
 
 # F(4x4) has thirds: integers agree to the last bit with F(2x2) and direct convolution only.
 pytestmark = pytest.mark.usefixtures("exact_precision")
@@ -166,6 +166,78 @@ def test_sgd_is_torchs(torch, isa, rng, options):
         optimizer.step()
         ops.sgd_step(param, grad, velocity, **used)
         tolerance.assert_within(param, theirs.detach().numpy(), bound, f"step {step}")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rmsprop_is_torchs(torch, isa, rng, momentum):
+    param, square, buffer = rng.standard_normal(53, np.float32), *np.zeros((2, 53), np.float32)
+    theirs = torch.tensor(param, requires_grad=True)
+    optimizer = torch.optim.RMSprop([theirs], lr=0.01, weight_decay=0.01, momentum=momentum)
+    bound = 0.0
+    for step in range(1, 6):
+        grad = rng.standard_normal(53, np.float32)
+        options = {"lr": 0.01, "weight_decay": 0.01, "momentum": momentum}
+        bound = bound + 2 * step * tolerance.rmsprop_step(param, grad, square, buffer, **options)[0]
+        theirs.grad = torch.tensor(grad)
+        optimizer.step()
+        ops.rmsprop_step(param, grad, square, buffer, **options)
+        tolerance.assert_within(param, theirs.detach().numpy(), bound, f"step {step}")
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_clipping_is_torchs(torch, rng, max_norm):
+    gradients = [rng.standard_normal(shape, np.float32) for shape in ((7, 5), (5,), (300,))]
+    ours = [layers.Parameter(np.zeros_like(g)) for g in gradients]
+    theirs = [torch.zeros(g.shape, requires_grad=True) for g in gradients]
+    for parameter, tensor, g in zip(ours, theirs, gradients, strict=True):
+        parameter.grad, tensor.grad = g, torch.tensor(g)
+    norm = torch.nn.utils.clip_grad_norm_(theirs, max_norm)
+    np.testing.assert_allclose(optim.clip_grad_norm(ours, max_norm), norm.item(), rtol=1e-6)
+    for parameter, tensor in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(parameter.grad, tensor.grad.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3, 7), (9, 6, 6, 32), (2, 1, 1, 8)], ids=str)
+def test_batch_norm_is_torchs(torch, isa, rng, shape):
+    """Two training steps, the running statistics, and eval mode; then the global pool."""
+    C = shape[-1]
+    ours, theirs = layers.BatchNorm2d(C, 0.2, 1e-4), torch.nn.BatchNorm2d(C, 1e-4, 0.2)
+    for parameter, tensor in zip(ours.parameters(), (theirs.weight, theirs.bias), strict=True):
+        parameter.data[...] = rng.standard_normal(C)
+        tensor.data = torch.tensor(parameter.data)
+    for _ in range(2):
+        x, dy = (2 * rng.standard_normal(shape, np.float32) + 1 for _ in range(2))
+        their_x = torch.tensor(nchw(x), requires_grad=True)
+        theirs.zero_grad()
+        their_y = theirs(their_x)
+        their_y.backward(torch.tensor(nchw(dy)))
+        ours.zero_grad()
+        y = ours.forward(x)
+        dx = ours.backward(dy)
+        vectors = [parameter.data for parameter in ours.parameters()]
+        bound = tolerance.batch_norm(x, *vectors, eps=1e-4)[0]
+        tolerance.assert_within(y, their_y.detach().numpy().transpose(0, 2, 3, 1), 2 * bound)
+        expected = [their_x.grad.numpy().transpose(0, 2, 3, 1)]
+        expected += [theirs.weight.grad.numpy(), theirs.bias.grad.numpy()]
+        _, mean, var = reference.batch_norm(x, *vectors, eps=1e-4)
+        bounds = tolerance.batch_norm_backward(dy, x, *vectors, mean, var, eps=1e-4)
+        z_bound = tolerance.batch_norm(x, np.ones(C), np.zeros(C), eps=1e-4)[0]
+        slack = np.abs(dy).sum(axis=(0, 1, 2)) * z_bound.max(axis=(0, 1, 2))  # of z: mean and var
+        scale = np.abs(vectors[0]) / np.sqrt(var + 1e-4)
+        for result, value, bound, more in zip(
+            (dx, *(parameter.grad for parameter in ours.parameters())),
+            expected, bounds, (scale * slack, slack, 0 * slack), strict=True,
+        ):  # fmt: skip
+            tolerance.assert_within(result, value, 2 * (bound + more))
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_allclose(
+            getattr(ours, name), getattr(theirs, name).numpy(), rtol=1e-5, atol=1e-6
+        )
+    with torch.no_grad():
+        their_y = theirs.eval()(torch.tensor(nchw(x))).numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(ours.eval().forward(x), their_y, rtol=1e-5, atol=1e-5)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(torch.tensor(nchw(x)), 1).numpy()[:, :, 0, 0]
+    np.testing.assert_allclose(layers.GlobalAvgPool2d().forward(x), pooled, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 8), (28, 13)], ids=str)

@@ -207,6 +207,80 @@ def gather_images(images, indices, scale=1 / 255):
     return gamma(2) * reference.gather_images(images, indices, abs(scale))
 
 
+def rmsprop_step(
+    param, grad, square, buffer, lr, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0
+):
+    """(param, square, buffer): as in Adam; the decay enters before the square, so it may cancel."""
+    g10, g20 = gamma(10, param.dtype), gamma(20, param.dtype)
+    p64, g64, s64, b64 = (np.abs(np.float64(array)) for array in (param, grad, square, buffer))
+    size = g64 + weight_decay * p64
+    _, new_square, _ = reference.rmsprop_step(
+        param, grad, square, buffer, lr, alpha, eps, momentum, weight_decay
+    )
+    square_bound = g10 * (alpha * s64 + (1 - alpha) * size**2)
+    root = np.sqrt(new_square) + eps
+    step = size / root
+    step_bound = g20 * step + step * square_bound / (2 * np.maximum(new_square, TINY))
+    buffer_bound = step_bound + g20 * momentum * b64
+    moved = p64 + lr * (momentum * b64 + step)
+    return lr * buffer_bound + g10 * moved, square_bound, buffer_bound
+
+
+def global_avg_pool2d(x):
+    k = x[0, :, :, 0].size if len(x) else 0
+    return gamma(k + 3, x.dtype) * reference.global_avg_pool2d(np.abs(x))
+
+
+def global_avg_pool2d_backward(dy, input_shape):
+    return gamma(3, dy.dtype) * reference.global_avg_pool2d_backward(np.abs(dy), input_shape)
+
+
+def dropout(x, p, seed, calls=0):
+    """The factor 1 / (1 - p) and the product."""
+    return gamma(2, x.dtype) * np.abs(reference.dropout(x, p, seed, calls))
+
+
+def batch_norm_inference(
+    x, weight, bias, mean, var, eps=1e-5, activation=None, mean_bound=0.0, var_bound=0.0
+):
+    """x - mean, the scale of 4 roundings, the product and the sum; and what mean and var bring."""
+    x64, w64, mean64, var64 = map(np.float64, (x, weight, mean, var))
+    scale = np.abs(w64) / np.sqrt(var64 + eps)
+    distance = np.abs(x64 - mean64)
+    relative = gamma(8, x.dtype) + np.asarray(var_bound) / (2 * (var64 + eps))
+    magnitude = scale * distance + np.abs(np.float64(bias))
+    return scale * (relative * distance + mean_bound) + gamma(2, x.dtype) * magnitude
+
+
+def batch_norm(x, weight, bias, eps=1e-5, activation=None):
+    """(y, mean, var): sums of M numbers; an error of the mean enters the variance squared."""
+    rows = np.float64(x).reshape(-1, x.shape[-1])
+    _, mean, var = reference.batch_norm(x, weight, bias, eps)
+    depth = min(len(rows), 512)  # of a chunk; chunks are added in float64
+    if x.dtype == np.float64:
+        depth = len(rows)
+    mean_bound = gamma(depth + 4, x.dtype) * np.abs(rows).mean(axis=0)
+    var_bound = gamma(depth + 10, x.dtype) * var + mean_bound**2
+    bounds = {"mean_bound": mean_bound, "var_bound": var_bound}
+    return batch_norm_inference(x, weight, bias, mean, var, eps, **bounds), mean_bound, var_bound
+
+
+def batch_norm_backward(dy, x, weight, bias, mean, var, eps=1e-5, activation=None):
+    """(dx, dweight, dbias): sums of M products; with relu, y is not within rounding of 0."""
+    y = reference.batch_norm_inference(x, weight, bias, mean, var, eps)
+    g = np.abs(np.float64(dy))
+    if activation == "relu":
+        assert np.all(np.abs(y) > batch_norm_inference(x, weight, bias, mean, var, eps))
+        g = reference.relu_backward(g, y)
+    axes, M = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    inverse = 1 / np.sqrt(np.float64(var) + eps)
+    z = np.abs(np.float64(x) - mean) * inverse
+    sum_g, sum_gz = g.sum(axis=axes), (g * z).sum(axis=axes)
+    rounding = gamma((M if x.dtype == np.float64 else min(M, 512)) + 16, x.dtype)
+    dx = rounding * np.abs(np.float64(weight)) * inverse * (g + sum_g / M + z * sum_gz / M)
+    return dx, rounding * sum_gz, rounding * sum_g
+
+
 def central_difference(size, third_derivative, h):
     """|(f(x + h) - f(x - h)) / (2 h) - f'(x)|: truncation h^2 / 6 |f'''|, rounding u |f| / h.
 
