@@ -12,6 +12,11 @@
 
 namespace pycnn::first {
 
+// Measured against conv2d_direct.cpp on Zen 4 with two threads (microseconds, direct -> here; AVX-512, 16 images unless
+// said): 32x32x3->16 3x3 forward 111 -> 96, 100 images 629 -> 473, gradient of the weight 124 -> 83, 100 images 604 ->
+// 450; 224x224x3->64 3x3 forward 17,200 -> 14,000, gradient of the weight 17,300 -> 15,300; 32x32x4->32 3x3 forward 218
+// -> 206, gradient of the weight 250 -> 238. More taps do not gain: 14x14x6->16 5x5 (150), 100 images, gradient of the
+// weight 267 -> 338.
 bool fits(const Conv2dShape& s) { return s.groups == 1 && s.C <= 4 && s.taps() * s.C <= kMaxFirstTaps; }
 
 int64_t padded_row(const Conv2dShape& s) { return (s.pad.left + s.W + s.pad.right) * s.C; }
@@ -43,7 +48,7 @@ int64_t lanes(const Conv2dShape& s) { return ceil_div(s.OC, 16) * 16; }
 
 int64_t rows_at_once(const Conv2dShape& s, int64_t rows_each) {
     constexpr int64_t kFloats = 16384;
-    return std::max<int64_t>(kFloats / (padded_row(s) * s.stride_h * rows_each), 1);
+    return std::max<int64_t>(kFloats / std::max<int64_t>(padded_row(s) * s.stride_h * rows_each, 1), 1);
 }
 
 namespace {

@@ -15,6 +15,9 @@
 
 namespace pycnn::first {
 
+// Measured against conv2d_direct.cpp on Zen 4 with two threads, 16 images (microseconds, direct -> here, AVX-512 /
+// AVX2): 3x3 to 32 channels, 32x32x4 749 -> 302 / 698 -> 279, 32x32x8 750 -> 566 / 700 -> 511, with stride 2 428 -> 203
+// / 446 -> 190; 28x28x8->16 5x5 644 -> 598 / 590 -> 582. With 12 channels direct won: 797 -> 911 / 1,013 -> 1,095.
 bool fits_backward_input(const Conv2dShape& s) { return s.groups == 1 && s.C <= 8; }
 
 namespace {
