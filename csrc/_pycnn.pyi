@@ -174,4 +174,16 @@ def sgd_step(
     nesterov: bool,
     weight_decay: float,
 ) -> None: ...
-def gather_images(y: _Array, images: _Array, indices: _Array, scale: float) -> None: ...
+def gather_images(
+    y: _Array, images: _Array, indices: _Array, scale: float, normalization: _Array | None
+) -> None: ...
+def augment_images(
+    y: _Array,
+    images: _Array,
+    indices: _Array,
+    scale: float,
+    normalization: _Array | None,
+    options: tuple[float, float, float, float, float, float, float],
+    seed: int,
+    epoch: int,
+) -> None: ...

@@ -1,4 +1,4 @@
-// Elementwise operators, softmax, loss, optimizer steps and the gather of images, for Python.
+// Elementwise operators, softmax, loss and optimizer steps, for Python.
 
 #include <pybind11/stl.h>
 
@@ -198,37 +198,6 @@ void sgd(py::array param, const py::array& grad, const py::object& velocity_or_n
     });
 }
 
-void gather(py::array y, const py::array& images, const py::array& indices, double scale) {
-    const char* op = "gather_images";
-    if (!py::isinstance<py::array_t<uint8_t>>(images))
-        throw py::type_error("gather_images: images is " + dtype_name(images) +
-                             "; expected uint8, as datasets.load_mnist returns them.");
-    if (!py::isinstance<py::array_t<int64_t>>(indices))
-        throw py::type_error("gather_images: indices is " + dtype_name(indices) + "; expected integers.");
-    check_contiguous(images, {op, "images"});
-    check_contiguous(indices, {op, "indices"});
-    check_rank(indices, {op, "indices"}, "B");
-    if (images.ndim() < 1)
-        throw py::value_error("gather_images: images has no axes; expected [n, ...], for example [n, H, W, C].");
-    Extents shape = extents(images);
-    const int64_t n = shape[0], count = indices.size();
-    shape[0] = count;
-    check_output(y, {op, "out"}, false, "float32", shape, "[B, ...] (one image for each index)");
-    check_apart(y, {op, "out"}, images, "images");
-    check_apart(y, {op, "out"}, indices, "indices");
-    const int64_t* which = readable<int64_t>(indices);
-    for (int64_t i = 0; i < count; ++i)
-        if (which[i] < 0 || which[i] >= n)
-            throw py::index_error("gather_images: indices[" + std::to_string(i) + "] is " + std::to_string(which[i]) +
-                                  "; expected " + (n ? "0 .. " + std::to_string(n - 1) : "no index") +
-                                  ", since images holds " + std::to_string(n) + ".");
-    float* result = writable<float>(y);
-    const int64_t size = count ? y.size() / count : 0;
-    const uint8_t* source = readable<uint8_t>(images);
-    const WithoutGil running;
-    gather_images(result, source, which, count, size, static_cast<float>(scale));
-}
-
 }  // namespace
 
 void bind_elementwise(py::module_& m) {
@@ -244,7 +213,6 @@ void bind_elementwise(py::module_& m) {
           py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"));
     m.def("sgd_step", sgd, py::arg("param"), py::arg("grad"), py::arg("velocity"), py::arg("lr"), py::arg("momentum"),
           py::arg("nesterov"), py::arg("weight_decay"));
-    m.def("gather_images", gather, py::arg("y"), py::arg("images"), py::arg("indices"), py::arg("scale"));
 }
 
 }  // namespace pycnn

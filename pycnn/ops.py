@@ -24,7 +24,6 @@ from pycnn._ops_dense import (
     accumulate,
     adam_step,
     add_bias,
-    gather_images,
     log_softmax,
     log_softmax_backward,
     matmul,
@@ -35,6 +34,7 @@ from pycnn._ops_dense import (
     softmax_backward,
     softmax_cross_entropy,
 )
+from pycnn._ops_images import augment_images, gather_images
 from pycnn._ops_pool2d import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -49,6 +49,7 @@ __all__ = [
     "accumulate",
     "adam_step",
     "add_bias",
+    "augment_images",
     "avg_pool2d",
     "avg_pool2d_backward",
     "conv2d",

@@ -40,6 +40,11 @@ void add_bias(float*, const float*, int64_t, int64_t);
 void accumulate(float*, const float*, int64_t);
 void sum_rows(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
+void map_bytes(float*, const uint8_t*, const PixelMap&, int64_t);
+void map_floats(float*, const float*, const PixelMap&, int64_t);
+
+void sample_row(const SampleRow&);
+void smooth_row(float*, const float*, int64_t, const float*, int64_t, int64_t);
 
 void softmax_row(float*, const float*, int64_t);
 void log_softmax_row(float*, const float*, int64_t);

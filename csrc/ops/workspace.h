@@ -24,6 +24,9 @@ enum class Scratch {
     winograd_m,
     activations_a,
     activations_b,
+    pixel_map,
+    image,
+    displacement,
     count
 };
 
