@@ -269,4 +269,16 @@ def batch_norm_backward(
     relu: bool,
 ) -> None: ...
 def dropout(y: _Array, x: _Array, p: float, seed: int, calls: int) -> None: ...
-def gather_images(y: _Array, images: _Array, indices: _Array, scale: float) -> None: ...
+def gather_images(
+    y: _Array, images: _Array, indices: _Array, scale: float, normalization: _Array | None
+) -> None: ...
+def augment_images(
+    y: _Array,
+    images: _Array,
+    indices: _Array,
+    scale: float,
+    normalization: _Array | None,
+    options: tuple[float, float, float, float, float, float, float],
+    seed: int,
+    epoch: int,
+) -> None: ...

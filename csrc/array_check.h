@@ -136,6 +136,7 @@ void bind_block(py::module_&);
 void bind_conv2d(py::module_&);
 void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);
+void bind_images(py::module_&);
 void bind_inference(py::module_&);
 void bind_norm(py::module_&);
 void bind_optim(py::module_&);

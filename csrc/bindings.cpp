@@ -123,6 +123,7 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_block(m);
     pycnn::bind_pool2d(m);
     pycnn::bind_elementwise(m);
+    pycnn::bind_images(m);
     pycnn::bind_inference(m);
     pycnn::bind_norm(m);
     pycnn::bind_optim(m);

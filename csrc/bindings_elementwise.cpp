@@ -1,4 +1,4 @@
-// Elementwise operators, softmax, loss, dropout and the gather of images, for Python.
+// Elementwise operators, softmax, loss and dropout, for Python.
 
 #include <pybind11/stl.h>
 
@@ -162,37 +162,6 @@ void drop(py::array y, const py::array& x, double p, uint64_t seed, uint64_t cal
     });
 }
 
-void gather(py::array y, const py::array& images, const py::array& indices, double scale) {
-    const char* op = "gather_images";
-    if (!py::isinstance<py::array_t<uint8_t>>(images))
-        throw py::type_error("gather_images: images is " + dtype_name(images) +
-                             "; expected uint8, as datasets.load_mnist returns them.");
-    if (!py::isinstance<py::array_t<int64_t>>(indices))
-        throw py::type_error("gather_images: indices is " + dtype_name(indices) + "; expected integers.");
-    check_contiguous(images, {op, "images"});
-    check_contiguous(indices, {op, "indices"});
-    check_rank(indices, {op, "indices"}, "B");
-    if (images.ndim() < 1)
-        throw py::value_error("gather_images: images has no axes; expected [n, ...], for example [n, H, W, C].");
-    Extents shape = extents(images);
-    const int64_t n = shape[0], count = indices.size();
-    shape[0] = count;
-    check_output(y, {op, "out"}, false, "float32", shape, "[B, ...] (one image for each index)");
-    check_apart(y, {op, "out"}, images, "images");
-    check_apart(y, {op, "out"}, indices, "indices");
-    const int64_t* which = readable<int64_t>(indices);
-    for (int64_t i = 0; i < count; ++i)
-        if (which[i] < 0 || which[i] >= n)
-            throw py::index_error("gather_images: indices[" + std::to_string(i) + "] is " + std::to_string(which[i]) +
-                                  "; expected " + (n ? "0 .. " + std::to_string(n - 1) : "no index") +
-                                  ", since images holds " + std::to_string(n) + ".");
-    float* result = writable<float>(y);
-    const int64_t size = count ? y.size() / count : 0;
-    const uint8_t* source = readable<uint8_t>(images);
-    const WithoutGil running;
-    gather_images(result, source, which, count, size, static_cast<float>(scale));
-}
-
 }  // namespace
 
 void bind_elementwise(py::module_& m) {
@@ -205,7 +174,6 @@ void bind_elementwise(py::module_& m) {
     m.def("add_bias", add_bias_to, py::arg("y"), py::arg("bias"));
     m.def("accumulate", accumulate_into, py::arg("total"), py::arg("part"));
     m.def("dropout", drop, py::arg("y"), py::arg("x"), py::arg("p"), py::arg("seed"), py::arg("calls"));
-    m.def("gather_images", gather, py::arg("y"), py::arg("images"), py::arg("indices"), py::arg("scale"));
 }
 
 }  // namespace pycnn

@@ -11,7 +11,7 @@ with _waiting.short_spin() as _decides:
 
 from _pycnn import __version__
 
-from pycnn import _config, datasets, init, layers, losses, models, ops, optim
+from pycnn import _config, augment, datasets, init, layers, losses, models, ops, optim
 from pycnn._config import (
     available_isas,
     get_num_threads,
@@ -28,6 +28,7 @@ _config.remember_who_decides(_decides)
 
 __all__ = [
     "__version__",
+    "augment",
     "available_isas",
     "datasets",
     "explain_conv2d",

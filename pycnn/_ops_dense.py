@@ -1,12 +1,8 @@
-"""Matrix product, elementwise operators, softmax, loss, the gather of images."""
+"""Matrix product, elementwise operators, softmax, loss."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import _pycnn
-import numpy as np
 import numpy.typing as npt
 
 from pycnn._arrays import (
@@ -137,28 +133,3 @@ def accumulate(total: Array, part: npt.ArrayLike) -> None:
     """Add part to total in place; both of one shape and type."""
     check_updated("accumulate", total=total)
     _pycnn.accumulate(total, contiguous(part))
-
-
-def gather_images(
-    images: npt.ArrayLike,
-    indices: npt.ArrayLike,
-    *,
-    scale: float = 1.0 / 255.0,
-    out: Array | None = None,
-) -> npt.NDArray[np.float32]:
-    """The images of a batch as float32: y[i] = images[indices[i]] * scale, in one pass.
-
-    images: uint8 [n, ...]; indices: integers [B]; scale: 1/255 maps bytes to 0 .. 1. Returns
-    y: float32 [B, ...]. Raises IndexError, naming it, for an index outside 0 .. n - 1.
-    """
-    op = "gather_images"
-    source, which = contiguous(images), contiguous(indices)
-    if which.dtype.kind not in "iu":
-        raise TypeError(f"{op}: indices is {which.dtype}; expected integers [B].")
-    which = as_int64(which, op, "indices", IndexError, f"an index of images {source.shape}")
-    if not math.isfinite(number(scale)):
-        raise ValueError(f"{op}: scale is {scale!r}; expected a finite number.")
-    shape: tuple[Any, ...] = (which.size, *source.shape[1:])
-    result = Result(out, shape, np.float32, op, False)
-    _pycnn.gather_images(result.array, source, which, number(scale))
-    return result.finish()

@@ -28,7 +28,6 @@ from pycnn._ops_conv2d import (
 from pycnn._ops_dense import (
     accumulate,
     add_bias,
-    gather_images,
     log_softmax,
     log_softmax_backward,
     matmul,
@@ -38,6 +37,7 @@ from pycnn._ops_dense import (
     softmax_backward,
     softmax_cross_entropy,
 )
+from pycnn._ops_images import augment_images, gather_images
 from pycnn._ops_norm import (
     BatchNorm,
     BatchNormGradients,
@@ -65,6 +65,7 @@ __all__ = [
     "accumulate",
     "adam_step",
     "add_bias",
+    "augment_images",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",

@@ -92,6 +92,26 @@ def _lists(*names):
     }
 
 
+_PIXELS = {  # of gather_images and augment_images
+    "images_double": Bad(
+        {"images": normal(9, 4, 3, 1).astype(np.float64)},
+        TypeError,
+        ("images", "float64", "uint8", "float32"),
+    ),
+    "images_int": Bad({"images": np.zeros((9, 4, 3, 1), int)}, TypeError, ("images", "int64")),
+    "indices_float": Bad({"indices": normal(3)}, TypeError, ("indices", "float32", "int")),
+    "indices_rank": Bad({"indices": np.zeros((2, 2), int)}, ValueError, ("indices", "2")),
+    "mean_nan": Bad({"mean": np.nan}, ValueError, ("mean", "nan", "finite")),
+    "mean_text": Bad({"mean": "x"}, TypeError, ("mean", "'x'", "number")),
+    "mean_channels": Bad(
+        {"mean": (0.1, 0.2)}, ValueError, (r"mean", r"\(2,\)", r"\(1,\)", "channel")
+    ),
+    "mean_huge": Bad({"mean": 1e39}, ValueError, ("mean", r"1e\+39", "float32")),
+    "std_0": Bad({"std": 0.0}, ValueError, ("std", "0.0", "above 0")),
+    "std_negative": Bad({"std": (-1.0,)}, ValueError, ("std", "-1.0", "above 0")),
+    "std_tiny": Bad({"std": 1e-50}, ValueError, ("std", "1e-50", "float32")),
+}
+
 _NO_ROW = {
     "no_axis": Bad({"x": np.array(1, np.float32)}, ValueError, ("x", "ax[ei]s")),
     "no_class": Bad({"x": normal(3, 0)}, ValueError, ("x", "0")),
@@ -303,11 +323,37 @@ BAD = {
             {"images": np.zeros((0, 4, 3, 1), np.uint8)}, IndexError, (r"indices\[0\]", "no index")
         ),
         "scale_text": Bad({"scale": "x"}, ValueError, ("scale", "'x'", "number")),
-        "images_float": Bad(
-            {"images": normal(9, 4, 3, 1)}, TypeError, ("images", "float32", "uint8")
+        **_PIXELS,
+    },
+    "augment_images": {
+        "index_too_large": Bad({"indices": np.array([0, 9])}, IndexError, ("9", "0 .. 8")),
+        "index_negative": Bad({"indices": np.array([0, -1])}, IndexError, ("-1",)),
+        "no_image": Bad(
+            {"images": np.zeros((0, 4, 3, 1), np.uint8)}, IndexError, (r"indices\[0\]", "no index")
         ),
-        "indices_float": Bad({"indices": normal(3)}, TypeError, ("indices", "float32", "int")),
-        "indices_rank": Bad({"indices": np.zeros((2, 2), int)}, ValueError, ("indices", "2")),
+        "images_rank": Bad(
+            {"images": np.zeros((9, 4, 3), np.uint8)}, ValueError, ("images", "4, 3", "n, H, W, C")
+        ),
+        "images_huge": Bad(
+            {"images": np.zeros((0, 2**16, 2**16, 1), np.uint8), "indices": np.zeros(0, int)},
+            ValueError,
+            ("images", "65536", r"2\*\*31"),
+        ),
+        **_PIXELS,
+        "shift_negative": Bad({"shift": -1.0}, ValueError, ("shift", "-1.0", "0 or more")),
+        "shift_infinite": Bad({"shift": np.inf}, ValueError, ("shift", "inf", "finite")),
+        "rotation": Bad({"rotation": 181}, ValueError, ("rotation", "181", "180")),
+        "rotation_nan": Bad({"rotation": np.nan}, ValueError, ("rotation", "nan", "180")),
+        "scale": Bad({"scale": 1.0}, ValueError, ("scale", "1.0", "less than 1")),
+        "shear": Bad({"shear": "x"}, ValueError, ("shear", "'x'", "number")),
+        "alpha": Bad({"elastic_alpha": -34}, ValueError, ("elastic_alpha", "-34", "0 or more")),
+        "sigma_0": Bad({"elastic_sigma": 0}, ValueError, ("elastic_sigma", "0", "above 0")),
+        "sigma_huge": Bad({"elastic_sigma": 1e9}, ValueError, ("elastic_sigma", "1000")),
+        "erase": Bad({"erase": 1.01}, ValueError, ("erase", "1.01", "0 to 1")),
+        "seed_negative": Bad({"seed": -1}, ValueError, ("seed", "-1", "0 to")),
+        "seed_huge": Bad({"seed": 2**64}, ValueError, ("seed", str(2**64), "0 to")),
+        "epoch_float": Bad({"epoch": 1.0}, TypeError, ("epoch", "1.0", "whole")),
+        "epoch_bool": Bad({"epoch": True}, TypeError, ("epoch", "True", "whole")),
     },
     "softmax": _NO_ROW,
     "log_softmax": _NO_ROW,

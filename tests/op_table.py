@@ -100,6 +100,11 @@ def check(results, expected, dtype, what=""):
         tolerance.assert_within(result, exact, bound, what)
 
 
+_COLOURS = frozen(np.random.default_rng(3).standard_normal((3, 7, 19, 3), np.float32))
+_MEANS = {"mean": (0.1, -0.2, 0.3), "std": (1.0, 0.5, 2.0)}
+_EPOCH = {"seed": 5, "epoch": 2}
+_AFFINE = {"shift": 1.5, "rotation": 30.0, "scale": 0.2, "shear": 0.3}
+
 _ALL = [
     Operator(
         "conv2d", ("x", "weight", "bias"), FORWARD, images=("x",), batch=("x",), image_result=True
@@ -310,6 +315,23 @@ _ALL = [
         {
             "bytes": Sample((BYTES, frozen(np.array([8, 0, 3, 3, 5])))),
             "scale": Sample((BYTES, frozen(np.array([1, 7]))), {"scale": 0.5}),
+            "normalised": Sample((BYTES, frozen(np.array([1, 7]))), {"mean": 0.13, "std": 0.31}),
+            "colours": Sample((_COLOURS, frozen(np.array([2, 0]))), _MEANS),
+        },
+        batch=("indices",),
+    ),
+    Operator(
+        "augment_images",
+        ("images", "indices"),
+        {
+            "affine": Sample((BYTES, frozen(np.array([8, 0, 3, 3, 5]))), {**_EPOCH, **_AFFINE}),
+            "elastic": Sample(
+                (BYTES, frozen(np.array([1, 7]))),
+                {**_EPOCH, "elastic_alpha": 9.0, "elastic_sigma": 1.5, "mean": 0.13, "std": 0.31},
+            ),
+            "colours": Sample(
+                (_COLOURS, frozen(np.array([2, 0]))), {**_EPOCH, **_AFFINE, **_MEANS, "erase": 0.5}
+            ),
         },
         batch=("indices",),
     ),

@@ -8,6 +8,7 @@ right)).
 import itertools
 
 import numpy as np
+from augment_reference import augment_images  # noqa: F401
 
 
 def pair(value):
@@ -264,11 +265,13 @@ def accumulate(total, part):
     return np.float64(total) + np.float64(part)
 
 
-def gather_images(images, indices, scale=1 / 255):
-    """The images of these indices, times `scale`."""
+def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
+    """(image * scale - mean) / std of these indices; scale is 1/255 for bytes, else 1."""
+    if scale is None:
+        scale = 1 / 255 if images.dtype == np.uint8 else 1.0
     y = np.zeros((len(indices), *images.shape[1:]))
     for row, index in enumerate(indices):
-        y[row] = np.float64(images[index]) * scale
+        y[row] = (np.float64(images[index]) * scale - np.float64(mean)) / np.float64(std)
     return y
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` is a folder of the checkout, not i
 
 from benchmarks import (  # noqa: E402
     __main__,
+    augmentation_picture,
     bench_inference,
     bench_neighbour,
     bench_parity,
@@ -318,6 +319,24 @@ def test_plots_are_drawn(sweep_rows, roofline_report, tmp_path):
     bench_roofline.draw(roofline_report, tmp_path / "roofline.png")
     for name in ("sweep.png", "roofline.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_of_augmentation_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    augmentation_picture.draw(tmp_path / "new" / "picture.png")
+    written = (tmp_path / "new" / "picture.png").read_bytes()
+    assert written.startswith(b"\x89PNG")
+    assert int.from_bytes(written[16:20], "big") == 800
+    assert len(written) < 150_000
+
+
+def test_a_picture_without_matplotlib_is_refused_in_a_sentence(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sys, "argv", ["augmentation_picture", str(tmp_path / "a.png")])
+    with pytest.raises(SystemExit) as ended:
+        augmentation_picture.main()
+    assert ended.value.code == 1
+    assert "pip install 'pycnn[plot]'" in capsys.readouterr().err
 
 
 def test_a_missing_peer_is_told(tmp_path):

@@ -96,6 +96,7 @@ def test_python_imports_the_compiled_module_in_few_places():
         "_ops_block.py",
         "_ops_conv2d.py",
         "_ops_dense.py",
+        "_ops_images.py",
         "_ops_norm.py",
         "_ops_optim.py",
         "_ops_pool2d.py",

@@ -110,6 +110,7 @@ SHAPES = {
     "global_avg_pool2d": [((61, 28, 28, 32),)],
     "global_avg_pool2d_backward": [((61, 32),)],
     "gather_images": [("bytes", "indices")],
+    "augment_images": [("bytes", "indices")],
     "max_pool2d_backward": [((61, 14, 14, 32), "winners")],
 }
 OPTIONS = {
@@ -117,6 +118,7 @@ OPTIONS = {
     "avg_pool2d": POOL,
     "avg_pool2d_backward": {"input_shape": (61, 28, 28, 32), **POOL},
     "max_pool2d_backward": {"input_shape": (61, 28, 28, 32)},
+    "augment_images": {"seed": 1, "epoch": 2, "shift": 2.0, "rotation": 9.0, "elastic_alpha": 9.0},
     "adam_step": {"step": 7, "lr": 0.01, "weight_decay": 0.1},
     "sgd_step": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
     "rmsprop_step": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},

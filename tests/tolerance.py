@@ -19,6 +19,7 @@ themselves; TINY covers results that underflow.
 Each bound takes the arguments of the operator and returns one array for each of its results.
 """
 
+import augment_reference
 import numpy as np
 import reference
 
@@ -202,9 +203,36 @@ def accumulate(total, part):
     return gamma(1, total.dtype) * np.abs(reference.accumulate(total, part))
 
 
-def gather_images(images, indices, scale=1 / 255):
-    """`scale` is rounded to float32, and so is the product."""
-    return gamma(2) * reference.gather_images(images, indices, abs(scale))
+def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
+    """`scale` is rounded to float32, and so are product, difference, quotient, mean and std."""
+    factor = None if scale is None else abs(scale)
+    absolute = np.abs(images) if images.dtype.kind == "f" else images
+    size = reference.gather_images(absolute, indices, factor, -np.abs(mean), std)
+    return gamma(2 if np.all(mean == 0) and np.all(std == 1) else 6) * size
+
+
+def augment_images(images, indices, seed, epoch, mean=0.0, std=1.0, **options):
+    """What the positions are off, times the slope of the image, and the roundings of a value.
+
+    A position is (start + step * j) + move: start, step and the three operations round, and the
+    reference does: 6 roundings of the largest position. A move is a sum of 2r + 1 products of sums
+    of 2r + 1 products of numbers below 1 and rounded weights, whose total is alpha: 4r + 8
+    roundings. Between pixels of at most `size` the slope is at most 2 size; a bilinear value takes
+    3 products, 6 sums of up to 2 size and the scale of pixels: 14 roundings.
+    """
+    alpha, sigma = options.get("elastic_alpha", 0.0), options.get("elastic_sigma", 4.0)
+    geometry = {k: options.get(k, 0.0) for k in ("shift", "rotation", "scale", "shear")}
+    H, W = images.shape[1:3]
+    moved = gamma(4 * int(np.ceil(3 * sigma)) + 8) * alpha
+    bound = np.zeros((len(indices), *images.shape[1:]))
+    for row, index in enumerate(indices):
+        draws = augment_reference.Draws(seed, epoch, int(index))
+        back, origin = augment_reference.affine(draws, (H, W), **geometry)
+        farthest = np.abs(back) @ (W, H) + np.abs(origin) + 1 + alpha
+        size = np.abs(reference.gather_images(images, [index])).max(initial=0.0)
+        off = 2 * size * (gamma(6) * farthest.sum() + 2 * moved)
+        bound[row] = (off + gamma(14) * size + gamma(6) * (size + np.abs(mean))) / np.float64(std)
+    return bound
 
 
 def rmsprop_step(

@@ -7,9 +7,12 @@
 //   sum_rows        total[c] += sum over r of x[r][c], r in order
 //   scale_bytes     y = float(x) * scale
 //   scale           x *= factor
+//   map_bytes       y = (float(x) * scale - mean) / std, each operation rounded: the bits of NumPy in float32
+//   map_floats      the same of floats; NaN stays NaN
 
 #include "kernels.h"
 #include "simd.h"
+#include "simd_lists.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {
@@ -28,6 +31,21 @@ PYCNN_INLINE void relu_backward_vec(float* dx, const float* dy, const float* y, 
 }
 PYCNN_INLINE void add_vec(float* total, const float* part, int64_t lanes) {
     store_first(total, load_first(total, lanes) + load_first(part, lanes), lanes);
+}
+
+PYCNN_INLINE vec pixels(const uint8_t* x, int64_t lanes) { return to_floats(load_bytes(x, lanes)); }
+PYCNN_INLINE vec pixels(const float* x, int64_t lanes) { return load_first(x, lanes); }
+
+template <class T>
+PYCNN_INLINE void map_pixels(float* y, const T* x, const PixelMap& map, int64_t size) {
+    const vec scale = splat(map.scale);
+    for (int64_t i = 0, at = 0; i < size; i += VL) {
+        const int64_t lanes = lanes_from(i, size);
+        vec v = pixels(x + i, lanes) * scale;
+        if (map.mean) v = (v - load(map.mean + at)) / load(map.std + at);
+        store_first(y + i, v, lanes);
+        at = at + VL == map.period ? 0 : at + VL;
+    }
 }
 
 // Up to four vecs of channels are summed in registers while the rows stream by.
@@ -83,5 +101,9 @@ void scale(float* x, float factor, int64_t size) {
         store_first(x + i, load_first(x + i, lanes) * splat(factor), lanes);
     }
 }
+
+void map_bytes(float* y, const uint8_t* x, const PixelMap& map, int64_t size) { map_pixels(y, x, map, size); }
+
+void map_floats(float* y, const float* x, const PixelMap& map, int64_t size) { map_pixels(y, x, map, size); }
 
 }  // namespace pycnn::PYCNN_ISA

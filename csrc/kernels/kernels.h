@@ -260,6 +260,25 @@ struct DropoutMask {
     float scale;          // 1 / (1 - p)
 };
 
+// What becomes of a pixel: (pixel * scale - mean) / std. mean and std repeat every `period` numbers, a multiple of 16;
+// null: neither is applied.
+struct PixelMap {
+    float scale;
+    const float *mean, *std;
+    int64_t period;
+};
+
+// One row of an image that is looked up elsewhere, bilinearly: pixel j lies at (x + dx * j, y + dy * j) of the source,
+// moved by (move_x[j], move_y[j]) if there are such.
+struct SampleRow {
+    float* out;           // [columns][C]
+    const float* source;  // [H + 3][W + 3][C]: one zero pixel before the image, two behind it
+    int64_t H, W, C, columns;
+    float x, y, dx, dy;            // in pixels of `source` with its frame: the image begins at (1, 1)
+    const float *move_x, *move_y;  // [columns rounded up to 16] or null
+    const float *mean, *std;       // [C], or null: not applied
+};
+
 struct AdamStep {
     float lr, beta1, beta2, eps, weight_decay;
     float rest1, rest2;              // 1 - beta1, 1 - beta2, rounded once
@@ -333,6 +352,12 @@ struct Kernels {
                           const float* slope);
     // Element first + i of an array whose mask this is: bits 32 and up of the position are in the keys.
     void (*dropout)(float* y, const float* x, uint32_t first, int64_t size, const DropoutMask&);
+
+    void (*map_bytes)(float* y, const uint8_t* x, const PixelMap&, int64_t size);
+    void (*map_floats)(float* y, const float* x, const PixelMap&, int64_t size);
+    void (*sample_row)(const SampleRow&);
+    // y[j] = sum over k < taps of weights[k] * x[k * step + j]; size: a multiple of 16.
+    void (*smooth_row)(float* y, const float* x, int64_t step, const float* weights, int64_t taps, int64_t size);
 
     void (*softmax_row)(float* y, const float* x, int64_t K);
     void (*log_softmax_row)(float* y, const float* x, int64_t K);

@@ -53,6 +53,11 @@ void norm_apply(float*, const float*, const NormRows&);
 void norm_gradient_sums(float*, const float*, const float*, const NormRows&);
 void norm_gradient(float*, const float*, const float*, const NormRows&, const float*, const float*);
 void dropout(float*, const float*, uint32_t, int64_t, const DropoutMask&);
+void map_bytes(float*, const uint8_t*, const PixelMap&, int64_t);
+void map_floats(float*, const float*, const PixelMap&, int64_t);
+
+void sample_row(const SampleRow&);
+void smooth_row(float*, const float*, int64_t, const float*, int64_t, int64_t);
 
 void softmax_row(float*, const float*, int64_t);
 void log_softmax_row(float*, const float*, int64_t);

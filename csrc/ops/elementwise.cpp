@@ -80,13 +80,6 @@ void sum_rows(T* total, const T* x, int64_t rows, int64_t C) {
         for (int64_t c = 0; c < C; ++c) total[c] += slots[slot * C + c];
 }
 
-void gather_images(float* y, const uint8_t* images, const int64_t* indices, int64_t count, int64_t size, float scale) {
-    for_elements(count, 5.0 * size, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-            kernels().scale_bytes(y + i * size, images + indices[i] * size, scale, size);
-    });
-}
-
 template void relu_forward(float*, const float*, int64_t);
 template void relu_forward(double*, const double*, int64_t);
 template void relu_backward(float*, const float*, const float*, int64_t);

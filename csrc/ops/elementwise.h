@@ -15,7 +15,4 @@ void accumulate(T* total, const T* part, int64_t size);  // total += part
 template <class T>
 void sum_rows(T* total, const T* x, int64_t rows, int64_t C);  // total [C] = column sums of x [rows][C]
 
-// y [count][size] = float(images[indices[i]]) * scale. Every index lies in the images.
-void gather_images(float* y, const uint8_t* images, const int64_t* indices, int64_t count, int64_t size, float scale);
-
 }  // namespace pycnn

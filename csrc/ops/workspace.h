@@ -25,6 +25,9 @@ enum class Scratch {
     winograd_m,
     activations_a,
     activations_b,
+    pixel_map,
+    image,
+    displacement,
     count
 };
 

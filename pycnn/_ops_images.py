@@ -1,0 +1,167 @@
+"""The gather of images into a batch, plain or augmented: uint8 or float32 in, float32 out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import _pycnn
+import numpy as np
+import numpy.typing as npt
+
+from pycnn._arrays import Array, Result, as_int64, contiguous, number
+
+Floats = npt.NDArray[np.float32]
+Channels = float | Sequence[float] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+LARGEST_SIGMA = 1000.0  # pixels; 6001 weights
+_BYTE = 1.0 / 255.0
+
+
+def gather_images(
+    images: npt.ArrayLike,
+    indices: npt.ArrayLike,
+    *,
+    scale: float | None = None,
+    mean: Channels = 0.0,
+    std: Channels = 1.0,
+    out: Array | None = None,
+) -> Floats:
+    """The images of a batch as float32: y = (images[indices] * scale - mean) / std, in one pass.
+
+    images: uint8 or float32 [n, ...]; indices: integers [B]; scale: by default 1/255 for uint8,
+    which maps bytes to 0 .. 1, and 1 for float32; mean, std: a number, or [C], one number for each
+    channel, the last axis. Each operation is rounded to float32, as NumPy does it. Returns
+    y: float32 [B, ...]. Raises IndexError, naming it, for an index outside 0 .. n - 1; ValueError
+    for shapes or numbers that do not fit, a std of 0 for example; TypeError for types.
+    """
+    op = "gather_images"
+    source, which = contiguous(images), _indices(indices, images, op)
+    factor = (_BYTE if source.dtype == np.uint8 else 1.0) if scale is None else number(scale)
+    if not math.isfinite(factor):
+        raise ValueError(f"{op}: scale is {scale!r}; expected a finite number.")
+    means = _normalization(mean, std, source.shape, op)
+    result = Result(out, (which.size, *source.shape[1:]), np.float32, op, False)
+    _pycnn.gather_images(result.array, source, which, factor, means)
+    return result.finish()
+
+
+def augment_images(
+    images: npt.ArrayLike,
+    indices: npt.ArrayLike,
+    *,
+    seed: int,
+    epoch: int,
+    shift: float = 0.0,
+    rotation: float = 0.0,
+    scale: float = 0.0,
+    shear: float = 0.0,
+    elastic_alpha: float = 0.0,
+    elastic_sigma: float = 4.0,
+    erase: float = 0.0,
+    mean: Channels = 0.0,
+    std: Channels = 1.0,
+    out: Array | None = None,
+) -> Floats:
+    """`gather_images` with each image distorted at random; `scale` is a size here, not a factor.
+
+    images: uint8 (times 1/255) or float32 [n, H, W, C]; indices: integers [B]; seed, epoch: whole
+    numbers from 0 to 2**64 - 1. The options are those of `pycnn.augment.Augmentation`; with all of
+    them 0 the result has the bits of `gather_images`. What is looked up outside an image is zero,
+    and mean and std are applied after that. An image's distortion depends on
+    (seed, epoch, its index) alone: not on its batch, the threads or the instruction set. Returns
+    y: float32 [B, H, W, C]. Raises as `gather_images`, and ValueError for an option out of range.
+    """
+    op = "augment_images"
+    source, which = contiguous(images), _indices(indices, images, op)
+    options = check_options(op, shift, rotation, scale, shear, elastic_alpha, elastic_sigma, erase)
+    words = _word(seed, op, "seed"), _word(epoch, op, "epoch")
+    means = _normalization(mean, std, source.shape, op)
+    if means is not None and source.ndim == 4:
+        means = np.repeat(means, source.shape[-1] // means.shape[1], axis=1)  # [2, C]
+    factor = _BYTE if source.dtype == np.uint8 else 1.0
+    result = Result(out, (which.size, *source.shape[1:]), np.float32, op, False)
+    _pycnn.augment_images(result.array, source, which, factor, means, options, *words)
+    return result.finish()
+
+
+Options = tuple[float, float, float, float, float, float, float]
+
+
+def check_options(
+    who: str,
+    shift: float,
+    rotation: float,
+    scale: float,
+    shear: float,
+    elastic_alpha: float,
+    elastic_sigma: float,
+    erase: float,
+) -> Options:
+    """The seven options of an augmentation as floats; ValueError for the first out of its range."""
+
+    def check(name: str, given: object, fits: bool, expected: str) -> float:
+        if fits:
+            return number(given)
+        raise ValueError(f"{who}: {name} is {given!r}; expected {expected}.")
+
+    def size(name: str, given: float, unit: str) -> float:
+        fits = 0.0 <= number(given) < math.inf
+        return check(name, given, fits, f"a finite number{unit}, 0 or more")
+
+    sigma = f"a number of pixels above 0, at most {LARGEST_SIGMA:g}"
+    return (
+        size("shift", shift, " of pixels"),
+        check("rotation", rotation, 0.0 <= number(rotation) <= 180.0, "degrees from 0 to 180"),
+        check("scale", scale, 0.0 <= number(scale) < 1.0, "a share, 0 or more and less than 1"),
+        size("shear", shear, ""),
+        size("elastic_alpha", elastic_alpha, " of pixels"),
+        check("elastic_sigma", elastic_sigma, 0.0 < number(elastic_sigma) <= LARGEST_SIGMA, sigma),
+        check("erase", erase, 0.0 <= number(erase) <= 1.0, "a probability from 0 to 1"),
+    )
+
+
+def _indices(indices: npt.ArrayLike, images: npt.ArrayLike, op: str) -> Array:
+    which = contiguous(indices)
+    if which.dtype.kind not in "iu":
+        raise TypeError(f"{op}: indices is {which.dtype}; expected integers [B].")
+    return as_int64(which, op, "indices", IndexError, f"an index of images {np.shape(images)}")
+
+
+def _word(value: int, op: str, name: str) -> int:
+    """A whole number of 64 bits."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{op}: {name} is {value!r}; expected a whole number.")
+    if not 0 <= int(value) < 2**64:
+        raise ValueError(f"{op}: {name} is {value!r}; expected 0 to 2**64 - 1.")
+    return int(value)
+
+
+def _normalization(mean: Channels, std: Channels, shape: tuple[int, ...], op: str) -> Floats | None:
+    """[2, C] (or [2, 1], for all channels): means and standard deviations; None for 0 and 1."""
+    if isinstance(mean, float) and isinstance(std, float) and mean == 0.0 and std == 1.0:
+        return None
+    channels = shape[-1] if len(shape) > 1 else 1
+    means = _channels(mean, channels, op, "mean")
+    stds = _channels(std, channels, op, "std")
+    if not (np.isfinite(stds) & (stds > 0)).all():
+        raise ValueError(f"{op}: std is {std!r}; expected finite numbers above 0 (in float32).")
+    if not np.isfinite(means).all():
+        raise ValueError(f"{op}: mean is {mean!r}; expected finite numbers (in float32).")
+    if not means.any() and (stds == 1).all():
+        return None
+    return np.ascontiguousarray(np.stack(np.broadcast_arrays(means, stds)))
+
+
+def _channels(value: Channels, channels: int, op: str, name: str) -> Floats:
+    """[1] or [channels] in float32."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{op}: {name} is {value!r}; expected a number, or one a channel.")
+    if array.shape not in ((), (channels,)):
+        raise ValueError(
+            f"{op}: {name} has shape {array.shape}; expected a number, or one for each of the "
+            f"channels, the last axis of images: ({channels},)."
+        )
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32).reshape(-1)
