@@ -1,0 +1,20 @@
+"""Optional libraries: loaded when they are needed, with the line to type if they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+def need(module: str, extra: str, who: str) -> ModuleType:
+    """The module, or an ImportError that says which extra of pycnn installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
+            raise  # it is there, but something that it needs is not
+        raise ImportError(
+            f"{who} needs {error.name}, which is not installed: pip install '.[{extra}]' in the "
+            "folder of pycnn.",
+            name=error.name,
+        ) from error
