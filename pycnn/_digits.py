@@ -79,7 +79,8 @@ def _grey(image: Image.Image, steps: list[str]) -> Grey:
         return laid
     if image.mode not in ("L", "1"):
         steps.append("turned to grey")
-    return np.asarray(image.convert("L"), np.float32)
+    grey: Grey = np.asarray(image.convert("L"), np.float32)
+    return grey
 
 
 def _ink(grey: Grey, border: Grey) -> Grey:
@@ -89,7 +90,8 @@ def _ink(grey: Grey, border: Grey) -> Grey:
     floor, strongest = background + 4 * noise, float(grey.max())
     if strongest - floor < FEWEST_LEVELS:
         raise NoInk("nothing is drawn in it: all its pixels are nearly alike")
-    return np.clip((grey - floor) / (strongest - floor), 0, 1).astype(np.float32)
+    ink: Grey = np.clip((grey - floor) / (strongest - floor), 0, 1).astype(np.float32)
+    return ink
 
 
 def _scaled(ink: Grey, size: tuple[int, int]) -> Grey:
@@ -101,8 +103,9 @@ def _scaled(ink: Grey, size: tuple[int, int]) -> Grey:
     if ink.shape == (H, W):
         return ink
     image = Image.fromarray(ink).resize((W, H), Image.Resampling.BILINEAR)  # smooths as it shrinks
-    scaled = np.asarray(image, np.float32)
-    return scaled / scaled.max()
+    scaled: Grey = np.array(image, np.float32)
+    scaled /= scaled.max()
+    return scaled
 
 
 def _centred(ink: Grey, size: tuple[int, int]) -> Grey:

@@ -13,8 +13,13 @@ def need(module: str, extra: str, who: str) -> ModuleType:
     except ImportError as error:
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise  # it is there, but something that it needs is not
-        raise ImportError(
-            f"{who} needs {error.name}, which is not installed: pip install '.[{extra}]' in the "
-            "folder of pycnn.",
-            name=error.name,
-        ) from error
+        raise missing(error.name, extra, who) from error
+
+
+def missing(library: str, extra: str, who: str) -> ImportError:
+    """The error with the line to type."""
+    return ImportError(
+        f"{who} needs {library}, which is not installed: pip install '.[{extra}]' in the folder of "
+        "pycnn.",
+        name=library,
+    )
