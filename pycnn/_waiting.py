@@ -55,6 +55,8 @@ def short_spin() -> Iterator[str]:
 _YIELDS = "after late regions pycnn runs on one thread for 2 to 256 ms"
 EXPLANATIONS = {
     "user": "as the environment said at import",
-    "other": (f"another library loaded libgomp first, so threads spin as it pleases; {_YIELDS}"),
+    "other": (
+        f"another library loaded libgomp first, so threads spin as it pleases; {_YIELDS}"
+    ),
     "pycnn": f"threads spin {_SPIN_COUNT} turns, then sleep; {_YIELDS}",
 }
