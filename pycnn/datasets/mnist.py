@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,11 @@ class Split:
     """Images and their labels; `len(split)` is their number n.
 
     images: uint8 [n, 28, 28, 1], C-contiguous, 0 background to 255 ink. labels: uint8 [n], 0 to 9.
+    `load_npz` gives other sizes, float32 images in 0 .. 1 and int64 labels as well.
     """
 
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.uint8]
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
 
     def __len__(self) -> int:
         """The number of images."""

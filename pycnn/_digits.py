@@ -1,0 +1,120 @@
+"""Pictures of any size become what a model was trained on: MNIST's light digit on black.
+
+MNIST's page (yann.lecun.com/exdb/mnist) says how its images were made: the digit is scaled to fit a
+box of 20 x 20 pixels with its proportions kept, which makes grey levels, and placed in 28 x 28 so
+that its centre of mass is the centre. In its files that is pixel 14, to half a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Grey = npt.NDArray[np.float32]
+
+BOX = 20 / 28  # of the image's sides: the digit's largest extent
+FAINTEST_INK = 0.1  # of the darkest ink; paler than that is no part of the digit's box
+FEWEST_LEVELS = 12  # of 255 between background and ink; below that nothing is drawn
+
+
+class NoInk(ValueError):
+    """A picture in which nothing is drawn."""
+
+
+def prepare(image: Image.Image, size: tuple[int, int] = (28, 28)) -> tuple[Grey, list[str]]:
+    """The picture as float32 [H, W] of `size` in 0 .. 1, and what was done to it, in words.
+
+    A grey picture that already has this size and a dark border is only divided by 255. Others are
+    turned to grey, inverted where the border is bright, stretched from background to ink, cropped,
+    scaled and centred. Raises NoInk for a picture of one colour.
+    """
+    steps: list[str] = []
+    grey = _grey(image, steps)
+    prepared = grey.shape == size and not steps
+    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
+    if np.median(border) > 127.5:
+        grey, border = 255 - grey, 255 - border
+        steps.append("inverted, since its background is bright")
+    elif prepared:
+        return grey / np.float32(255), ["taken as it is"]
+    ink = _ink(grey, border)
+    rows, columns = (np.flatnonzero((ink > FAINTEST_INK).any(axis)) for axis in (1, 0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    H, W = ink.shape
+    if grey.shape != (H, W):
+        steps.append(f"cropped from {grey.shape[1]} x {grey.shape[0]} to {W} x {H} pixels of ink")
+    ink = _scaled(ink, size)
+    if ink.shape != (H, W):
+        steps.append(f"scaled to {ink.shape[1]} x {ink.shape[0]}")
+    steps.append(f"centred by mass in {size[1]} x {size[0]}")
+    return _centred(ink, size), steps
+
+
+def _grey(image: Image.Image, steps: list[str]) -> Grey:
+    """[H, W] in 0 .. 255; transparent pixels become paper that the ink stands out from."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] in "IF":  # 16 bits and more
+        values: Any = np.asarray(image, np.float64)
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) * (255 / (high - low) if high > low else 0.0)
+        steps.append(f"its levels of {low:g} to {high:g} scaled to 0 to 255")
+        deep: Grey = np.asarray(values, np.float32)
+        return deep
+    if image.has_transparency_data:
+        pixels = np.asarray(image.convert("RGBA").convert("LA"), np.float32)
+        colour, opacity = pixels[..., 0], pixels[..., 1] / 255
+        mean = float((colour * opacity).sum() / max(float(opacity.sum()), 1.0))
+        paper = 0.0 if mean > 127.5 else 255.0
+        if (opacity < 1).any():
+            steps.append(f"laid on {'black' if paper == 0 else 'white'}, since it is transparent")
+        laid: Grey = np.asarray(colour * opacity + paper * (1 - opacity), np.float32)
+        return laid
+    if image.mode not in ("L", "1"):
+        steps.append("turned to grey")
+    grey: Grey = np.asarray(image.convert("L"), np.float32)
+    return grey
+
+
+def _ink(grey: Grey, border: Grey) -> Grey:
+    """0 for the background and its noise, 1 for the strongest ink."""
+    background = float(np.median(border))
+    noise = float(np.median(np.abs(border - background)))
+    floor, strongest = background + 4 * noise, float(grey.max())
+    if strongest - floor < FEWEST_LEVELS:
+        raise NoInk("nothing is drawn in it: all its pixels are nearly alike")
+    ink: Grey = np.clip((grey - floor) / (strongest - floor), 0, 1).astype(np.float32)
+    return ink
+
+
+def _scaled(ink: Grey, size: tuple[int, int]) -> Grey:
+    """With its proportions as large as fits the box, at least a pixel wide and high."""
+    from PIL import Image
+
+    factor = min(max(round(BOX * n), 1) / extent for n, extent in zip(size, ink.shape, strict=True))
+    H, W = (max(round(extent * factor), 1) for extent in ink.shape)
+    if ink.shape == (H, W):
+        return ink
+    image = Image.fromarray(ink).resize((W, H), Image.Resampling.BILINEAR)  # smooths as it shrinks
+    scaled: Grey = np.array(image, np.float32)
+    scaled /= scaled.max()
+    return scaled
+
+
+def _centred(ink: Grey, size: tuple[int, int]) -> Grey:
+    """Moved by whole pixels so that the centre of mass is within half a pixel of size / 2."""
+    out = np.zeros(size, np.float32)
+    start = []
+    for axis, (n, extent) in enumerate(zip(size, ink.shape, strict=True)):
+        mass = ink.sum(1 - axis, dtype=np.float64)
+        centre = float(mass @ np.arange(extent) / mass.sum())
+        start.append(min(max(math.ceil(n / 2 - 0.5 - centre), 0), n - extent))
+    out[start[0] : start[0] + ink.shape[0], start[1] : start[1] + ink.shape[1]] = ink
+    return out

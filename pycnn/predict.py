@@ -1,0 +1,196 @@
+"""`python -m pycnn.predict model.safetensors digit.png ...`: what a saved model sees in pictures.
+
+Pictures are made like MNIST's images first (`_digits.py`), and normalized as the model was trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pycnn import _digits, ops
+from pycnn._arrays import Array
+from pycnn._extras import need
+from pycnn._files import FileError, check_finite
+from pycnn._options import DONE, FAILED, USAGE, _Parser, _whole_number
+from pycnn._progress import CannotWrite, abandon_stdout, complain, writing
+from pycnn._signals import Stopped, stoppable
+from pycnn.layers import Sequential
+from pycnn.modelfile import load_model
+
+STDIN = "-"
+PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command's options; it ends the process after --help and usage errors."""
+    parser = _Parser(
+        prog="python -m pycnn.predict",
+        description="Tell the digits in pictures with a model that save_model or --save-model "
+        "wrote. Each picture is turned to grey, inverted if its background is bright, cropped to "
+        "the ink, scaled to fit 20 x 20 pixels and centred by mass in 28 x 28, as MNIST was made; "
+        "a grey one of the model's size on black is taken as it is.",
+        epilog="Exit codes: 0 done, 1 failed (at least one picture; the others are still told), "
+        "2 usage, 130 interrupted (SIGINT), 143 ended (SIGTERM).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a .safetensors file of a model")
+    meaning = "pictures, folders of pictures (in the order of their names), or - for stdin"
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help=meaning)
+    meaning = "tell the N most probable classes (default: 1)"
+    kind = _whole_number(1, "a number of classes")
+    parser.add_argument("--top", type=kind, default=1, metavar="N", help=meaning)
+    meaning = "print a JSON object a picture, with a line for each, and nothing else"
+    parser.add_argument("--json", action="store_true", help=meaning)
+    return parser
+
+
+def model_size(model: Sequential) -> tuple[int, int]:
+    """(H, W) of the grey images that a model takes; ValueError for other models.
+
+    28 x 28 if the model does not know, and takes that.
+    """
+    image = model.input_shape or (28, 28, 1)
+    if len(image) != 3 or image[2] != 1:
+        raise ValueError(
+            f"its input is {list(image)}; expected grey images [H, W, 1], for example [28, 28, 1]."
+        )
+    try:
+        y = model.output_shape((None, *image))
+    except ValueError as error:
+        raise ValueError(
+            f"it does not take images of 28 x 28 x 1, and does not know of what size ({error}) "
+            "Set model.input_shape = (H, W, 1) and save it again."
+        ) from error
+    if len(y) != 2:
+        raise ValueError(f"its output is {y}; expected [N, classes].")
+    return image[0], image[1]
+
+
+def probabilities(model: Sequential, image: Array) -> Array:
+    """float32 [K] for an image [H, W] in 0 .. 1; the model is in eval mode."""
+    dtype = next((p.data.dtype for p in model.parameters()), np.dtype(np.float32))
+    x = model.normalization(image[None, :, :, None]).astype(dtype)
+    return np.asarray(ops.softmax(model(x))[0])
+
+
+def found(names: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each picture's name, with the pictures of folders; or a folder's name and its fault."""
+    for name in names:
+        path = Path(name)
+        if name == STDIN or not path.is_dir():
+            yield name, None
+            continue
+        try:
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        except OSError as error:
+            yield name, f"cannot read the folder: {error.strerror}."
+            continue
+        if not inside:
+            yield name, f"no pictures in this folder; expected {', '.join(sorted(PICTURES))}."
+        yield from ((str(p), None) for p in inside)
+
+
+def look(model: Sequential, size: tuple[int, int], name: str, top: int) -> dict[str, Any]:
+    """What the command says of a picture; OSError or ValueError if it cannot be read."""
+    from PIL import Image
+
+    source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name
+    with Image.open(source) as picture:
+        picture.load()
+        image, steps = _digits.prepare(picture, size)
+    p = probabilities(model, image)
+    if not np.isfinite(p).all():
+        raise ValueError("the model's probabilities are NaN.")
+    best = np.argsort(-p, kind="stable")[:top]
+    classes = [{"class": int(k), "probability": round(float(p[k]), 6)} for k in best]
+    return {"file": name, "class": int(best[0]), "top": classes, "steps": steps}
+
+
+def _say(told: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        lines = json.dumps(told)
+    else:
+        classes = ", ".join(f"{c['class']} ({100 * c['probability']:.1f} %)" for c in told["top"])
+        lines = f"{told['file']}: {classes}\n    {'; '.join(told['steps'])}"
+    with writing():
+        print(lines, flush=True)
+
+
+def _fault(name: str, error: Exception | str) -> str:
+    kind = type(error).__name__
+    if kind == "UnidentifiedImageError":
+        return "this is no picture in a format that Pillow knows."
+    if kind in ("DecompressionBombError", "DecompressionBombWarning"):
+        return "it has too many pixels."
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    return (
+        f"{reason.rstrip('.')}."
+        if isinstance(error, str | ValueError)
+        else (f"cannot read: {reason.rstrip('.')}.")
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    need("PIL", "images", "pycnn.predict")
+    model = load_model(options.model)
+    check_finite(options.model, model.state_dict())
+    try:
+        size = model_size(model)
+    except ValueError as error:
+        raise FileError(f"{options.model}: {error}") from error
+    code = DONE
+    for name, fault in found(options.pictures):
+        try:
+            if fault is not None:
+                raise ValueError(fault)
+            told = look(model, size, name, options.top)
+        except CannotWrite:
+            raise
+        except Exception as error:  # a decoder's; what files hold is not ours
+            fault, code = _fault(name, error), FAILED
+            if options.json:
+                with writing():
+                    print(json.dumps({"file": name, "error": fault}), flush=True)
+            complain(f"pycnn.predict: {name}: {fault}")
+            continue
+        _say(told, options.json)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; argv has no program name, by default sys.argv's.
+
+    Raises SystemExit, as argparse does, for --help (0) and for a usage error (2).
+    """
+    with stoppable():
+        try:
+            options = make_parser().parse_args(argv)
+            if options.pictures.count(STDIN) > 1:
+                complain("python -m pycnn.predict: - stands for stdin, once (see --help).")
+                return USAGE
+            return _run(options)
+        except Stopped as stop:
+            complain(f"pycnn.predict: stopped by {signal.Signals(stop.number).name}.")
+            return 128 + stop.number
+        except CannotWrite as error:
+            if not isinstance(error.reason, BrokenPipeError):  # or the reader has left
+                reason = error.reason.strerror or error.reason
+                complain(f"pycnn.predict: cannot write its lines: {reason}.")
+            abandon_stdout()
+            return FAILED
+        except (FileError, ImportError) as error:
+            complain(f"pycnn.predict: {error}")
+            return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,314 @@
+"""`CNNClassifier`: a network with scikit-learn's manners; extra "sklearn".
+
+Only this module needs scikit-learn; `import pycnn` does not load it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pycnn import losses, ops, optim
+from pycnn._arrays import Array
+from pycnn._extras import missing
+from pycnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from pycnn.layers.base import Layer
+from pycnn.preprocessing import Normalization
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.model_selection import train_test_split
+    from sklearn.utils import check_random_state, column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets, unique_labels
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "sklearn":
+        raise
+    raise missing("scikit-learn", "sklearn", "pycnn.sklearn") from error
+
+Factory: TypeAlias = Callable[[tuple[int, ...], int, np.random.Generator], Sequential]
+
+_EVALUATION_BATCH = 500
+_LARGEST_SEED = 2**31 - 1
+
+
+def default_model(shape: tuple[int, ...], classes: int, rng: np.random.Generator) -> Sequential:
+    """What `CNNClassifier(model=None)` trains, for one image [H, W, C] or [features].
+
+    Features: one hidden layer of 64. Images: (convolution 3 x 3 "same", relu, max pool 2 x 2) with
+    16 and 32 channels, a pool only where the image has two pixels each way, then a linear layer.
+    """
+    if len(shape) == 1:
+        return Sequential(Linear(shape[0], 64, rng=rng), ReLU(), Linear(64, classes, rng=rng))
+    H, W, C = shape
+    stack: list[Layer] = []
+    for channels in (16, 32):
+        stack += [Conv2d(C, channels, 3, padding="same", rng=rng), ReLU()]
+        C = channels
+        if min(H, W) >= 2:
+            stack.append(MaxPool2d(2))
+            H, W = H // 2, W // 2
+    return Sequential(*stack, Flatten(), Linear(H * W * C, classes, rng=rng))
+
+
+class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A `Sequential` trained with AdamW and cross-entropy, as a scikit-learn classifier.
+
+    X is [n, features], or images [n, H, W, C]; numbers of any scale: each feature, or each channel
+    of images, gets mean 0 and standard deviation 1 over the first X that is fitted, as
+    `model_.normalization`. y holds any labels. The results depend on X, y and the parameters alone,
+    not on the number of threads, if random_state is an int.
+
+    Parameters:
+        model: None for `default_model`, or a function of the same arguments, (shape of one image or
+            (features,), number of classes, Generator), that returns a new Sequential.
+        image_shape: (H, W, C) that each row of X [n, H * W * C] is reshaped to, in C order; None
+            takes X as it is.
+        epochs: passes over the data in `fit`, at most; `partial_fit` makes one.
+        batch_size: images a step, about: an epoch is cut into batches of nearly equal size.
+        learning_rate, weight_decay: of AdamW.
+        early_stopping: set validation_fraction of the data aside, by class, and stop when its
+            accuracy has not grown by more than tol for n_iter_no_change epochs; the weights of the
+            best epoch are kept.
+        warm_start: `fit` goes on from the weights there are, with a new optimizer.
+        random_state: of the initial weights, the order of the images and the split.
+        verbose: print a line an epoch.
+
+    Attributes:
+        classes_: the labels, sorted. model_: the network, in eval mode. loss_curve_: the mean loss
+        of each epoch. n_iter_: the number of epochs. validation_scores_: the accuracies of early
+        stopping. n_features_in_: the columns of X.
+
+    Raises ValueError for parameters out of range (in `fit`), for a model of other sizes, and what
+    scikit-learn raises for wrong X and y; RuntimeError if the loss becomes NaN or infinite.
+    """
+
+    classes_: Array
+
+    def __init__(
+        self,
+        model: Factory | None = None,
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+        epochs: int = 20,
+        batch_size: int = 32,
+        learning_rate: float = 0.003,
+        weight_decay: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Keep the parameters as they are; `fit` looks at them."""
+        self.model = model
+        self.image_shape = image_shape
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> CNNClassifier:
+        """Train on X and y from new weights (but see `warm_start`); returns the classifier."""
+        self._check_parameters()
+        goes_on = self.warm_start and hasattr(self, "model_")
+        X, y = self._validated(X, y, reset=not goes_on)
+        classes, labels = np.unique(y, return_inverse=True)
+        if goes_on:
+            if not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"CNNClassifier: warm_start with the classes {list(classes)}; expected those "
+                    f"of the first fit, {list(self.classes_)}."
+                )
+            self._optimizer = self._new_optimizer()
+        else:
+            self.classes_ = classes
+            self._start(X)
+        validation = None
+        if self.early_stopping:
+            X, held, labels, held_labels = train_test_split(
+                X,
+                labels,
+                test_size=self.validation_fraction,
+                stratify=labels,
+                random_state=int(self._rng.integers(_LARGEST_SEED)),
+            )
+            validation = held, held_labels
+        self._fit_epochs(X, labels, validation)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> CNNClassifier:
+        """One epoch on X and y, on top of what is learned; returns the classifier.
+
+        classes: all labels that will ever come, in the first call.
+        """
+        self._check_parameters()
+        first = not hasattr(self, "model_")
+        if first and classes is None:
+            raise ValueError(
+                "CNNClassifier: the first partial_fit without classes; expected all labels that "
+                "will ever come: partial_fit(X, y, classes=np.unique(all_y))."
+            )
+        if classes is not None:
+            classes = unique_labels(classes)
+            if not first and not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"CNNClassifier: partial_fit with the classes {list(classes)}; expected those "
+                    f"of the first call, {list(self.classes_)}."
+                )
+        X, y = self._validated(X, y, reset=first)
+        if first:
+            self.classes_ = classes
+        if unknown := sorted(set(np.unique(y).tolist()) - set(self.classes_.tolist())):
+            raise ValueError(
+                f"CNNClassifier: y has the labels {unknown}; expected those of the classes "
+                f"{self.classes_.tolist()}."
+            )
+        if first:
+            self._start(X)
+        self._epoch(X, np.searchsorted(self.classes_, y))
+        self.model_.eval()
+        return self
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probability of each class, float32 [n, K], in the order of `classes_`."""
+        check_is_fitted(self)
+        return self._probabilities(self._images(validate_data(self, X, reset=False, **_CHECKS)))
+
+    def predict(self, X: Any) -> Array:
+        """The most probable label of each row, [n]."""
+        best = self.predict_proba(X).argmax(1)
+        return np.asarray(self.classes_[best])
+
+    def _check_parameters(self) -> None:
+        for name in ("epochs", "batch_size", "n_iter_no_change"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+                raise ValueError(
+                    f"CNNClassifier: {name} is {value!r}; expected a whole number from 1."
+                )
+        share = self.validation_fraction
+        if not isinstance(share, (int, float)) or not 0 < share < 1:
+            raise ValueError(
+                f"CNNClassifier: validation_fraction is {share!r}; expected a share above 0 "
+                "and below 1."
+            )
+
+    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Array, Array]:
+        X, y = validate_data(self, X, y, reset=reset, multi_output=True, **_CHECKS)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        return self._images(X, reset), y
+
+    def _images(self, X: Array, reset: bool = False) -> Array:
+        """float32 [n, H, W, C], or [n, features]."""
+        if self.image_shape is not None and X.ndim == 2:
+            if X.shape[1] != math.prod(self.image_shape):
+                raise ValueError(
+                    f"CNNClassifier: X has {X.shape[1]} features; expected "
+                    f"{math.prod(self.image_shape)} for image_shape={self.image_shape}."
+                )
+            X = X.reshape(len(X), *self.image_shape)
+        if X.ndim not in (2, 4):
+            raise ValueError(
+                f"CNNClassifier: X has shape {X.shape}; expected [n, features] or [n, H, W, C]."
+            )
+        if not reset and X.shape[1:] != self.model_.input_shape:
+            raise ValueError(
+                f"CNNClassifier: X has shape {X.shape}; expected {self.model_.input_shape} "
+                "for each row, as it was fitted."
+            )
+        return np.ascontiguousarray(X)
+
+    def _start(self, X: Array) -> None:
+        """A new network for X and `classes_`."""
+        seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
+        self._rng = np.random.default_rng(seed)
+        make = default_model if self.model is None else self.model
+        model = make(X.shape[1:], len(self.classes_), self._rng)
+        if not isinstance(model, Sequential):
+            raise ValueError(f"CNNClassifier: model(...) gave {model!r}; expected a Sequential.")
+        y = model.output_shape((None, *X.shape[1:]))
+        if y != (None, len(self.classes_)):
+            raise ValueError(
+                f"CNNClassifier: the model's output is {y}; expected (None, "
+                f"{len(self.classes_)}), a number for each class."
+            )
+        axes = tuple(range(X.ndim - 1))
+        mean, std = X.mean(axes, dtype=np.float64), X.std(axes, dtype=np.float64)
+        # What hardly varies beside its size is constant but for rounding: it is only centred.
+        std[std <= 1e-6 * np.abs(mean) + 1e-30] = 1.0
+        model.normalization = Normalization(tuple(mean.tolist()), tuple(std.tolist()))
+        model.input_shape = X.shape[1:]
+        self.model_ = model
+        self.loss_curve_: list[float] = []
+        self.n_iter_ = 0
+        self._optimizer = self._new_optimizer()
+
+    def _new_optimizer(self) -> optim.AdamW:
+        return optim.AdamW(
+            self.model_.parameters(), self.learning_rate, weight_decay=self.weight_decay
+        )
+
+    def _fit_epochs(self, X: Array, labels: Array, validation: tuple[Array, Array] | None) -> None:
+        self.validation_scores_: list[float] = []
+        best, best_score, waited = None, -math.inf, 0
+        for _ in range(self.epochs):
+            self._epoch(X, labels)
+            if validation is None:
+                continue
+            score = float(np.mean(self._probabilities(validation[0]).argmax(1) == validation[1]))
+            self.validation_scores_.append(score)
+            waited = 0 if score > best_score + self.tol else waited + 1
+            if score > best_score:
+                best, best_score = self.model_.state_dict(), score
+            if waited >= self.n_iter_no_change:
+                break
+        if best is not None:
+            self.model_.load_state_dict(best)
+        self.model_.eval()
+
+    def _epoch(self, X: Array, labels: Array) -> None:
+        """Each row once, in a new order, in batches of nearly equal size."""
+        model, loss_of = self.model_.train(), losses.SoftmaxCrossEntropy()
+        order = self._rng.permutation(len(X))
+        total = 0.0
+        for batch in np.array_split(order, max(1, round(len(X) / self.batch_size))):
+            x = model.normalization(X[batch])
+            loss, dlogits = loss_of(model(x), labels[batch])
+            if not math.isfinite(loss):
+                raise RuntimeError(
+                    f"CNNClassifier: the loss is {loss} in epoch {self.n_iter_ + 1}: the training "
+                    "diverges; try a smaller learning_rate."
+                )
+            self._optimizer.zero_grad()
+            model.backward(dlogits, input_gradient=False)
+            self._optimizer.step()
+            total += loss * len(batch)
+        self.n_iter_ += 1
+        self.loss_curve_.append(total / len(X))
+        if self.verbose:
+            print(f"epoch {self.n_iter_}, loss = {self.loss_curve_[-1]:.6f}")
+
+    def _probabilities(self, X: Array) -> Array:
+        model = self.model_.eval()
+        p = np.empty((len(X), len(self.classes_)), np.float32)
+        for start in range(0, len(X), _EVALUATION_BATCH):
+            rows = slice(start, start + _EVALUATION_BATCH)
+            p[rows] = ops.softmax(model(model.normalization(X[rows])))
+        return p
+
+
+_CHECKS: dict[str, Any] = {"dtype": np.float32, "order": "C", "allow_nd": True}
