@@ -11,7 +11,18 @@ with _waiting.short_spin() as _decides:
 
 from _pycnn import __version__
 
-from pycnn import _config, datasets, init, layers, losses, models, ops, optim
+from pycnn import (
+    _config,
+    datasets,
+    init,
+    layers,
+    losses,
+    modelfile,
+    models,
+    ops,
+    optim,
+    preprocessing,
+)
 from pycnn._config import (
     available_isas,
     get_num_threads,
@@ -21,12 +32,15 @@ from pycnn._config import (
     show_config,
     use_isa,
 )
+from pycnn._files import FileError
 from pycnn._ops_conv2d import get_precision, set_precision
+from pycnn.modelfile import load_model, save_model
 from pycnn.ops import explain_conv2d
 
 _config.remember_who_decides(_decides)
 
 __all__ = [
+    "FileError",
     "__version__",
     "available_isas",
     "datasets",
@@ -36,11 +50,15 @@ __all__ = [
     "init",
     "isa",
     "layers",
+    "load_model",
     "losses",
+    "modelfile",
     "models",
     "num_threads",
     "ops",
     "optim",
+    "preprocessing",
+    "save_model",
     "set_num_threads",
     "set_precision",
     "show_config",

@@ -16,6 +16,7 @@ from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
 from pycnn.layers.pool import MaxPool2d
 from pycnn.layers.run import Saved, Shape
+from pycnn.preprocessing import Normalization
 
 
 def _execution_order(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
@@ -60,9 +61,16 @@ class Sequential(Layer):
     `fuse(False)` turns it off. Products with zero gradients are skipped there, so a NaN or Inf in a
     weight or an activation may not show in a gradient.
 
+    `normalization` says what images need before the first layer, `input_shape` the (H, W, C) or
+    (features,) of one of them where it is known: a trainer sets both, files and predictions keep
+    them, forward uses neither.
+
     Raises TypeError for something that is no layer, ValueError for no layers, or for the same layer
     twice: its second run would overwrite what its first one keeps for backward.
     """
+
+    _normalization = Normalization()
+    _input_shape: tuple[int, ...] | None = None
 
     def __init__(self, *layers: Layer) -> None:
         """Name the layers and choose the order of execution."""
@@ -78,6 +86,45 @@ class Sequential(Layer):
         self._fusing = True
         self._name_layers()
         self.parameters()  # names them
+
+    @property
+    def normalization(self) -> Normalization:
+        """(image - mean) / std before the first layer, of images in 0 .. 1; at first the identity.
+
+        Assigning anything but a Normalization is a TypeError.
+        """
+        return self._normalization
+
+    @normalization.setter
+    def normalization(self, value: Normalization) -> None:
+        if not isinstance(value, Normalization):
+            self._refuse(
+                f"normalization is {value!r}; expected a pycnn.preprocessing.Normalization.",
+                TypeError,
+            )
+        self._normalization = value
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The shape of one image that the model was made for, without N; None if not known.
+
+        Assigning a shape that a layer refuses is a ValueError.
+        """
+        return self._input_shape
+
+    @input_shape.setter
+    def input_shape(self, value: tuple[int, ...] | None) -> None:
+        if value is not None:
+            try:
+                value = summary.one_image((None, *value))[1:]
+            except TypeError:
+                self._refuse(
+                    f"input_shape is {value!r}; expected that of one image, for example "
+                    "(28, 28, 1), or None.",
+                    TypeError,
+                )
+            self._output_shape((1, *value))
+        self._input_shape = value
 
     def fuse(self, on: bool = True) -> Sequential:
         """Run blocks of layers as one operator, or with `on=False` every layer by itself.
@@ -211,7 +258,10 @@ class Sequential(Layer):
     def __getitem__(self, index: int | slice) -> Layer | Sequential:
         """A layer, or a Sequential of several (the same objects)."""
         if isinstance(index, slice):
-            return Sequential(*self._layers[index])
+            part = Sequential(*self._layers[index])
+            if part._layers[0] is self._layers[0]:
+                part._normalization, part._input_shape = self._normalization, self._input_shape
+            return part
         return self._layers[index]
 
     def __repr__(self) -> str:
