@@ -85,6 +85,16 @@ class Inference:
     def add_max_pool2d(self, shape: Pool2dShape) -> None: ...
     def add_avg_pool2d(self, shape: Pool2dShape, count_include_pad: bool) -> None: ...
     def add_relu(self) -> None: ...
+    def add_batch_norm(
+        self,
+        weight: _Array,
+        bias: _Array,
+        mean: _Array,
+        var: _Array,
+        eps: float,
+        C: int,
+        relu: bool,
+    ) -> None: ...
     def add_linear(self, weight: _Array, bias: _Array | None) -> None: ...
     def run(self, x: _Array, y_shape: tuple[int, ...]) -> _Array: ...
 
@@ -174,4 +184,78 @@ def sgd_step(
     nesterov: bool,
     weight_decay: float,
 ) -> None: ...
+def rmsprop_step(
+    param: _Array,
+    grad: _Array,
+    square: _Array,
+    buffer: _Array | None,
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+) -> None: ...
+def adam_all(
+    roles: list[list[_Array]],
+    weight_decay: list[float],
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> bool: ...
+def sgd_all(
+    roles: list[list[_Array]],
+    weight_decay: list[float],
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+) -> bool: ...
+def rmsprop_all(
+    roles: list[list[_Array]],
+    weight_decay: list[float],
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+) -> bool: ...
+def square_sum(arrays: list[_Array]) -> float: ...
+def scale_all(arrays: list[_Array], factor: float) -> None: ...
+def batch_norm(
+    y: _Array,
+    mean: _Array,
+    var: _Array,
+    x: _Array,
+    weight: _Array,
+    bias: _Array,
+    running_mean: _Array | None,
+    running_var: _Array | None,
+    momentum: float,
+    eps: float,
+    relu: bool,
+) -> None: ...
+def batch_norm_inference(
+    y: _Array,
+    x: _Array,
+    weight: _Array,
+    bias: _Array,
+    mean: _Array,
+    var: _Array,
+    eps: float,
+    relu: bool,
+) -> None: ...
+def batch_norm_backward(
+    dx: _Array | None,
+    dweight: _Array,
+    dbias: _Array,
+    dy: _Array,
+    x: _Array,
+    weight: _Array,
+    bias: _Array,
+    mean: _Array,
+    var: _Array,
+    eps: float,
+    relu: bool,
+) -> None: ...
+def dropout(y: _Array, x: _Array, p: float, seed: int, calls: int) -> None: ...
 def gather_images(y: _Array, images: _Array, indices: _Array, scale: float) -> None: ...

@@ -137,5 +137,7 @@ void bind_conv2d(py::module_&);
 void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);
 void bind_inference(py::module_&);
+void bind_norm(py::module_&);
+void bind_optim(py::module_&);
 
 }  // namespace pycnn

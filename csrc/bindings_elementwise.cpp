@@ -1,9 +1,9 @@
-// Elementwise operators, softmax, loss, optimizer steps and the gather of images, for Python.
+// Elementwise operators, softmax, loss, dropout and the gather of images, for Python.
 
 #include <pybind11/stl.h>
 
 #include "array_check.h"
-#include "ops/adam.h"
+#include "ops/dropout.h"
 #include "ops/elementwise.h"
 #include "ops/softmax.h"
 
@@ -147,54 +147,18 @@ void accumulate_into(py::array total, const py::array& part) {
     });
 }
 
-// The arrays that an optimizer updates: all of param's type and shape, none sharing memory.
-void check_state(const char* op, const py::array& param, bool float64,
-                 const std::vector<std::pair<const char*, const py::array*>>& others) {
-    check_output(param, {op, "param"}, float64, "param", extents(param), "");
-    for (const auto& [name, array] : others) {
-        if (std::string(name) == "grad")
-            check_input(*array, {op, name}, float64, "param", extents(param), "as param");
-        else
-            check_output(*array, {op, name}, float64, "param", extents(param), "as param");
-        check_apart(param, {op, "param"}, *array, name);
-        for (const auto& [other_name, other] : others)
-            if (other != array) check_apart(*array, {op, name}, *other, other_name);
-    }
-}
-
-void adam(py::array param, const py::array& grad, py::array m, py::array v, int64_t step, double lr, double beta1,
-          double beta2, double eps, double weight_decay) {
-    const char* op = "adam_step";
-    const bool float64 = check_floating(param, {op, "param"});
-    check_state(op, param, float64, {{"grad", &grad}, {"m", &m}, {"v", &v}});
-    void *p = param.mutable_data(), *first = m.mutable_data(), *second = v.mutable_data();
-    const int64_t size = param.size();
+void drop(py::array y, const py::array& x, double p, uint64_t seed, uint64_t calls) {
+    const char* op = "dropout";
+    const bool float64 = check_floating(x, {op, "x"});
+    check_contiguous(x, {op, "x"});
+    check_output(y, {op, "out"}, float64, "x", extents(x), "as x");
+    check_apart(y, {op, "out"}, x, "x", true);
+    void* result = y.mutable_data();
+    const int64_t size = x.size();
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        adam_step<T>(static_cast<T*>(p), readable<T>(grad), static_cast<T*>(first), static_cast<T*>(second), size,
-                     {lr, beta1, beta2, eps, weight_decay, step});
-    });
-}
-
-void sgd(py::array param, const py::array& grad, const py::object& velocity_or_none, double lr, double momentum,
-         bool nesterov, double weight_decay) {
-    const char* op = "sgd_step";
-    const bool float64 = check_floating(param, {op, "param"});
-    void* u = nullptr;
-    if (velocity_or_none.is_none()) {
-        check_state(op, param, float64, {{"grad", &grad}});
-    } else {
-        py::array velocity = py::reinterpret_borrow<py::array>(velocity_or_none);
-        check_state(op, param, float64, {{"grad", &grad}, {"velocity", &velocity}});
-        u = velocity.mutable_data();
-    }
-    void* p = param.mutable_data();
-    const int64_t size = param.size();
-    by_type(float64, [&](auto zero) {
-        using T = decltype(zero);
-        const WithoutGil running;
-        sgd_step(static_cast<T*>(p), readable<T>(grad), static_cast<T*>(u), size, lr, momentum, nesterov, weight_decay);
+        dropout(static_cast<T*>(result), readable<T>(x), size, p, seed, calls);
     });
 }
 
@@ -240,10 +204,7 @@ void bind_elementwise(py::module_& m) {
           py::arg("label_smoothing"));
     m.def("add_bias", add_bias_to, py::arg("y"), py::arg("bias"));
     m.def("accumulate", accumulate_into, py::arg("total"), py::arg("part"));
-    m.def("adam_step", adam, py::arg("param"), py::arg("grad"), py::arg("m"), py::arg("v"), py::arg("step"),
-          py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"));
-    m.def("sgd_step", sgd, py::arg("param"), py::arg("grad"), py::arg("velocity"), py::arg("lr"), py::arg("momentum"),
-          py::arg("nesterov"), py::arg("weight_decay"));
+    m.def("dropout", drop, py::arg("y"), py::arg("x"), py::arg("p"), py::arg("seed"), py::arg("calls"));
     m.def("gather_images", gather, py::arg("y"), py::arg("images"), py::arg("indices"), py::arg("scale"));
 }
 

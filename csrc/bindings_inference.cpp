@@ -46,6 +46,14 @@ void add_linear(Inference& net, const py::array& weight, const py::object& bias)
     net.add_linear(readable<float>(w), data_or_null(bias, b), in, out);
 }
 
+void add_batch_norm(Inference& net, const py::object& weight, const py::object& bias, const py::object& mean,
+                    const py::object& var, double eps, int64_t C, bool relu) {
+    if (C < 1 || net.outputs() % C) check_takes(net, C);
+    const py::array w = checked(weight, "weight", {C}, "[C]"), b = checked(bias, "bias", {C}, "[C]");
+    const py::array m = checked(mean, "mean", {C}, "[C]"), v = checked(var, "var", {C}, "[C]");
+    net.add_batch_norm(readable<float>(w), readable<float>(b), readable<float>(m), readable<float>(v), eps, C, relu);
+}
+
 // x [N, ...] with `inputs` numbers an image, checked by the caller in Python for its shape; y [N, outputs].
 py::array run(const Inference& net, const py::array& x, const std::vector<py::ssize_t>& y_shape) {
     check_contiguous(x, {"CompiledModel", "x"});
@@ -84,6 +92,8 @@ void bind_inference(py::module_& m) {
             },
             py::arg("shape"), py::arg("count_include_pad"))
         .def("add_relu", &Inference::add_relu)
+        .def("add_batch_norm", add_batch_norm, py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("var"),
+             py::arg("eps"), py::arg("C"), py::arg("relu"))
         .def("add_linear", add_linear, py::arg("weight"), py::arg("bias"))
         .def_property_readonly("outputs", &Inference::outputs)
         .def("run", run, py::arg("x"), py::arg("y_shape"));

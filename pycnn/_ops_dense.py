@@ -216,6 +216,48 @@ def sgd_step(
     _pycnn.sgd_step(param, contiguous(grad), velocity, rate, inertia, bool(nesterov), decay)
 
 
+def rmsprop_step(
+    param: Array,
+    grad: npt.ArrayLike,
+    square: Array,
+    buffer: Array | None,
+    *,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> None:
+    """One step of RMSprop in place on param, square and buffer, as PyTorch's (not centred).
+
+        g = grad + weight_decay * param
+        square = alpha * square + (1 - alpha) * g**2
+        buffer = momentum * buffer + g / (sqrt(square) + eps)
+        param -= lr * buffer
+
+    Tieleman & Hinton 2012, "Neural networks for machine learning", lecture 6.5. buffer: of param's
+    shape, or None without momentum. Raises ValueError for shapes, shared memory or options that do
+    not fit, TypeError for types.
+    """
+    op = "rmsprop_step"
+    check_updated(op, param=param, square=square)
+    rate, epsilon, inertia, decay = _finite(
+        op, lr=lr, eps=eps, momentum=momentum, weight_decay=weight_decay
+    )
+    share = number(alpha)
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"{op}: alpha is {alpha!r}; expected 0 or more and less than 1.")
+    if buffer is not None:
+        check_updated(op, buffer=buffer)
+    elif inertia != 0.0:
+        raise ValueError(
+            f"{op}: buffer is None; expected an array of param's shape with momentum."
+        )
+    _pycnn.rmsprop_step(
+        param, contiguous(grad), square, buffer, rate, share, epsilon, inertia, decay
+    )
+
+
 def gather_images(
     images: npt.ArrayLike,
     indices: npt.ArrayLike,

@@ -205,3 +205,65 @@ def avg_pool2d_backward(
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy))
     _pycnn.avg_pool2d_backward(result.array, contiguous(dy_array), shape, bool(count_include_pad))
     return result.finish()
+
+
+def global_avg_pool2d(
+    x: npt.ArrayLike, *, data_format: str = "NHWC", out: Array | None = None
+) -> Array:
+    """Mean of each channel over its whole image: `avg_pool2d` with a window of H x W.
+
+    x: [N, H, W, C], at least one pixel. Returns y: [N, C]. Raises ValueError for shapes that do not
+    fit, TypeError for types.
+    """
+    op = "global_avg_pool2d"
+    nchw = is_nchw(data_format, op)
+    x_array = to_nhwc(x, nchw)
+    n, h, w, c = _four_axes(x_array.shape, op, "x", nchw)
+    result = Result(out, (n, c), x_array.dtype, op, False)
+    y = _as_images(result.array, (n, c), op, "out")
+    shape = pool2d_shape(op, x_array.shape, (h, w), None, "valid")
+    _pycnn.avg_pool2d_forward(y, x_array, shape, False)
+    return result.finish()
+
+
+def global_avg_pool2d_backward(
+    dy: npt.ArrayLike,
+    input_shape: Sequence[int],
+    *,
+    data_format: str = "NHWC",
+    out: Array | None = None,
+) -> Array:
+    """Gradient of `global_avg_pool2d`: dx = dy / (H * W) at every pixel.
+
+    dy: [N, C]; input_shape: that of x. Returns dx, of input_shape. Raises ValueError for shapes
+    that do not fit, TypeError for types.
+    """
+    op = "global_avg_pool2d_backward"
+    nchw = is_nchw(data_format, op)
+    dy_array = contiguous(dy)
+    x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
+    n, h, w, c = _four_axes(x_shape, op, "input_shape", nchw)
+    rows = _as_images(dy_array, (n, c), op, "dy")
+    shape = pool2d_shape(op, x_shape, (h, w), None, "valid")
+    result = Result(out, x_shape, dy_array.dtype, op, nchw)
+    check_apart_nchw(out, nchw, op, dy=np.asarray(dy))
+    _pycnn.avg_pool2d_backward(result.array, rows, shape, False)
+    return result.finish()
+
+
+def _four_axes(shape: tuple[int, ...], op: str, name: str, nchw: bool) -> tuple[int, ...]:
+    axes = "[N, C, H, W]" if nchw else _X
+    if len(shape) != 4:
+        raise ValueError(f"{op}: {name} has shape {shape}, {len(shape)} axes; expected 4: {axes}.")
+    if 0 in shape[1:]:
+        raise ValueError(
+            f"{op}: {name} has no pixel or no channel; expected at least one of each in {axes}."
+        )
+    return shape
+
+
+def _as_images(rows: Array, shape: tuple[int, int], op: str, name: str) -> Array:
+    """[N, C] as images of one pixel, a view."""
+    if rows.shape != shape:
+        raise ValueError(f"{op}: {name} has shape {rows.shape}; expected {shape} [N, C].")
+    return rows[:, None, None, :]

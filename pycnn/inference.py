@@ -1,11 +1,13 @@
 """Models whose weights no longer change: `model.compile_inference(input_shape)`.
 
 A `CompiledModel` is a copy of a model's function: weights are copied, those of 3 x 3 convolutions
-kept transformed, and one call from Python runs all layers.
+kept transformed, batch normalisation is folded into the convolution before it, and one call from
+Python runs all layers.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import _pycnn
@@ -18,12 +20,26 @@ Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 
+@dataclasses.dataclass
+class _Conv:
+    """A convolution that waits for what can still be folded into it."""
+
+    x: Shape
+    weight: Array
+    bias: Array | None
+    geometry: dict[str, Any]
+    relu: bool
+    pool: str  # "none", "same" or "valid": a 2 x 2 max pool in the same step
+    after: _pycnn.Pool2dShape | None = None  # another max pool right behind it
+
+
 class Builder:
     """What a layer's `_compile` adds its step to. Shapes are of one image, N = 1."""
 
     def __init__(self, input_shape: Shape) -> None:
         """Start with no steps."""
-        self.net = _pycnn.Inference(int(np.prod(input_shape[1:])))
+        self._net = _pycnn.Inference(int(np.prod(input_shape[1:])))
+        self._waiting: _Conv | None = None
 
     def conv2d(
         self,
@@ -35,28 +51,75 @@ class Builder:
         pool: str = "none",
     ) -> None:
         """A convolution, and what is fused to it; pool: "none", "same" or "valid"."""
-        shape = _ops_conv2d.conv2d_shape("compile_inference", x, weight.shape, **geometry)
-        self.net.add_conv2d(shape, weight, bias, relu, pool)
+        self.finish()
+        self._waiting = _Conv(x, weight, bias, geometry, relu, pool)
+
+    def batch_norm(
+        self, weight: Array, bias: Array, mean: Array, var: Array, *, eps: float, relu: bool
+    ) -> None:
+        """(x - mean) * s + bias, s = weight / sqrt(var + eps), all [C]; then relu on request.
+
+        Behind a convolution without relu it becomes part of its weights:
+
+            w' = w * s        b' = bias + (b - mean) * s
+
+        also through a max pool between them where no s is negative: then max(x) * s = max(x * s).
+        Where one is, a maximum becomes a minimum, and it is a step of its own, as it is elsewhere.
+        """
+        conv = self._waiting
+        pooled = conv is not None and (conv.pool != "none" or conv.after is not None)
+        if conv is None or conv.relu or (pooled and not np.all(weight >= 0)):
+            self.finish()
+            self._net.add_batch_norm(weight, bias, mean, var, eps, len(weight), relu)
+            return
+        scale = weight / np.sqrt(var.astype(np.float64) + eps)
+        shift = (0.0 if conv.bias is None else conv.bias.astype(np.float64)) - mean
+        conv.weight = (conv.weight * scale).astype(np.float32)
+        conv.bias = (bias + shift * scale).astype(np.float32)
+        if relu:
+            self.relu()
 
     def max_pool2d(self, x: Shape, kernel_size: Any, stride: Any, padding: Any) -> None:
         """Maximum of each window."""
         shape = _ops_pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
-        self.net.add_max_pool2d(shape)
+        if self._waiting is not None and self._waiting.after is None:
+            self._waiting.after = shape
+            return
+        self.finish()
+        self._net.add_max_pool2d(shape)
 
     def avg_pool2d(
         self, x: Shape, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool
     ) -> None:
         """Mean of each window."""
+        self.finish()
         shape = _ops_pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
-        self.net.add_avg_pool2d(shape, count_include_pad)
+        self._net.add_avg_pool2d(shape, count_include_pad)
 
     def relu(self) -> None:
         """max(x, 0) of everything."""
-        self.net.add_relu()
+        if self._waiting is not None and self._waiting.after is None:
+            self._waiting.relu = True
+            return
+        self.finish()
+        self._net.add_relu()
 
     def linear(self, weight: Array, bias: Array | None) -> None:
         """Product with weight [in, out], plus bias."""
-        self.net.add_linear(weight, bias)
+        self.finish()
+        self._net.add_linear(weight, bias)
+
+    def finish(self) -> _pycnn.Inference:
+        """The network, with all that waits."""
+        conv, self._waiting = self._waiting, None
+        if conv is not None:
+            shape = _ops_conv2d.conv2d_shape(
+                "compile_inference", conv.x, conv.weight.shape, **conv.geometry
+            )
+            self._net.add_conv2d(shape, conv.weight, conv.bias, conv.relu, conv.pool)
+            if conv.after is not None:
+                self._net.add_max_pool2d(conv.after)
+        return self._net
 
 
 class CompiledModel:
@@ -69,7 +132,7 @@ class CompiledModel:
 
     def __init__(self, builder: Builder, input_shape: Shape, output_shape: Shape) -> None:
         """Take over the steps of `builder`; use `Layer.compile_inference` to get one."""
-        self._net = builder.net
+        self._net = builder.finish()
         self._input = tuple(input_shape[1:])
         self._output = tuple(output_shape[1:])
 

@@ -1,7 +1,9 @@
 """Optimizers: they turn gradients into steps, in place.
 
 A step of training is `optimizer.zero_grad()`, `model.backward(dlogits, input_gradient=False)`,
-`optimizer.step()`.
+`optimizer.step()`, perhaps with `clip_grad_norm(model.parameters(), 1.0)` before the last. One call
+of C++ updates all parameters, in one pass over their memory. Weight decay acts on parameters whose
+`decays` is True: the weights of Conv2d and Linear, no biases, nothing of BatchNorm2d.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import _pycnn
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +31,8 @@ class Optimizer:
 
     To write an optimizer, call `_moment` for each running mean and define `_update`.
     """
+
+    weight_decay = 0.0
 
     def __init__(self, parameters: Iterable[Parameter], lr: float) -> None:
         """Raises ValueError for no parameters, one that comes twice, or a bad lr."""
@@ -74,12 +79,18 @@ class Optimizer:
                 "zero_grad() and before step().",
                 RuntimeError,
             )
-        for i, parameter in enumerate(self.parameters):
-            self._check_arrays(i, parameter)
         t = self.step_count + 1
-        for i, parameter in enumerate(self.parameters):
-            assert parameter.grad is not None
-            self._update(i, t, parameter.data, parameter.grad)
+        roles = [
+            [parameter.data for parameter in self.parameters],
+            [parameter.grad for parameter in self.parameters],
+            *self._moments.values(),
+        ]
+        if not self._update_all(t, roles):
+            for i, parameter in enumerate(self.parameters):
+                self._check_arrays(i, parameter)
+            for i, parameter in enumerate(self.parameters):
+                assert parameter.grad is not None
+                self._update(i, t, parameter.data, parameter.grad)
         self.step_count = t
 
     def zero_grad(self) -> None:
@@ -109,6 +120,22 @@ class Optimizer:
     def _update(self, i: int, t: int, param: Array, grad: Array) -> None:
         """Make step t, counted from 1, of parameter i, in place."""
         raise NotImplementedError(f"{type(self).__name__} must define _update.")
+
+    def _update_all(self, t: int, roles: list[list[Any]]) -> bool:
+        """Make step t of all parameters in one call, or change nothing and return False.
+
+        roles: the data of all parameters, their gradients, and their moments. False where an array
+        does not fit, and for optimizers that only define `_update`.
+        """
+        return False
+
+    def _decay_of(self, i: int) -> float:
+        """The weight decay of parameter i."""
+        return self.weight_decay if self.parameters[i].decays else 0.0
+
+    def _decays(self) -> list[float]:
+        decay = self.weight_decay
+        return [decay if parameter.decays else 0.0 for parameter in self.parameters]
 
     def _check_arrays(self, i: int, parameter: Parameter) -> None:
         """Refuse what would stop the update of parameter i, when others have changed already."""
@@ -175,8 +202,6 @@ class Adam(Optimizer):
     eps * sqrt(1 - b2^t): TensorFlow's 1e-8 acts like 3.2e-7 in the first step.
     """
 
-    weight_decay = 0.0
-
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -207,8 +232,13 @@ class Adam(Optimizer):
             beta1=b1,
             beta2=b2,
             eps=self.eps,
-            weight_decay=self.weight_decay,
+            weight_decay=self._decay_of(i),
         )
+
+    def _update_all(self, t: int, roles: list[list[Any]]) -> bool:
+        if type(self)._update is not Adam._update:  # a subclass has its own formula
+            return False
+        return _pycnn.adam_all(roles, self._decays(), t, self.lr, *self.betas, self.eps)
 
 
 class AdamW(Adam):
@@ -218,7 +248,7 @@ class AdamW(Adam):
 
         param <- param - lr * weight_decay * param
 
-    weight_decay: not negative; it acts on all parameters. The rest as in `Adam`.
+    weight_decay: not negative; it acts on parameters with `decays`. The rest as in `Adam`.
     """
 
     def __init__(
@@ -241,7 +271,7 @@ class SGD(Optimizer):
 
     With g the gradient, u zero at first:
 
-        g <- g + weight_decay * param
+        g <- g + weight_decay * param                (of parameters with `decays`)
         u <- momentum * u + g
         param <- param - lr * u                      (nesterov: param - lr * (g + momentum * u))
 
@@ -278,8 +308,109 @@ class SGD(Optimizer):
             lr=self.lr,
             momentum=self.momentum,
             nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
+            weight_decay=self._decay_of(i),
         )
+
+    def _update_all(self, t: int, roles: list[list[Any]]) -> bool:
+        if type(self)._update is not SGD._update:
+            return False
+        return _pycnn.sgd_all(roles, self._decays(), self.lr, self.momentum, self.nesterov)
+
+
+class RMSprop(Optimizer):
+    """RMSprop, Tieleman & Hinton 2012 (lecture 6.5), as torch.optim.RMSprop with centered=False.
+
+    With g the gradient, s and b zero at first:
+
+        g <- g + weight_decay * param                (of parameters with `decays`)
+        s <- alpha * s + (1 - alpha) * g^2
+        b <- momentum * b + g / (sqrt(s) + eps)
+        param <- param - lr * b
+
+    lr: above 0. alpha: in [0, 1). eps: above 0. momentum: in [0, 1); without it b takes no memory.
+    weight_decay: not negative.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Zero moments s, and b, if there is momentum."""
+        super().__init__(parameters, lr)
+        for name, value in (("alpha", alpha), ("momentum", momentum)):
+            right = _is_real(value) and 0 <= value < 1
+            self._expect(name, value, right, "a number, at least 0 and below 1")
+        self._expect("eps", eps, _is_real(eps) and eps > 0, "a finite number above 0")
+        right = _is_real(weight_decay) and weight_decay >= 0
+        self._expect("weight_decay", weight_decay, right, "a finite number, not negative")
+        self.alpha, self.eps, self.momentum = float(alpha), float(eps), float(momentum)
+        self.weight_decay = float(weight_decay)
+        self._s = self._moment("s")
+        self._b = self._moment("b") if momentum > 0 else None
+
+    def _update(self, i: int, t: int, param: Array, grad: Array) -> None:
+        ops.rmsprop_step(
+            param,
+            grad,
+            self._s[i],
+            None if self._b is None else self._b[i],
+            lr=self.lr,
+            alpha=self.alpha,
+            eps=self.eps,
+            momentum=self.momentum,
+            weight_decay=self._decay_of(i),
+        )
+
+    def _update_all(self, t: int, roles: list[list[Any]]) -> bool:
+        if type(self)._update is not RMSprop._update:
+            return False
+        return _pycnn.rmsprop_all(
+            roles, self._decays(), self.lr, self.alpha, self.eps, self.momentum
+        )
+
+
+def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
+    """Scale all gradients so that their common norm is at most `max_norm`; as PyTorch.
+
+        norm = sqrt(sum over all gradients of g^2)
+        g <- g * min(1, max_norm / (norm + 1e-6))
+
+    parameters: as `model.parameters()` gives them, after backward. max_norm: finite and above 0.
+    Returns the norm before. It is added in float64, in an order that depends on the shapes alone. A
+    norm that is not finite leaves the gradients alone: look at what is returned. Pascanu, Mikolov &
+    Bengio 2013, "On the difficulty of training recurrent neural networks". Raises ValueError for no
+    parameters or another max_norm, TypeError for no Parameter or mixed types, RuntimeError if a
+    gradient is empty; then nothing has changed.
+    """
+    who = "clip_grad_norm"
+    all_parameters = list(parameters)
+    for parameter in all_parameters:
+        if not isinstance(parameter, Parameter):
+            raise TypeError(
+                f"{who}: a parameter is a {type(parameter).__name__}; expected layers.Parameter: "
+                "write model.parameters()."
+            )
+    if not all_parameters:
+        raise ValueError(f"{who}: no parameters; expected at least one: write model.parameters().")
+    if not (_is_real(max_norm) and max_norm > 0):
+        raise ValueError(f"{who}: max_norm is {max_norm!r}; expected a finite number above 0.")
+    gradients = [parameter.grad for parameter in all_parameters]
+    empty = [parameter.name for parameter in all_parameters if parameter.grad is None]
+    if empty:
+        raise RuntimeError(
+            f"{who}: no gradient of {', '.join(empty)}: call model.backward(dy) after zero_grad() "
+            "and before clip_grad_norm()."
+        )
+    norm = math.sqrt(_pycnn.square_sum(gradients))  # type: ignore[arg-type]
+    factor = max_norm / (norm + 1e-6)
+    if factor < 1 and math.isfinite(norm):
+        _pycnn.scale_all(gradients, factor)  # type: ignore[arg-type]
+    return norm
 
 
 def _is_real(value: object) -> bool:

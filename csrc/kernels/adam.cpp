@@ -9,7 +9,12 @@
 //          u = momentum * u + g                           (velocity u may be null: then the step is g)
 //          p -= lr * (nesterov ? g + momentum * u : u)
 //
-//   param, m, v, velocity   [size]  updated        grad   [size]  only read
+//   rmsprop  g += weight_decay * p
+//            s = alpha * s + (1 - alpha) * g * g
+//            b = momentum * b + g / (sqrt(s) + eps)        (buffer b may be null: then momentum is 0)
+//            p -= lr * b
+//
+//   param, m, v, velocity, square, buffer   [size]  updated        grad   [size]  only read
 
 #include "kernels.h"
 #include "simd.h"
@@ -44,6 +49,20 @@ PYCNN_INLINE void sgd_vec(float* param, const float* grad, float* velocity, floa
     store_first(param, p - splat(lr) * step, lanes);
 }
 
+PYCNN_INLINE void rmsprop_vec(float* param, const float* grad, float* square, float* buffer, const RmspropStep& s,
+                              int64_t lanes) {
+    const vec p = load_first(param, lanes);
+    const vec g = fma(splat(s.weight_decay), p, load_first(grad, lanes));
+    const vec v = fma(splat(s.alpha), load_first(square, lanes), splat(s.rest) * g * g);
+    vec step = g / (square_root(v) + splat(s.eps));
+    store_first(square, v, lanes);
+    if (buffer) {
+        step = fma(splat(s.momentum), load_first(buffer, lanes), step);
+        store_first(buffer, step, lanes);
+    }
+    store_first(param, p - splat(s.lr) * step, lanes);
+}
+
 }  // namespace
 
 void adam(float* param, const float* grad, float* m, float* v, int64_t size, const AdamStep& s) {
@@ -57,6 +76,11 @@ void sgd(float* param, const float* grad, float* velocity, int64_t size, float l
     for (int64_t i = 0; i < size; i += VL)
         sgd_vec(param + i, grad + i, velocity ? velocity + i : nullptr, lr, momentum, nesterov, weight_decay,
                 size - i < VL ? size - i : VL);
+}
+
+void rmsprop(float* param, const float* grad, float* square, float* buffer, int64_t size, const RmspropStep& s) {
+    for (int64_t i = 0; i < size; i += VL)
+        rmsprop_vec(param + i, grad + i, square + i, buffer ? buffer + i : nullptr, s, size - i < VL ? size - i : VL);
 }
 
 }  // namespace pycnn::PYCNN_ISA

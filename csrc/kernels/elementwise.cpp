@@ -6,6 +6,7 @@
 //   accumulate      total += part
 //   sum_rows        total[c] += sum over r of x[r][c], r in order
 //   scale_bytes     y = float(x) * scale
+//   scale           x *= factor
 
 #include "kernels.h"
 #include "simd.h"
@@ -74,6 +75,13 @@ void sum_rows(float* total, const float* x, int64_t rows, int64_t C) {
 
 void scale_bytes(float* y, const uint8_t* x, float scale, int64_t size) {
     for (int64_t i = 0; i < size; ++i) y[i] = static_cast<float>(x[i]) * scale;
+}
+
+void scale(float* x, float factor, int64_t size) {
+    for (int64_t i = 0; i < size; i += VL) {
+        const int64_t lanes = lanes_from(i, size);
+        store_first(x + i, load_first(x + i, lanes) * splat(factor), lanes);
+    }
 }
 
 }  // namespace pycnn::PYCNN_ISA

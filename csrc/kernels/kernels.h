@@ -175,10 +175,32 @@ struct PoolRow {  // one output row of a pool: the windows of row oh
     int64_t w_first, stride_w, KW;  // the window of output column ow covers w_first + ow * stride_w + [0, KW)
 };
 
+struct NormChunk {                // sums of a few rows of x around a value near their mean
+    float *near, *sum, *squares;  // [C]: that value, the sum of x - near, the sum of (x - near)^2
+    const float* x;               // [rows][C]
+    int64_t rows, C;
+};
+
+struct NormRows {                       // y = relu((x - mean) * scale + shift), relu on request
+    int64_t rows, C;                    // x, y and their gradients are [rows][C]
+    const float *mean, *scale, *shift;  // [C]
+    bool relu;
+};
+
+struct DropoutMask {
+    uint32_t key0, key1;  // the seed and the call, mixed
+    uint32_t least;       // of 24 bits: an element is kept where its draw is at least this
+    float scale;          // 1 / (1 - p)
+};
+
 struct AdamStep {
     float lr, beta1, beta2, eps, weight_decay;
     float rest1, rest2;              // 1 - beta1, 1 - beta2, rounded once
     float correction1, correction2;  // 1 - beta1^t, 1 - beta2^t
+};
+
+struct RmspropStep {
+    float lr, alpha, rest, eps, momentum, weight_decay;  // rest: 1 - alpha, rounded once
 };
 
 struct Kernels {
@@ -229,6 +251,15 @@ struct Kernels {
     void (*accumulate)(float* total, const float* part, int64_t size);
     void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
     void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
+    void (*scale)(float* x, float factor, int64_t size);
+
+    void (*norm_chunk)(const NormChunk&);
+    void (*norm_apply)(float* y, const float* x, const NormRows&);
+    void (*norm_gradient_sums)(float* sums, const float* dy, const float* x, const NormRows&);
+    void (*norm_gradient)(float* dx, const float* dy, const float* x, const NormRows&, const float* constant,
+                          const float* slope);
+    // Element first + i of an array whose mask this is: bits 32 and up of the position are in the keys.
+    void (*dropout)(float* y, const float* x, uint32_t first, int64_t size, const DropoutMask&);
 
     void (*softmax_row)(float* y, const float* x, int64_t K);
     void (*log_softmax_row)(float* y, const float* x, int64_t K);
@@ -238,6 +269,7 @@ struct Kernels {
     void (*adam)(float* param, const float* grad, float* m, float* v, int64_t size, const AdamStep&);
     void (*sgd)(float* param, const float* grad, float* velocity, int64_t size, float lr, float momentum, bool nesterov,
                 float weight_decay);
+    void (*rmsprop)(float* param, const float* grad, float* square, float* buffer, int64_t size, const RmspropStep&);
 
     double (*fma_peak)(int64_t rounds);  // runs `rounds` times a fixed number of FMAs; returns FLOP done
 };

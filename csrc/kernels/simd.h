@@ -87,6 +87,43 @@ PYCNN_INLINE void store_first(int32_t* a, ivec v, int64_t lanes) {
     for (int64_t i = 0; i < lanes; ++i) a[i] = padded[i];
 }
 
+// 32-bit numbers without a sign, for hashes: arithmetic wraps.
+typedef uint32_t ureg __attribute__((vector_size(REG), aligned(4), may_alias));
+struct uvec {
+    ureg part[PARTS];
+};
+PYCNN_INLINE uvec usplat(uint32_t s) {
+    uvec r;
+    PYCNN_EACH r.part[p] = s - ureg{};
+    return r;
+}
+PYCNN_INLINE uvec load(const uint32_t* a) {
+    uvec r;
+    PYCNN_EACH r.part[p] = *reinterpret_cast<const ureg*>(a + p * REG / 4);
+    return r;
+}
+#define PYCNN_UNSIGNED(op)                             \
+    PYCNN_INLINE uvec operator op(uvec a, uvec b) {    \
+        uvec r;                                        \
+        PYCNN_EACH r.part[p] = a.part[p] op b.part[p]; \
+        return r;                                      \
+    }
+PYCNN_UNSIGNED(+)
+PYCNN_UNSIGNED(*)
+PYCNN_UNSIGNED(^)
+#undef PYCNN_UNSIGNED
+PYCNN_INLINE uvec shift_right(uvec a, int bits) {
+    uvec r;
+    PYCNN_EACH r.part[p] = a.part[p] >> bits;
+    return r;
+}
+// a >= b of numbers below 2^31.
+PYCNN_INLINE ivec at_least(uvec a, uvec b) {
+    ivec r;
+    PYCNN_EACH r.part[p] = (ireg)a.part[p] >= (ireg)b.part[p];
+    return r;
+}
+
 // The lowest byte of each of the first `lanes` elements.
 PYCNN_INLINE void store_bytes(uint8_t* a, ivec v, int64_t lanes) {
 #if defined(__AVX512F__)

@@ -40,6 +40,13 @@ void add_bias(float*, const float*, int64_t, int64_t);
 void accumulate(float*, const float*, int64_t);
 void sum_rows(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
+void scale(float*, float, int64_t);
+
+void norm_chunk(const NormChunk&);
+void norm_apply(float*, const float*, const NormRows&);
+void norm_gradient_sums(float*, const float*, const float*, const NormRows&);
+void norm_gradient(float*, const float*, const float*, const NormRows&, const float*, const float*);
+void dropout(float*, const float*, uint32_t, int64_t, const DropoutMask&);
 
 void softmax_row(float*, const float*, int64_t);
 void log_softmax_row(float*, const float*, int64_t);
@@ -48,6 +55,7 @@ void log_softmax_backward_row(float*, const float*, const float*, int64_t);
 
 void adam(float*, const float*, float*, float*, int64_t, const AdamStep&);
 void sgd(float*, const float*, float*, int64_t, float, float, bool, float);
+void rmsprop(float*, const float*, float*, float*, int64_t, const RmspropStep&);
 
 double fma_peak(int64_t);
 

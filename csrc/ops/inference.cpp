@@ -11,6 +11,7 @@
 #include "dispatch.h"
 #include "elementwise.h"
 #include "gemm.h"
+#include "norm.h"
 #include "pool2d.h"
 #include "workspace.h"
 
@@ -127,6 +128,20 @@ void Inference::add_avg_pool2d(const Pool2dShape& s, bool count_include_pad) {
 void Inference::add_relu() {
     const int64_t size = outputs();
     steps_.push_back({size, [size](float* y, const float* x, int64_t N) { relu_forward(y, x, N * size); }});
+}
+
+void Inference::add_batch_norm(const float* weight, const float* bias, const float* mean, const float* variance,
+                               double eps, int64_t C, bool relu) {
+    struct Kept {
+        Floats weight, bias, mean, variance;
+    };
+    const auto k = std::make_shared<const Kept>(Kept{copy(weight, C), copy(bias, C), copy(mean, C), copy(variance, C)});
+    const int64_t size = outputs();
+    steps_.push_back({size, [k, eps, C, relu, size](float* y, const float* x, int64_t N) {
+                          const NormFunction<float> f{
+                              k->mean.data(), k->variance.data(), k->weight.data(), k->bias.data(), eps, relu};
+                          batch_norm_apply(y, x, f, N * size / C, C);
+                      }});
 }
 
 void Inference::add_linear(const float* weight, const float* bias, int64_t in, int64_t out) {

@@ -22,6 +22,9 @@ class Inference {
     void add_max_pool2d(const Pool2dShape&);
     void add_avg_pool2d(const Pool2dShape&, bool count_include_pad);
     void add_relu();
+    // All [C]; eps is added to the variance.
+    void add_batch_norm(const float* weight, const float* bias, const float* mean, const float* variance, double eps,
+                        int64_t C, bool relu);
     void add_linear(const float* weight, const float* bias, int64_t in, int64_t out);
 
     int64_t inputs() const { return inputs_; }  // floats an image

@@ -44,36 +44,44 @@ class Dropout(Layer):
     y = x * mask, mask = 1 / (1 - p) where a draw from [0, 1) is at least p, else 0; dx = dy * mask.
     The mean of y over the masks is x. In eval mode y is x itself.
 
-    p: at least 0 and below 1. rng: the layer's own source of draws, a np.random.Generator, or an
+    p: at least 0 and below 1. rng: gives the layer its 64-bit `seed`, a np.random.Generator, or an
     int that seeds a new one. Layers of one shape with the same seed draw the same masks: give each
-    its own seed, or all of them one Generator. The draws have 24 bits and are only compared, so the
-    masks are the same on every machine. Raises ValueError for another p.
+    its own seed, or all of them one Generator. A mask is a function of `seed`, `calls` (the
+    training forwards so far, counted by the layer) and the element's position, see `ops.dropout`:
+    the same on every machine and for any thread count. Raises ValueError for another p.
     """
 
+    _works_in_place = True
+
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int = 0) -> None:
-        """Seed the source of draws."""
+        """Draw the seed."""
         super().__init__()
         if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
             self._refuse(f"p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
         self.p = float(p)
-        self.rng = init.generator(rng)
+        self.seed = int(init.generator(rng).integers(2**64, dtype=np.uint64))
+        self.calls = 0
 
     def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
         if not self.training:
             return x, None
-        draws = self._buffers.get("draws", x.shape, np.float32)
-        keep = self._buffers.get("keep", x.shape, np.bool_)
-        self.rng.random(dtype=np.float32, out=draws)
-        np.greater_equal(draws, np.float32(self.p), out=keep)
-        return self._masked(x, keep, self._output(x, place)), keep
+        y, calls = self._output(x, place), self.calls
+        ops.dropout(x, self.p, seed=self.seed, calls=calls, out=y)
+        self.calls += 1
+        return y, calls
 
-    def _backward(self, dy: Array, keep: Array, place: Place | None) -> Array | None:
-        return None if place is None else self._masked(dy, keep, self._input_gradient(dy, place))
+    def _backward(self, dy: Array, calls: int, place: Place | None) -> Array | None:
+        if place is None:
+            return None
+        dx = self._input_gradient(dy, place)
+        ops.dropout(dy, self.p, seed=self.seed, calls=calls, out=dx)
+        return dx
 
-    def _masked(self, a: Array, keep: Array, out: Array) -> Array:
-        np.multiply(a, keep, out=out)
-        np.multiply(out, out.dtype.type(1 / (1 - self.p)), out=out)
-        return out
+    def _own_rng_state(self) -> list[int]:
+        return [self.seed, self.calls]
+
+    def _load_own_rng_state(self, state: list[int]) -> None:
+        self.seed, self.calls = state
 
     def _compile(self, net: Builder, x: Shape) -> None:
         pass  # in eval mode y is x

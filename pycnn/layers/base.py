@@ -45,6 +45,8 @@ class Layer(Runnable):
     _owns_results = False
     # `_forward` and `_backward` accept `Place.IN_PLACE`.
     _works_in_place = False
+    # Attributes that are arrays of the state beside the parameters.
+    _buffer_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         """Start in training mode, with no memory."""
@@ -102,17 +104,33 @@ class Layer(Runnable):
             parameter.zero_grad()
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters by name, for example `"0.weight"`."""
-        return {name: parameter.data.copy() for name, parameter in self._named_parameters()}
+        """Copies of all parameters by name, for example `"0.weight"`, then of all buffers.
+
+        Buffers are what training changes beside parameters, as `"1.running_mean"`.
+        """
+        return {name: array.copy() for name, array in self._named_arrays()}
 
     def load_state_dict(self, d: Mapping[str, Array]) -> None:
-        """Copy all parameters from `d`, which must have exactly their names, shapes and types.
+        """Copy all parameters and buffers from `d`, with exactly their names, shapes and types.
 
-        Raises ValueError that tells all that is missing, unexpected or of another shape or type;
-        then nothing has changed.
+        Raises ValueError that tells all that is missing, unexpected or of another shape or type, or
+        of a negative variance; then nothing has changed.
         """
-        targets = {name: parameter.data for name, parameter in self._named_parameters()}
-        state.load(f"{self._label()}.load_state_dict", targets, d)
+        targets = dict(self._named_arrays())
+        variances = [name for name in targets if name.rpartition(".")[2] == "running_var"]
+        state.load(f"{self._label()}.load_state_dict", targets, d, not_negative=variances)
+
+    def rng_state(self) -> dict[str, list[int]]:
+        """Where each layer that draws stands, by name: `{"7": [seed, calls]}` for a Dropout."""
+        return {name: layer._own_rng_state() for name, layer in self._drawing_layers()}
+
+    def load_rng_state(self, d: Mapping[str, list[int]]) -> None:
+        """Go on drawing from `rng_state()` of a model of the same layers.
+
+        Raises TypeError for something that is no dict, ValueError for other names or numbers than
+        the layers have; then nothing has changed.
+        """
+        state.load_rng(f"{self._label()}.load_rng_state", dict(self._drawing_layers()), d)
 
     def train(self: SomeLayer) -> SomeLayer:
         """Switch to training mode, with all layers inside; returns the layer."""
@@ -123,15 +141,18 @@ class Layer(Runnable):
         return self._set_training(False)
 
     def astype(self: SomeLayer, dtype: npt.DTypeLike) -> SomeLayer:
-        """Convert all parameters to float32 or float64; gradients become empty. Returns the layer.
+        """Convert parameters and buffers to float32 or float64; gradients become empty.
 
-        float64 runs plain loops: it is there to check gradients. Make the optimizer afterwards.
+        Returns the layer. float64 runs plain loops: it is there to check gradients. Make the
+        optimizer afterwards.
         """
         if np.dtype(dtype) not in (np.float32, np.float64):
             self._refuse(f"astype to {np.dtype(dtype)}; expected float32 or float64.", TypeError)
         for _, parameter in self._named_parameters():
             parameter.astype(dtype)
         for layer in self._tree():
+            for name in layer._buffer_names:
+                setattr(layer, name, getattr(layer, name).astype(dtype))
             layer._start()
         return self
 
@@ -161,6 +182,16 @@ class Layer(Runnable):
             "this kind of layer cannot be compiled: call eval() and forward(x).", TypeError
         )
 
+    @property
+    def _owns_gradient(self) -> bool:
+        """Whether dx is the layer's own memory: the layer before may overwrite it."""
+        return self._owns_results
+
+    @property
+    def _gradient_in_place(self) -> bool:
+        """Whether `_backward` accepts `Place.IN_PLACE`."""
+        return self._works_in_place
+
     def _is_view(self) -> bool:
         """Whether y is x itself or a view of it, and dx of dy."""
         return False
@@ -182,6 +213,33 @@ class Layer(Runnable):
         for name, layer in self._children().items():
             for inner, parameter in layer._named_parameters():
                 yield f"{name}.{inner}", parameter
+
+    def _named_buffers(self) -> Iterator[tuple[str, Array]]:
+        for name in self._buffer_names:
+            yield name, getattr(self, name)
+        for name, layer in self._children().items():
+            for inner, array in layer._named_buffers():
+                yield f"{name}.{inner}", array
+
+    def _named_arrays(self) -> Iterator[tuple[str, Array]]:
+        """The whole state: parameters, then buffers."""
+        for name, parameter in self._named_parameters():
+            yield name, parameter.data
+        yield from self._named_buffers()
+
+    def _own_rng_state(self) -> list[int]:
+        """[seed, calls] of a layer that draws, [] of others."""
+        return []
+
+    def _load_own_rng_state(self, state: list[int]) -> None:
+        pass
+
+    def _drawing_layers(self) -> Iterator[tuple[str, Layer]]:
+        if self._own_rng_state():
+            yield "", self
+        for name, layer in self._children().items():
+            for inner, drawing in layer._drawing_layers():
+                yield f"{name}.{inner}" if inner else name, drawing
 
     def _set_training(self: SomeLayer, training: bool) -> SomeLayer:
         for layer in self._tree():

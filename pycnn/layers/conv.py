@@ -71,7 +71,9 @@ class Conv2d(Layer):
         shape = (*self.kernel_size, in_channels // groups, out_channels)
         self._refuse_bad_padding(shape)
         self.weight = Parameter(init.he_normal(shape, init.generator(rng)), "weight")
-        self.bias = Parameter(np.zeros(out_channels, np.float32), "bias") if bias else None
+        self.bias = None
+        if bias:
+            self.bias = Parameter(np.zeros(out_channels, np.float32), "bias", decays=False)
 
     @property
     def _geometry(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs of layers that one operator computes: convolution, bias, relu and 2 x 2 max pool."""
+"""Runs of layers that one operator computes: convolution to 2 x 2 max pool; BatchNorm and relu."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pycnn.layers.activation import ReLU
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
 from pycnn.layers.memory import Place
+from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import MaxPool2d
 from pycnn.layers.run import Shape
@@ -41,6 +42,14 @@ class Block(Layer):
     def training(self) -> bool:  # type: ignore[override]
         """Whether all of its layers are in training mode."""
         return all(layer.training for layer in self.layers())
+
+    @property
+    def _owns_results(self) -> bool:  # type: ignore[override]
+        return self._relu is None or not self.training  # else backward reads y
+
+    @property
+    def _owns_gradient(self) -> bool:
+        return True
 
     def layers(self) -> list[Layer]:
         """The layers that it stands for."""
@@ -104,6 +113,64 @@ class Block(Layer):
         return self._conv._label()
 
 
+class NormRelu(Layer):
+    """A BatchNorm2d and the ReLU behind it, as one pass over the map in each direction.
+
+    y = relu((x - mean) / sqrt(var + eps) * weight + bias); parameters stay those of the
+    BatchNorm2d. float32 only, as `Block`.
+    """
+
+    def __init__(self, norm: BatchNorm2d, relu: ReLU) -> None:
+        """Stand for these layers, which stay what they are."""
+        super().__init__()
+        self._norm, self._relu = norm, relu
+
+    @property
+    def weight(self) -> Parameter:  # type: ignore[override]
+        """That of the BatchNorm2d."""
+        return self._norm.weight
+
+    @property
+    def training(self) -> bool:  # type: ignore[override]
+        """Whether both of its layers are in training mode."""
+        return self._norm.training and self._relu.training
+
+    @property
+    def _owns_results(self) -> bool:  # type: ignore[override]
+        return True  # the mask of relu is computed again from x
+
+    @property
+    def _works_in_place(self) -> bool:  # type: ignore[override]
+        return self._norm._works_in_place
+
+    @property
+    def _gradient_in_place(self) -> bool:
+        return True
+
+    def layers(self) -> list[Layer]:
+        """The layers that it stands for."""
+        return [self._norm, self._relu]
+
+    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
+        return self._norm._normalise(x, self._output(x, place), "relu")
+
+    def _backward(self, dy: Array, kept: Any, place: Place | None) -> Array | None:
+        dx = None if place is None else self._input_gradient(dy, place)
+        return self._norm._gradients(dy, kept, dx)
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        self._norm._compile_with(net, relu=True)
+
+    def _output_shape(self, x: Shape) -> Shape:
+        return self._norm._output_shape(x)
+
+    def _children(self) -> Mapping[str, Layer]:
+        return {layer._name or str(i): layer for i, layer in enumerate(self.layers())}
+
+    def _label(self) -> str:
+        return self._norm._label()
+
+
 def _fits(pool: Layer) -> bool:
     """Whether it is a 2 x 2 pool of stride 2 that begins at the first pixel."""
     if type(pool) is not MaxPool2d or pool.kernel_size != (2, 2) or pool.stride != (2, 2):
@@ -115,7 +182,7 @@ def _fits(pool: Layer) -> bool:
 
 
 def fused(layers: tuple[Layer, ...]) -> Iterator[Layer]:
-    """The layers in order, runs of Conv2d, ReLU and MaxPool2d replaced by blocks."""
+    """The layers in order, runs that one operator computes replaced by a `Block` or `NormRelu`."""
     i = 0
     while i < len(layers):
         conv, rest = layers[i], layers[i + 1 : i + 3]
@@ -132,6 +199,9 @@ def fused(layers: tuple[Layer, ...]) -> Iterator[Layer]:
         elif kinds[:1] == (MaxPool2d,) and _fits(rest[0]):
             yield Block(conv, rest[0], None)  # type: ignore[arg-type]
             i += 2
+        elif type(conv) is BatchNorm2d and kinds[:1] == (ReLU,):
+            yield NormRelu(conv, rest[0])  # type: ignore[arg-type]
+            i += 2
         else:
             yield conv
             i += 1
@@ -141,7 +211,7 @@ def describe(order: tuple[Layer, ...], input_shape: Shape | None) -> str:
     """The text of `Sequential.plan`."""
     lines = []
     for step in order:
-        parts = step.layers() if isinstance(step, Block) else [step]
+        parts = step.layers() if isinstance(step, (Block, NormRelu)) else [step]
         names = " ".join(part._name for part in parts)
         kinds = " + ".join(type(part).__name__ for part in parts)
         lines.append((names, kinds, _how(step, parts[0], input_shape)))
@@ -154,6 +224,8 @@ def _how(step: Layer, first: Layer, input_shape: Shape | None) -> str:
     """What `plan` says of one step behind its layers."""
     block = isinstance(step, Block)
     notes = ["one block"] if block else ["a view"] if step._is_view() else []
+    if isinstance(step, NormRelu):
+        notes.append("one pass")
     if isinstance(first, Conv2d) and input_shape is not None:
         weight_shape = first.weight.data.shape
         chosen = ops.explain_conv2d(input_shape, weight_shape, **first._geometry)

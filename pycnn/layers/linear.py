@@ -44,7 +44,9 @@ class Linear(Layer):
         self.out_features = positive("Linear", "out_features", out_features)
         weight = init.he_normal((self.in_features, self.out_features), init.generator(rng))
         self.weight = Parameter(weight, "weight")
-        self.bias = Parameter(np.zeros(self.out_features, np.float32), "bias") if bias else None
+        self.bias = None
+        if bias:
+            self.bias = Parameter(np.zeros(self.out_features, np.float32), "bias", decays=False)
 
     def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
         y = self._output(x, place)

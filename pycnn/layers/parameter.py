@@ -32,9 +32,11 @@ class Parameter:
     Attributes:
         name: `"weight"` in a layer of its own, `"0.weight"` in a `Sequential`. It is the key in the
             `state_dict()` of the model whose `parameters()` was called last.
+        decays: whether the weight decay of an optimizer acts on it: True for the weights of
+            Conv2d and Linear, False for biases and for BatchNorm2d.
     """
 
-    def __init__(self, data: Array, name: str = "parameter") -> None:
+    def __init__(self, data: Array, name: str = "parameter", *, decays: bool = True) -> None:
         """Own `data`, or a copy if it has gaps or is read-only; TypeError for another type."""
         if not isinstance(data, np.ndarray) or data.dtype not in (np.float32, np.float64):
             found = data.dtype if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
@@ -43,6 +45,7 @@ class Parameter:
                 "write np.asarray(data, np.float32)."
             )
         self.name = name
+        self.decays = bool(decays)
         self._data = _own(data)
         self._forget()
 
@@ -118,11 +121,12 @@ class Parameter:
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the values, not the gradient."""
-        return {"name": self.name, "data": self._data}
+        return {"name": self.name, "data": self._data, "decays": self.decays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Start with an empty gradient."""
         self.name, self._data = state["name"], state["data"]
+        self.decays = state["decays"]
         self._forget()
 
     def __repr__(self) -> str:

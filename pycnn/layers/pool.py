@@ -112,3 +112,33 @@ class AvgPool2d(_Pool2d):
 
     def _arguments(self) -> str:
         return super()._arguments() + (", count_include_pad=True" if self.count_include_pad else "")
+
+
+class GlobalAvgPool2d(Layer):
+    """Mean of each channel over the whole image: [N, H, W, C] -> [N, C].
+
+    dx is dy / (H * W) at every pixel. Lin, Chen & Yan 2014, "Network in network".
+    """
+
+    _owns_results = True
+
+    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
+        y = self._output(x, place)
+        ops.global_avg_pool2d(x, out=y)
+        return y, None
+
+    def _backward(self, dy: Array, kept: None, place: Place | None) -> Array | None:
+        if place is None:
+            return None
+        dx = self._input_gradient(dy, place)
+        ops.global_avg_pool2d_backward(dy, dx.shape, out=dx)
+        return dx
+
+    def _compile(self, net: Builder, x: Shape) -> None:
+        net.avg_pool2d(x, x[1:3], None, "valid", False)
+
+    def _output_shape(self, x: Shape) -> Shape:
+        self._expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
+        if 0 in x[1:]:
+            self._refuse(f"x has shape {x}; expected at least one pixel and one channel.")
+        return x[0], x[3]

@@ -41,6 +41,13 @@ def _inner_place(before: Layer | None, layer: Layer) -> Place:
     return Place.KEPT
 
 
+def _inner_gradient_place(behind: Layer | None, layer: Layer) -> Place:
+    """Where a dx goes that only the layer before sees; `behind` has just run backward."""
+    if behind is not None and behind._owns_gradient and layer._gradient_in_place:
+        return Place.IN_PLACE
+    return Place.KEPT
+
+
 def _first_with_parameters(order: tuple[Layer, ...]) -> int:
     trained = (i for i, layer in enumerate(order) if any(layer._named_parameters()))
     return next(trained, len(order))
@@ -57,8 +64,8 @@ class Sequential(Layer):
     `backward(dy, input_gradient=False)` stops at the first layer that has parameters, and does not
     compute its dx. A ReLU before a MaxPool2d runs after it, with the same numbers and gradients. A
     Conv2d, a MaxPool2d of 2 x 2 windows and the ReLU between or after them run as one block on
-    float32: the same function, in another order of additions; `plan()` shows what runs, and
-    `fuse(False)` turns it off. Products with zero gradients are skipped there, so a NaN or Inf in a
+    float32: the same function, in another order of additions; a BatchNorm2d and a ReLU behind it
+    run in one pass. `plan()` shows what runs, and `fuse(False)` turns it off. Products with zero gradients are skipped there, so a NaN or Inf in a
     weight or an activation may not show in a gradient.
 
     `normalization` says what images need before the first layer, `input_shape` the (H, W, C) or
@@ -169,14 +176,14 @@ class Sequential(Layer):
         first = stop  # the one that writes what leaves this Sequential
         while first < len(order) - 1 and order[first]._is_view():
             first += 1
-        before, gradient = None, dy if place is not None or stop < len(order) else None
+        behind, gradient = None, dy if place is not None or stop < len(order) else None
         for i in reversed(range(stop, len(order))):
             assert gradient is not None
             layer = order[i]
             gradient = layer._run_backward(
-                gradient, place if i <= first else _inner_place(before, layer)
+                gradient, place if i <= first else _inner_gradient_place(behind, layer)
             )
-            before = layer
+            behind = layer
         return gradient
 
     def _ready(self) -> Saved:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pycnn._arrays import Array
+
+if TYPE_CHECKING:
+    from pycnn.layers.base import Layer
 
 
 def load(
@@ -41,6 +45,32 @@ def load(
         raise ValueError(f"{who}: {' '.join(sentences)} Nothing was loaded.")
     for name, target in targets.items():
         target[...] = d[name]
+
+
+def load_rng(who: str, layers: Mapping[str, Layer], d: Mapping[str, list[int]]) -> None:
+    """Set layers[name] to d[name], its seed and calls, for all names, or raise and set none."""
+    if not isinstance(d, Mapping):
+        raise TypeError(f"{who}: got a {type(d).__name__}; expected a dict, as rng_state() returns.")
+    wrong = [
+        _listed("missing", [name for name in layers if name not in d]),
+        _listed("unexpected", [name for name in d if name not in layers]),
+        *(
+            f"{name!r} is {value!r}; expected [seed, calls], two ints from 0 to 2**64 - 1."
+            for name, value in d.items()
+            if name in layers and not _is_rng_state(value)
+        ),
+    ]
+    sentences = [sentence for sentence in wrong if sentence]
+    if sentences:
+        raise ValueError(f"{who}: {' '.join(sentences)} Nothing was loaded.")
+    for name, layer in layers.items():
+        layer._load_own_rng_state(list(d[name]))
+
+
+def _is_rng_state(value: object) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    return all(type(number) is int and 0 <= number < 2**64 for number in value)
 
 
 def _listed(kind: str, names: list[str]) -> str:

@@ -1,0 +1,168 @@
+// Batch normalisation for Python: with the statistics of the batch, with given ones, and backward.
+
+#include <pybind11/stl.h>
+
+#include "array_check.h"
+#include "ops/norm.h"
+
+namespace pycnn {
+namespace {
+
+const std::string kC = "[C], one number a channel of x";
+
+struct Norm {  // the arguments that all have
+    const char* op;
+    bool float64;
+    int64_t rows, C;
+};
+
+Norm check_x(const char* op, const py::array& x, const char* name) {
+    const bool float64 = check_floating(x, {op, name});
+    check_contiguous(x, {op, name});
+    if (x.ndim() < 2 || x.shape(x.ndim() - 1) < 1)
+        throw py::value_error(std::string(op) + ": " + name + " has shape " + text(extents(x)) +
+                              "; expected at least one channel on the last of at least two axes: [N, ..., C].");
+    const int64_t C = x.shape(x.ndim() - 1);
+    return {op, float64, static_cast<int64_t>(x.size() / C), C};
+}
+
+void check_vector(const Norm& n, const py::array& a, const char* name) {
+    check_input(a, {n.op, name}, n.float64, "x", {n.C}, kC);
+}
+void check_vector_out(const Norm& n, const py::array& a, const char* name) {
+    check_output(a, {n.op, name}, n.float64, "x", {n.C}, kC);
+}
+
+using Named = std::vector<std::pair<const char*, const py::array*>>;
+void check_apart_from(const Norm& n, const py::array& out, const char* name, const Named& others) {
+    for (const auto& [other_name, other] : others) check_apart(out, {n.op, name}, *other, other_name);
+}
+
+// new running = (1 - momentum) old + momentum batch; the variance unbiased there.
+template <class T>
+void update_running(T* mean, T* var, const T* batch_mean, const T* batch_var, double momentum, int64_t rows,
+                    int64_t C) {
+    const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
+    for (int64_t c = 0; c < C; ++c) {
+        mean[c] = static_cast<T>((1.0 - momentum) * mean[c] + momentum * batch_mean[c]);
+        var[c] = static_cast<T>((1.0 - momentum) * var[c] + momentum * unbiased * batch_var[c]);
+    }
+}
+
+void forward(py::array y, py::array mean, py::array var, const py::array& x, const py::array& weight,
+             const py::array& bias, const py::object& running_mean, const py::object& running_var, double momentum,
+             double eps, bool relu) {
+    const Norm n = check_x("batch_norm", x, "x");
+    check_vector(n, weight, "weight");
+    check_vector(n, bias, "bias");
+    check_output(y, {n.op, "out"}, n.float64, "x", extents(x), "as x");
+    check_vector_out(n, mean, "out[1] (mean)");
+    check_vector_out(n, var, "out[2] (var)");
+    check_apart_from(n, y, "out", {{"x", &x}, {"weight", &weight}, {"bias", &bias}});
+    check_apart_from(n, mean, "out[1] (mean)", {{"x", &x}, {"weight", &weight}, {"bias", &bias}, {"out[0]", &y}});
+    check_apart_from(n, var, "out[2] (var)",
+                     {{"x", &x}, {"weight", &weight}, {"bias", &bias}, {"out[0]", &y}, {"out[1]", &mean}});
+    py::array running[2];
+    const bool runs = !running_mean.is_none();
+    if (runs) {
+        running[0] = py::reinterpret_borrow<py::array>(running_mean);
+        running[1] = py::reinterpret_borrow<py::array>(running_var);
+        check_vector_out(n, running[0], "running_mean");
+        check_vector_out(n, running[1], "running_var");
+        const Named others = {{"x", &x},      {"weight", &weight}, {"bias", &bias},
+                              {"out[0]", &y}, {"out[1]", &mean},   {"out[2]", &var}};
+        check_apart_from(n, running[0], "running_mean", others);
+        check_apart_from(n, running[1], "running_var", others);
+        check_apart_from(n, running[1], "running_var", {{"running_mean", &running[0]}});
+    }
+    if (n.rows == 1)
+        throw py::value_error("batch_norm: x has shape " + text(extents(x)) +
+                              ", one number a channel, whose variance is 0; expected at least two: use a larger batch, "
+                              "or batch_norm_inference with the running statistics.");
+    by_type(n.float64, [&](auto zero) {
+        using T = decltype(zero);
+        T *to = writable<T>(y), *m = writable<T>(mean), *v = writable<T>(var);
+        T* old[2] = {runs ? writable<T>(running[0]) : nullptr, runs ? writable<T>(running[1]) : nullptr};
+        const NormFunction<T> f{m, v, readable<T>(weight), readable<T>(bias), eps, relu};
+        const T* from = readable<T>(x);
+        const WithoutGil running_now;
+        if (n.rows == 0) {
+            std::fill_n(m, n.C, T(0));
+            std::fill_n(v, n.C, T(0));
+            return;
+        }
+        batch_statistics(m, v, from, n.rows, n.C);
+        batch_norm_apply(to, from, f, n.rows, n.C);
+        if (runs) update_running(old[0], old[1], m, v, momentum, n.rows, n.C);
+    });
+}
+
+void inference(py::array y, const py::array& x, const py::array& weight, const py::array& bias, const py::array& mean,
+               const py::array& var, double eps, bool relu) {
+    const Norm n = check_x("batch_norm_inference", x, "x");
+    const Named vectors = {{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}};
+    for (const auto& [name, array] : vectors) check_vector(n, *array, name);
+    check_output(y, {n.op, "out"}, n.float64, "x", extents(x), "as x");
+    check_apart(y, {n.op, "out"}, x, "x", true);
+    check_apart_from(n, y, "out", vectors);
+    by_type(n.float64, [&](auto zero) {
+        using T = decltype(zero);
+        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
+        T* to = writable<T>(y);
+        const WithoutGil running;
+        batch_norm_apply(to, readable<T>(x), f, n.rows, n.C);
+    });
+}
+
+void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, const py::array& dy, const py::array& x,
+              const py::array& weight, const py::array& bias, const py::array& mean, const py::array& var, double eps,
+              bool relu) {
+    const Norm n = check_x("batch_norm_backward", x, "x");
+    check_input(dy, {n.op, "dy"}, n.float64, "x", extents(x), "as x");
+    Named inputs = {{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}};
+    for (const auto& [name, array] : inputs) check_vector(n, *array, name);
+    check_vector_out(n, dweight, "out[1] (dweight)");
+    check_vector_out(n, dbias, "out[2] (dbias)");
+    const bool wants_dx = !dx_or_none.is_none();
+    py::array dx;
+    inputs.push_back({"x", &x});
+    if (wants_dx) {
+        dx = py::reinterpret_borrow<py::array>(dx_or_none);
+        check_output(dx, {n.op, "out"}, n.float64, "x", extents(x), "as x");
+        check_apart(dx, {n.op, "out"}, dy, "dy", true);
+        check_apart_from(n, dx, "out", inputs);
+        inputs.push_back({"out[0]", &dx});
+    }
+    inputs.push_back({"dy", &dy});
+    check_apart_from(n, dweight, "out[1] (dweight)", inputs);
+    inputs.push_back({"out[1]", &dweight});
+    check_apart_from(n, dbias, "out[2] (dbias)", inputs);
+    by_type(n.float64, [&](auto zero) {
+        using T = decltype(zero);
+        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
+        T *to = wants_dx ? writable<T>(dx) : nullptr, *dw = writable<T>(dweight), *db = writable<T>(dbias);
+        const T *g = readable<T>(dy), *from = readable<T>(x);
+        const WithoutGil running;
+        if (n.rows == 0) {
+            std::fill_n(dw, n.C, T(0));
+            std::fill_n(db, n.C, T(0));
+            return;
+        }
+        batch_norm_backward(to, dw, db, g, from, f, n.rows, n.C);
+    });
+}
+
+}  // namespace
+
+void bind_norm(py::module_& m) {
+    m.def("batch_norm", forward, py::arg("y"), py::arg("mean"), py::arg("var"), py::arg("x"), py::arg("weight"),
+          py::arg("bias"), py::arg("running_mean"), py::arg("running_var"), py::arg("momentum"), py::arg("eps"),
+          py::arg("relu"));
+    m.def("batch_norm_inference", inference, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"),
+          py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"));
+    m.def("batch_norm_backward", backward, py::arg("dx"), py::arg("dweight"), py::arg("dbias"), py::arg("dy"),
+          py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("var"), py::arg("eps"),
+          py::arg("relu"));
+}
+
+}  // namespace pycnn

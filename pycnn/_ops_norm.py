@@ -1,0 +1,212 @@
+"""Batch normalisation and dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import _pycnn
+import numpy as np
+import numpy.typing as npt
+
+from pycnn._arrays import Array, Result, contiguous, number
+
+
+class BatchNorm(NamedTuple):
+    """What `batch_norm` returns: y, and the statistics of the batch, which backward needs."""
+
+    y: Array
+    mean: Array
+    var: Array
+
+
+class BatchNormGradients(NamedTuple):
+    """What `batch_norm_backward` returns; dx is None if it was not asked for."""
+
+    dx: Array | None
+    dweight: Array
+    dbias: Array
+
+
+def batch_norm(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike,
+    *,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    out: tuple[Array, Array, Array] | None = None,
+) -> BatchNorm:
+    """Batch normalisation with the statistics of x itself, for training (Ioffe & Szegedy 2015).
+
+    x: [N, ..., C]; weight (gamma), bias (beta): [C]. With M = N * ..., for each channel
+
+        mean = sum of x / M          var = sum of (x - mean)**2 / M
+        y    = (x - mean) / sqrt(var + eps) * weight + bias         (activation="relu": then relu)
+
+    Returns (y, mean, var), mean and var [C]. running_mean and running_var, if given, are updated in
+    place, the variance with the unbiased one, as PyTorch:
+
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var  = (1 - momentum) * running_var  + momentum * var * M / (M - 1)
+
+    An empty x gives mean and var 0 and leaves them alone. A chunk's sums are taken around its own
+    mean and added in float64, so var keeps its digits beside a large mean. Raises ValueError for
+    M = 1, for shapes and options that do not fit, TypeError for types.
+    """
+    op = "batch_norm"
+    x_array, relu = contiguous(x), _is_relu(activation, op)
+    y_out, mean_out, var_out = _triple(out, op, "(y, mean, var)")
+    channels = x_array.shape[-1:]
+    y = Result(y_out, x_array.shape, x_array.dtype, op, False).array
+    mean = Result(mean_out, channels, x_array.dtype, op, False).array
+    var = Result(var_out, channels, x_array.dtype, op, False).array
+    if (running_mean is None) != (running_var is None):
+        raise TypeError(
+            f"{op}: running_mean and running_var belong together; expected both or neither."
+        )
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None and not isinstance(running, np.ndarray):
+            raise TypeError(
+                f"{op}: {name} is a {type(running).__name__}; expected a NumPy array, since it is "
+                "updated in place."
+            )
+    share = number(momentum)
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{op}: momentum is {momentum!r}; expected a number from 0 to 1.")
+    _pycnn.batch_norm(
+        y,
+        mean,
+        var,
+        x_array,
+        contiguous(weight),
+        contiguous(bias),
+        running_mean,
+        running_var,
+        share,
+        _positive(eps, op),
+        relu,
+    )
+    return BatchNorm(y, mean, var)
+
+
+def batch_norm_inference(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    var: npt.ArrayLike,
+    *,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Batch normalisation with given statistics: y = (x - mean) / sqrt(var + eps) * weight + bias.
+
+    x: [N, ..., C]; weight, bias, mean, var: [C]; activation: None or "relu". `out` may be x itself.
+    Raises ValueError for shapes and options that do not fit, TypeError for types.
+    """
+    op = "batch_norm_inference"
+    x_array, relu = contiguous(x), _is_relu(activation, op)
+    result = Result(out, x_array.shape, x_array.dtype, op, False)
+    vectors = (contiguous(weight), contiguous(bias), contiguous(mean), contiguous(var))
+    _pycnn.batch_norm_inference(result.array, x_array, *vectors, _positive(eps, op), relu)
+    return result.finish()
+
+
+def batch_norm_backward(
+    dy: npt.ArrayLike,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    var: npt.ArrayLike,
+    *,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    input_gradient: bool = True,
+    out: tuple[Array | None, Array, Array] | None = None,
+) -> BatchNormGradients:
+    """The gradients of `batch_norm`, through mean and var as well.
+
+    dy, x: [N, ..., C]; weight, bias, mean, var: as forward took and returned them, so that relu's
+    mask is that of forward. With z = (x - mean) / sqrt(var + eps), g = dy, or with
+    activation="relu" dy where y is not <= 0, and sums over all but the channels:
+
+        dbias = sum of g        dweight = sum of g * z
+        dx    = weight / sqrt(var + eps) * (g - dbias / M - z * dweight / M)
+
+    Returns (dx, dweight, dbias); dx is None with input_gradient=False. out: a triple of arrays for
+    them, the first None with input_gradient=False; it may be dy. Raises ValueError for shapes and
+    options that do not fit, TypeError for types.
+    """
+    op = "batch_norm_backward"
+    x_array, relu = contiguous(x), _is_relu(activation, op)
+    if out is not None and isinstance(out, tuple) and len(out) == 3:
+        if (out[0] is not None) != bool(input_gradient):
+            raise TypeError(
+                f"{op}: out[0] is {'None' if out[0] is None else 'an array'}; expected None "
+                "exactly if input_gradient=False."
+            )
+    dx_out, dweight_out, dbias_out = _triple(out, op, "(dx, dweight, dbias)")
+    channels = x_array.shape[-1:]
+    dx = None
+    if input_gradient:
+        dx = Result(dx_out, x_array.shape, x_array.dtype, op, False).array
+    dweight = Result(dweight_out, channels, x_array.dtype, op, False).array
+    dbias = Result(dbias_out, channels, x_array.dtype, op, False).array
+    vectors = (contiguous(weight), contiguous(bias), contiguous(mean), contiguous(var))
+    _pycnn.batch_norm_backward(
+        dx, dweight, dbias, contiguous(dy), x_array, *vectors, _positive(eps, op), relu
+    )
+    return BatchNormGradients(dx, dweight, dbias)
+
+
+def dropout(
+    x: npt.ArrayLike, p: float = 0.5, *, seed: int, calls: int = 0, out: Array | None = None
+) -> Array:
+    """Y = x * mask: mask is 1 / (1 - p) where the element's draw is at least p, else 0.
+
+    x: any shape; p: at least 0 and below 1; seed, calls: 0 to 2**64 - 1. A draw is 24 bits of a
+    hash of (seed, calls, position in memory order): the same for any thread count and machine, and
+    for float32 and float64. So the gradient is `dropout(dy, p, seed=seed, calls=calls)`. `out` may
+    be x itself. Raises ValueError for options out of range, TypeError for types.
+    """
+    op = "dropout"
+    x_array = contiguous(x)
+    share = number(p)
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"{op}: p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
+    for name, value in (("seed", seed), ("calls", calls)):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or not 0 <= value < 2**64:
+            raise ValueError(f"{op}: {name} is {value!r}; expected an int from 0 to 2**64 - 1.")
+    result = Result(out, x_array.shape, x_array.dtype, op, False)
+    _pycnn.dropout(result.array, x_array, share, int(seed), int(calls))
+    return result.finish()
+
+
+def _triple(out: tuple[Array | None, Array, Array] | None, op: str, names: str) -> tuple[
+    Array | None, Array | None, Array | None
+]:
+    if out is None:
+        return None, None, None
+    if isinstance(out, tuple) and len(out) == 3:
+        return out
+    raise TypeError(f"{op}: out is {type(out).__name__}; expected a triple {names}.")
+
+
+def _is_relu(activation: str | None, op: str) -> bool:
+    if activation is None or (isinstance(activation, str) and activation == "relu"):
+        return activation is not None
+    raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
+
+
+def _positive(eps: float, op: str) -> float:
+    value = number(eps)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{op}: eps is {eps!r}; expected a finite number above 0.")
+    return value
