@@ -2,7 +2,11 @@
 
 `ops` are pure functions on NumPy arrays, computed by C++ kernels with SIMD and OpenMP; `layers`,
 `losses`, `optim`, `init` and `models` are the thin Python layer on them; `datasets` holds MNIST.
+`Trainer` with `callbacks`, `schedules`, `augment` and `recipes` is the training loop; `save_model`,
+`load_model`, `checkpoint`, `interop` and `onnx` are files; `plots` and `sklearn` need extras.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from pycnn import _stale, _waiting
 
@@ -11,18 +15,7 @@ with _waiting.short_spin() as _decides:
 
 from _pycnn import __version__
 
-from pycnn import (
-    _config,
-    datasets,
-    init,
-    layers,
-    losses,
-    modelfile,
-    models,
-    ops,
-    optim,
-    preprocessing,
-)
+from pycnn import _config, datasets, init, layers, losses, models, ops, optim, preprocessing
 from pycnn._config import (
     available_isas,
     get_num_threads,
@@ -34,15 +27,51 @@ from pycnn._config import (
 )
 from pycnn._files import FileError
 from pycnn._ops_conv2d import get_precision, set_precision
-from pycnn.modelfile import load_model, save_model
 from pycnn.ops import explain_conv2d
+
+if TYPE_CHECKING:
+    from pycnn import augment, callbacks, checkpoint, modelfile, recipes, schedules
+    from pycnn.modelfile import load_model, save_model
+    from pycnn.trainer import History, Trainer
 
 _config.remember_who_decides(_decides)
 
+# Imported at their first use: `import pycnn` stays fast, and extras are needed only there.
+_MODULES = (
+    "augment", "callbacks", "checkpoint", "interop", "modelfile", "onnx", "plots", "recipes",
+    "schedules", "sklearn",
+)  # fmt: skip
+_HOMES = {
+    "History": "trainer",
+    "Trainer": "trainer",
+    "load_model": "modelfile",
+    "save_model": "modelfile",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"pycnn.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"pycnn.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'pycnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_HOMES})
+
+
 __all__ = [
     "FileError",
+    "History",
+    "Trainer",
     "__version__",
+    "augment",
     "available_isas",
+    "callbacks",
+    "checkpoint",
     "datasets",
     "explain_conv2d",
     "get_num_threads",
@@ -58,7 +87,9 @@ __all__ = [
     "ops",
     "optim",
     "preprocessing",
+    "recipes",
     "save_model",
+    "schedules",
     "set_num_threads",
     "set_precision",
     "show_config",

@@ -250,9 +250,7 @@ def rmsprop_step(
     if buffer is not None:
         check_updated(op, buffer=buffer)
     elif inertia != 0.0:
-        raise ValueError(
-            f"{op}: buffer is None; expected an array of param's shape with momentum."
-        )
+        raise ValueError(f"{op}: buffer is None; expected an array of param's shape with momentum.")
     _pycnn.rmsprop_step(
         param, contiguous(grad), square, buffer, rate, share, epsilon, inertia, decay
     )

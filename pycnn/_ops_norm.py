@@ -189,9 +189,9 @@ def dropout(
     return result.finish()
 
 
-def _triple(out: tuple[Array | None, Array, Array] | None, op: str, names: str) -> tuple[
-    Array | None, Array | None, Array | None
-]:
+def _triple(
+    out: tuple[Array | None, Array, Array] | None, op: str, names: str
+) -> tuple[Array | None, Array | None, Array | None]:
     if out is None:
         return None, None, None
     if isinstance(out, tuple) and len(out) == 3:

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pycnn import datasets, recipes
+from pycnn import _toml, datasets, recipes
 from pycnn._config import MAX_THREADS
 from pycnn._progress import writing
-from pycnn.recipes import tomllib
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -59,8 +58,8 @@ def _number_above_0(what: str, high: float = math.inf) -> Callable[[str], float]
 def _setting(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     try:
-        found = tomllib.loads(f"value = {value}")["value"] if equals else None
-    except tomllib.TOMLDecodeError:
+        found = _toml.loads(f"value = {value}")["value"] if equals else None
+    except _toml.TomlError:
         found = value.strip()  # a word without quotes
     if not equals or not name.strip() or found == "":
         raise argparse.ArgumentTypeError(f"{text!r} is no setting; expected NAME=VALUE")
@@ -202,7 +201,7 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
         "train on the first N of the other images only; by default on all. From the "
         "lecture's initial values 50 steps are too few to leave the accuracy of guessing, 10 %%"
     )
-    _option(group, "--limit-train", kind, meaning)
+    _option(group, "--limit-train", kind, meaning, default=argparse.SUPPRESS)
     meaning = "images at once in an evaluation"
     _option(group, "--test-batch-size", _whole_number(1, "a batch size"), meaning, default=500)
 

@@ -17,9 +17,8 @@ import numpy as np
 from pycnn import _files, modelfile
 from pycnn._arrays import Array
 from pycnn._files import FileError, FilePath
-from pycnn.layers import Sequential
-
 from pycnn.callbacks.base import Callback
+from pycnn.layers import Sequential
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -51,8 +50,7 @@ def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = No
             "epoch": trainer.epoch,
             "step": trainer.step,
             "steps_done": trainer.steps_done,
-            "batch_size": trainer.batch_size,
-            "steps_per_epoch": trainer.steps_per_epoch,
+            "data": trainer.data_id,
             "sums": trainer.sums,
         },
         "seed": trainer.seed,
@@ -104,6 +102,7 @@ def load(trainer: Trainer, path: FilePath) -> None:
     position = metadata["position"]
     trainer.epoch, trainer.step = position["epoch"], position["step"]
     trainer.steps_done, trainer.sums = position["steps_done"], list(position["sums"])
+    trainer.data_id = position["data"]
     trainer.history.rows[:] = metadata["history"]
 
 

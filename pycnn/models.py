@@ -83,9 +83,7 @@ def stages(
     for stage, (width, count) in enumerate(zip(channels, counts, strict=True)):
         for i in range(count):
             size = first_kernel_size if stage == i == 0 else 3
-            layers.append(
-                Conv2d(before, width, size, padding="same", bias=not batch_norm, rng=rng)
-            )
+            layers.append(Conv2d(before, width, size, padding="same", bias=not batch_norm, rng=rng))
             last, norm = i == count - 1, [BatchNorm2d(width)] if batch_norm else []
             pool = [MaxPool2d(2, padding="same")] if last else []
             first, second = (pool, norm) if normalize_after_pool else (norm, [])

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,10 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from pycnn import losses, models, optim, schedules
+from pycnn import _toml, losses, models, optim, schedules
 from pycnn.augment import Augmentation
 from pycnn.layers import Sequential
 from pycnn.preprocessing import Normalization
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # Of the pixels of MNIST's 60,000 training images, mapped to 0 .. 1.
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
@@ -38,6 +32,49 @@ SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau")
 
 class ConfigError(ValueError):
     """A setting that does not exist, or whose value cannot be; says which and what was expected."""
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if kind is bool:
+        right, expected = isinstance(value, bool), "true or false"
+    elif kind is int:
+        right, expected = whole, "a whole number"
+    elif kind is float:
+        right, expected = whole or isinstance(value, float), "a number"
+    elif kind is str:
+        right, expected = isinstance(value, str), "a text"
+    else:
+        right = isinstance(value, (list, tuple)) and len(value) > 0
+        right = right and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+        expected = "a list of whole numbers"
+    if not right:
+        raise ConfigError(f"{name} is {value!r}; expected {expected}.")
+    return tuple(value) if kind == tuple[int, ...] else kind(value)
+
+
+_ABOVE_0 = ("epochs", "batch_size", "lr", "first_kernel_size", "elastic_sigma")
+_SHARES = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "warmup", "gamma", "ema",
+           "erase", "scale")  # fmt: skip
+_BELOW_1 = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "ema", "scale")
+_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "init": ("lecture", "he")}
+
+
+def _check_range(name: str, value: Any) -> None:
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}.")
+        return
+    values = value if isinstance(value, tuple) else (value,)
+    above = name in _ABOVE_0 or isinstance(value, tuple)
+    for number in values:
+        right = number > 0 if above else number >= 0
+        right = right and (name not in _SHARES or number <= 1)
+        right = right and (name not in _BELOW_1 or number < 1) and number < float("inf")
+        if not right:
+            low = "above 0" if above else "0 or more"
+            high = ", below 1" if name in _BELOW_1 else ", at most 1" if name in _SHARES else ""
+            raise ConfigError(f"{name} is {value!r}; expected {low}{high}.")
 
 
 @dataclass(frozen=True)
@@ -60,7 +97,6 @@ class Recipe:
 
     epochs: int = 30
     batch_size: int = 100
-    train_share: float = 1.0
     optimizer: str = "adam"
     lr: float = 0.001
     beta1: float = 0.9
@@ -85,6 +121,7 @@ class Recipe:
     plain_epochs: int = 0
 
     validation_size: int = 5000
+    limit_train: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,7 +156,9 @@ class Recipe:
         lines = (f"{name} = {json.dumps(value)}" for name, value in self.to_dict().items())
         return "\n".join(lines) + "\n"
 
-    def model(self, input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10) -> Sequential:
+    def model(
+        self, input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10
+    ) -> Sequential:
         """The network with its initial values, drawn from the seed."""
         if self.is_lecture_network and input_shape == (28, 28, 1) and classes == 10:
             model = models.mnist_cnn(self.seed, init=self.init)
@@ -250,52 +289,8 @@ def get(name: str) -> Recipe:
 def read_config(path: str | Path) -> dict[str, Any]:
     """The settings in a TOML file; ConfigError for a file that is none, or cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        return _toml.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (_toml.TomlError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}.") from error
-
-
-def _converted(name: str, value: Any, kind: Any) -> Any:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if kind is bool:
-        right, expected = isinstance(value, bool), "true or false"
-    elif kind is int:
-        right, expected = whole, "a whole number"
-    elif kind is float:
-        right, expected = whole or isinstance(value, float), "a number"
-    elif kind is str:
-        right, expected = isinstance(value, str), "a text"
-    else:
-        right = isinstance(value, (list, tuple)) and len(value) > 0
-        right = right and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-        expected = "a list of whole numbers"
-    if not right:
-        raise ConfigError(f"{name} is {value!r}; expected {expected}.")
-    return tuple(value) if kind == tuple[int, ...] else kind(value)
-
-
-_ABOVE_0 = ("epochs", "batch_size", "lr", "first_kernel_size", "train_share", "elastic_sigma")
-_SHARES = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "warmup", "gamma", "ema",
-           "erase", "train_share", "scale")  # fmt: skip
-_BELOW_1 = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "ema", "scale")
-_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "init": ("lecture", "he")}
-
-
-def _check_range(name: str, value: Any) -> None:
-    if name in _CHOICES:
-        if value not in _CHOICES[name]:
-            raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}.")
-        return
-    values = value if isinstance(value, tuple) else (value,)
-    above = name in _ABOVE_0 or isinstance(value, tuple)
-    for number in values:
-        right = number > 0 if above else number >= 0
-        right = right and (name not in _SHARES or number <= 1)
-        right = right and (name not in _BELOW_1 or number < 1) and number < float("inf")
-        if not right:
-            low = "above 0" if above else "0 or more"
-            high = ", below 1" if name in _BELOW_1 else ", at most 1" if name in _SHARES else ""
-            raise ConfigError(f"{name} is {value!r}; expected {low}{high}.")

@@ -213,8 +213,8 @@ class ReduceOnPlateau(Schedule):
         self._minimum = self._real("minimum", minimum, 0, 1)
         self._monitor = monitor
         self._grows = monitor.endswith("accuracy")
-        self._factor, self._best, self._bad = 1.0, None, 0
-        self._best: float | None
+        self._factor, self._bad = 1.0, 0
+        self._best: float | None = None
 
     def __call__(self, step: int) -> float:
         """The factor that the last epoch left."""

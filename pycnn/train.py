@@ -116,12 +116,9 @@ def _load(options: argparse.Namespace, recipe: Recipe) -> datasets.Splits:
         raise
     except ValueError as error:
         raise ConfigError(f"argument --validation-size: {str(error).rstrip('.')}.") from error
-    kept = options.limit_train
-    if kept is not None:
+    kept = recipe.limit_train
+    if kept:
         _check_fits("--limit-train", kept, data)
-    elif recipe.train_share < 1:
-        kept = max(1, round(recipe.train_share * len(data.train)))
-    if kept is not None:
         first = datasets.Split(data.train.images[:kept], data.train.labels[:kept])
         data = datasets.Splits(first, data.validation, data.test)
     _check_fits("--batch-size", recipe.batch_size, data)

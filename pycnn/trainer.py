@@ -6,6 +6,7 @@ Read `Trainer._run_step` first: that is the whole of a step.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from pycnn import losses, ops, optim, schedules
 from pycnn._arrays import Array
+from pycnn._files import FileError
 from pycnn.augment import Augmentation
 from pycnn.callbacks.base import Callback
 from pycnn.datasets import Split
@@ -114,6 +116,7 @@ class Trainer:
         self.epoch = self.step = self.steps_done = 0
         self.epochs = self.batch_size = self.steps_per_epoch = 0
         self.loss = float("nan")
+        self.data_id: list[int] | None = None
         self.history = History()
         self.stop_reason: str | None = None
         self.fitting = False
@@ -138,7 +141,8 @@ class Trainer:
         `validation`. Returns `self.history`. Same seed, same bits, whatever the thread count.
 
         Raises ValueError for a batch size above the number of images, TypeError or ValueError for
-        data that does not fit, and what callbacks raise.
+        data that does not fit, `FileError` for other data than a resumed run began with, and what
+        callbacks raise.
         """
         images, labels = _checked(train, "train")
         if validation is not None:
@@ -151,6 +155,7 @@ class Trainer:
                 "number of training images."
             )
         self.steps_per_epoch = len(images) // batch_size
+        self._identify(images, labels)
         self.schedule.bind(epochs * self.steps_per_epoch, self.steps_per_epoch)
         self.stop_reason = None
         self.steps_of_fit = 0
@@ -213,6 +218,18 @@ class Trainer:
             if average:
                 return {name: array.copy() for name, array in average.items()}
         return self.model.state_dict()
+
+    def _identify(self, images: Array, labels: Array) -> None:
+        """Remember which data this is; a checkpoint goes on with the same only."""
+        sums = [zlib.crc32(np.ascontiguousarray(a).data) for a in (labels, images[:1000])]
+        found = [len(images), *sums, self.batch_size]
+        if self.data_id is not None and self.steps_done and self.data_id != found:
+            raise FileError(
+                f"Trainer.fit: got {found[0]} training images in batches of {found[3]}; expected "
+                f"the {self.data_id[0]} images in batches of {self.data_id[3]} that this run began "
+                "with, in the same order."
+            )
+        self.data_id = found
 
     def _run_epoch(self, images: Array, labels: Array, validation: Data | None) -> None:
         began = time.perf_counter()
@@ -318,9 +335,7 @@ def _expect(right: bool, name: str, value: object, expected: str) -> None:
 
 def _whole(name: str, value: object, low: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise ValueError(
-            f"Trainer: {name} is {value!r}; expected a whole number, {low} or more."
-        )
+        raise ValueError(f"Trainer: {name} is {value!r}; expected a whole number, {low} or more.")
     return int(value)
 
 

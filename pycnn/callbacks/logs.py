@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 def _interval(who: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"{who}: every is {value!r}; expected a whole number of steps, 1 or more."
-        )
+        raise ValueError(f"{who}: every is {value!r}; expected a whole number of steps, 1 or more.")
     return value
 
 
@@ -85,9 +83,7 @@ class LectureLog(Callback):
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
         """The accuracy, if there is validation data."""
         if "val_accuracy" in row:
-            self._write(
-                f"epochs = {row['epoch']}, validation accuracy = {row['val_accuracy']:.4f}"
-            )
+            self._write(f"epochs = {row['epoch']}, validation accuracy = {row['val_accuracy']:.4f}")
 
 
 class LearningRateLog(Callback):

@@ -43,7 +43,9 @@ class NanGuard(Callback):
         """Check the parameters."""
         for parameter in trainer.model.parameters():
             if not np.isfinite(parameter.data).all():
-                raise Diverged(f"{parameter.name} holds a NaN or infinity after epoch {trainer.epoch}")
+                raise Diverged(
+                    f"{parameter.name} holds a NaN or infinity after epoch {trainer.epoch}"
+                )
 
 
 class TimeLimit(Callback):

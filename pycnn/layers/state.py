@@ -50,7 +50,9 @@ def load(
 def load_rng(who: str, layers: Mapping[str, Layer], d: Mapping[str, list[int]]) -> None:
     """Set layers[name] to d[name], its seed and calls, for all names, or raise and set none."""
     if not isinstance(d, Mapping):
-        raise TypeError(f"{who}: got a {type(d).__name__}; expected a dict, as rng_state() returns.")
+        raise TypeError(
+            f"{who}: got a {type(d).__name__}; expected a dict, as rng_state() returns."
+        )
     wrong = [
         _listed("missing", [name for name in layers if name not in d]),
         _listed("unexpected", [name for name in d if name not in layers]),
