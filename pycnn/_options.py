@@ -77,6 +77,12 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _path(text: str) -> Path:
+    if not text or "\0" in text:  # Path("") is the current folder
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file or folder")
+    return Path(text)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage that would hide it."""
 
@@ -157,7 +163,7 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
         help="lecture (default); fast: 99 %% in one short epoch; best: 99.65 %% in 20 epochs",
     )
     meaning = "a TOML file of settings, as --print-config writes it; options win over it"
-    _option(group, "--config", Path, meaning, "FILE")
+    _option(group, "--config", _path, meaning, "FILE")
     group.add_argument(
         "--set",
         type=_setting,
@@ -215,19 +221,22 @@ def _ending_options(group: argparse._ArgumentGroup) -> None:
 
 def _file_options(group: argparse._ArgumentGroup) -> None:
     meaning = "write last.safetensors, best.safetensors and log.jsonl there"
-    _option(group, "--checkpoint-dir", Path, meaning, "DIR")
+    _option(group, "--checkpoint-dir", _path, meaning, "DIR")
     meaning = "steps between two checkpoints; by default after each epoch only"
     _option(group, "--save-every", _whole_number(1, "a number of steps"), meaning)
-    meaning = "go on from a checkpoint, or from last.safetensors of a folder, with its recipe"
-    _option(group, "--resume", Path, meaning, "FILE_OR_DIR")
-    _option(group, "--save-model", Path, "write the trained model there", "FILE")
+    meaning = (
+        "go on from a checkpoint, or from last.safetensors of a folder, with its recipe, and save "
+        "there; give the options that are no settings of the recipe again"
+    )
+    _option(group, "--resume", _path, meaning, "FILE_OR_DIR")
+    _option(group, "--save-model", _path, "write the trained model there", "FILE")
     meaning = "do not train: evaluate this model or checkpoint on the test images"
-    _option(group, "--eval", Path, meaning, "FILE")
-    _option(group, "--json-log", Path, "write the log there, one JSON object a line", "FILE")
+    _option(group, "--eval", _path, meaning, "FILE")
+    _option(group, "--json-log", _path, "write the log there, one JSON object a line", "FILE")
     meaning = "draw the learning curves, .png or .svg; needs the extra plot"
-    _option(group, "--plot", Path, meaning, "FILE")
+    _option(group, "--plot", _path, meaning, "FILE")
     meaning = "write a report with all pictures, one HTML file; needs the extra plot"
-    _option(group, "--report", Path, meaning, "FILE")
+    _option(group, "--report", _path, meaning, "FILE")
 
 
 def _other_options(group: argparse._ArgumentGroup) -> None:

@@ -15,5 +15,10 @@ TomlError = tomllib.TOMLDecodeError
 
 def loads(text: str) -> dict[str, Any]:
     """The tables of a TOML text; TomlError for another text."""
-    found: dict[str, Any] = tomllib.loads(text)
+    try:
+        found: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        raise TomlError("its brackets are nested too deeply") from None
+    except ValueError as error:  # also a number of thousands of digits
+        raise error if isinstance(error, TomlError) else TomlError(str(error)) from None
     return found

@@ -9,6 +9,7 @@ runs that reach the same step with the same settings write the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pycnn import _files, modelfile
 from pycnn._arrays import Array
 from pycnn._files import FileError, FilePath
 from pycnn.callbacks.base import Callback
+from pycnn.callbacks.stops import Diverged
 from pycnn.layers import Sequential
 
 if TYPE_CHECKING:
@@ -25,12 +27,21 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KIND = "checkpoint"
+PARTS = {
+    "average", "base_lr", "callbacks", "format", "history", "kind", "model", "optimizer",
+    "position", "recipe", "rng", "schedule", "seed",
+}  # fmt: skip
+DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # by odd metadata
 
 
 def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = None) -> None:
     """Write the state of `trainer` after its last step; the file is whole, or what it was before.
 
-    recipe: what describes the run to `python -m pycnn.train --resume`; JSON-able. Raises FileError.
+    Call it from a callback: at the end of fit `Ema` and EarlyStopping(restore_best=True) give the
+    model other weights, from which a run would go on in another way. recipe: what describes the run
+    to `python -m pycnn.train --resume`; JSON-able.
+
+    Raises FileError if it cannot be written, Diverged for a state with NaN or infinity.
     """
     tensors = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
     tensors.update(_prefixed("optimizer", trainer.optimizer.state_dict()))
@@ -39,6 +50,10 @@ def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = No
     for i, callback in enumerate(callbacks):
         tensors.update(_prefixed(f"callback.{i}", callback.arrays()))
         states.append([type(callback).__name__, callback.state()])
+    for name, array in tensors.items():
+        _check_finite(name, array, path)
+    for row in (trainer.sums, *(row.values() for row in trainer.history.rows)):
+        _check_finite("the loss", np.array(list(row), np.float64), path)
     average = [i for i, callback in enumerate(callbacks) if getattr(callback, "average", None)]
     metadata = {
         "kind": KIND,
@@ -46,17 +61,11 @@ def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = No
         "model": modelfile.describe(trainer.model),
         "average": average[0] if average else None,
         "optimizer": type(trainer.optimizer).__name__,
-        "position": {
-            "epoch": trainer.epoch,
-            "step": trainer.step,
-            "steps_done": trainer.steps_done,
-            "data": trainer.data_id,
-            "sums": trainer.sums,
-        },
+        "position": _position(trainer),
         "seed": trainer.seed,
         "base_lr": trainer.base_lr,
         "rng": trainer.model.rng_state(),
-        "schedule": trainer.schedule.state(),
+        "schedule": [type(trainer.schedule).__name__, trainer.schedule.state()],
         "callbacks": states,
         "history": trainer.history.rows,
         "recipe": dict(recipe or {}),
@@ -77,9 +86,10 @@ def load(trainer: Trainer, path: FilePath) -> None:
         ("an optimizer", metadata["optimizer"], type(trainer.optimizer).__name__),
         ("seed", metadata["seed"], trainer.seed),
         ("lr", metadata["base_lr"], trainer.base_lr),
+        ("schedule", _first(metadata["schedule"]), type(trainer.schedule).__name__),
         (
             "callbacks with a state",
-            [name for name, state in metadata["callbacks"]],
+            [_first(entry) for entry in metadata["callbacks"]],
             [type(callback).__name__ for callback in _with_state(trainer)],
         ),
     ):
@@ -88,22 +98,75 @@ def load(trainer: Trainer, path: FilePath) -> None:
                 f"{path}: found a checkpoint of another run, with {what} {_short(found)}; expected "
                 f"{_short(expected)}, that of this run. Nothing was loaded."
             )
+    before = _State.of(trainer)
     try:
-        trainer.model.load_state_dict(_part(tensors, "model"))
-        trainer.optimizer.load_state_dict(_part(tensors, "optimizer"))
-    except ValueError as error:
-        raise FileError(f"{path}: found a checkpoint that does not fit: {error}") from error
-    trainer.model.load_rng_state(metadata["rng"])
-    trainer.schedule.load_state(metadata["schedule"])
-    for i, (callback, (_, state)) in enumerate(
-        zip(_with_state(trainer), metadata["callbacks"], strict=True)
-    ):
-        callback.load_state(state, _part(tensors, f"callback.{i}"))
-    position = metadata["position"]
-    trainer.epoch, trainer.step = position["epoch"], position["step"]
-    trainer.steps_done, trainer.sums = position["steps_done"], list(position["sums"])
-    trainer.data_id = position["data"]
-    trainer.history.rows[:] = metadata["history"]
+        _State(
+            _part(tensors, "model"),
+            _part(tensors, "optimizer"),
+            metadata["rng"],
+            metadata["schedule"][1],
+            [(e[1], _part(tensors, f"callback.{i}")) for i, e in enumerate(metadata["callbacks"])],
+            metadata["position"],
+            metadata["history"],
+        ).put_into(trainer)
+    except DAMAGED as error:
+        before.put_into(trainer)
+        why = f"{error!r}" if isinstance(error, KeyError) else str(error)
+        raise FileError(
+            f"{path}: found a checkpoint that does not fit this run: {why.rstrip('.')}. Nothing "
+            "was loaded."
+        ) from error
+    trainer.resumed_from = str(path)
+
+
+@dataclass
+class _State:
+    """What `load` puts into a trainer, and takes back if one part does not fit."""
+
+    model: Mapping[str, Array]
+    optimizer: Mapping[str, Array]
+    rng: dict[str, list[int]]
+    schedule: dict[str, Any]
+    callbacks: list[tuple[dict[str, Any], Mapping[str, Array]]]
+    position: dict[str, Any]
+    history: list[dict[str, float]]
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> _State:
+        """The state of a trainer."""
+        return cls(
+            trainer.model.state_dict(),
+            trainer.optimizer.state_dict(),
+            trainer.model.rng_state(),
+            trainer.schedule.state(),
+            [(callback.state(), callback.arrays()) for callback in _with_state(trainer)],
+            _position(trainer),
+            list(trainer.history.rows),
+        )
+
+    def put_into(self, trainer: Trainer) -> None:
+        """Make it that of `trainer`."""
+        trainer.model.load_state_dict(self.model)
+        trainer.optimizer.load_state_dict(self.optimizer)
+        trainer.model.load_rng_state(self.rng)
+        trainer.schedule.load_state(self.schedule)
+        for callback, (state, arrays) in zip(_with_state(trainer), self.callbacks, strict=True):
+            callback.load_state(state, arrays)
+        position = self.position
+        trainer.epoch, trainer.step = position["epoch"], position["step"]
+        trainer.steps_done, trainer.sums = position["steps_done"], list(position["sums"])
+        trainer.data_id = position["data"]
+        trainer.history.rows[:] = self.history
+
+
+def _position(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "epoch": trainer.epoch,
+        "step": trainer.step,
+        "steps_done": trainer.steps_done,
+        "data": trainer.data_id,
+        "sums": trainer.sums,
+    }
 
 
 def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -120,6 +183,9 @@ def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
             f"{path}: found a checkpoint of format {version}; this pycnn reads up to {FORMAT}: "
             "install a newer one."
         )
+    if set(metadata) != PARTS:
+        odd = ", ".join(sorted(set(metadata) ^ PARTS))
+        raise FileError(f"{path}: found a checkpoint that lacks or adds {odd}: damaged.")
     for name, array in tensors.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FileError(
@@ -135,8 +201,11 @@ def model_of(path: FilePath) -> Sequential:
     average = metadata["average"]
     part = "model" if average is None else f"callback.{average}"
     weights = _part(tensors, part)
-    model = modelfile.build(metadata["model"], weights)
-    model.load_state_dict(weights)
+    try:
+        model = modelfile.build(metadata["model"], weights)
+        model.load_state_dict(weights)
+    except DAMAGED as error:
+        raise FileError(f"{path}: {error}") from error
     return model.eval()
 
 
@@ -147,6 +216,16 @@ def _with_state(trainer: Trainer) -> list[Callback]:
         for callback in trainer.callbacks
         if type(callback).load_state is not Callback.load_state
     ]
+
+
+def _first(entry: Any) -> Any:
+    """The name in a [name, state]."""
+    return entry[0] if isinstance(entry, list) and entry else None
+
+
+def _check_finite(name: str, array: Array, path: FilePath) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise Diverged(f"{name} holds a NaN or infinity; {path} was not written")
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -168,9 +247,14 @@ def _short(value: object) -> str:
 def checkpoint_in(place: FilePath) -> Path:
     """The file itself, or last.safetensors of a folder; FileError if there is none."""
     path = Path(place)
-    if path.is_dir():
-        path = path / "last.safetensors"
-    if not path.is_file():
+    try:
+        if path.is_dir():
+            path = path / "last.safetensors"
+        found = path.is_file()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(f"{place}: cannot be read: {reason}.") from error
+    if not found:
         raise FileError(
             f"{place}: found no checkpoint; expected a file, or a folder with last.safetensors. A "
             "run that ended before its first checkpoint begins anew, without --resume."

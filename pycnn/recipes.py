@@ -20,6 +20,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from pycnn import _toml, losses, models, optim, schedules
+from pycnn._arrays import LARGEST
 from pycnn.augment import Augmentation
 from pycnn.layers import Sequential
 from pycnn.preprocessing import Normalization
@@ -50,13 +51,17 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         expected = "a list of whole numbers"
     if not right:
         raise ConfigError(f"{name} is {value!r}; expected {expected}.")
-    return tuple(value) if kind == tuple[int, ...] else kind(value)
+    try:
+        return tuple(value) if kind == tuple[int, ...] else kind(value)
+    except OverflowError:
+        raise ConfigError(f"{name} is {value!r}; expected a smaller number.") from None
 
 
 _ABOVE_0 = ("epochs", "batch_size", "lr", "first_kernel_size", "elastic_sigma")
 _SHARES = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "warmup", "gamma", "ema",
            "erase", "scale")  # fmt: skip
 _BELOW_1 = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "ema", "scale")
+_MOST = {"seed": 2**63 - 1}  # of other whole numbers 2**31 - 1, as in operators
 _CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "init": ("lecture", "he")}
 
 
@@ -71,8 +76,10 @@ def _check_range(name: str, value: Any) -> None:
         right = number > 0 if above else number >= 0
         right = right and (name not in _SHARES or number <= 1)
         right = right and (name not in _BELOW_1 or number < 1) and number < float("inf")
+        if right and isinstance(number, int) and number > _MOST.get(name, LARGEST):
+            raise ConfigError(f"{name} is {value!r}; expected at most {_MOST.get(name, LARGEST)}.")
         if not right:
-            low = "above 0" if above else "0 or more"
+            low = "a finite number above 0" if above else "a finite number, 0 or more"
             high = ", below 1" if name in _BELOW_1 else ", at most 1" if name in _SHARES else ""
             raise ConfigError(f"{name} is {value!r}; expected {low}{high}.")
 
@@ -133,8 +140,8 @@ class Recipe:
             object.__setattr__(self, field.name, value)
         if len(self.channels) != len(self.convolutions):
             raise ConfigError(
-                f"convolutions has {len(self.convolutions)} numbers; expected {len(self.channels)}, "
-                "one a stage, as channels."
+                f"convolutions has {len(self.convolutions)} numbers; expected "
+                f"{len(self.channels)}, one a stage, as channels."
             )
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
@@ -277,8 +284,8 @@ RECIPES = {
 
 def get(name: str) -> Recipe:
     """The recipe of this name: "lecture", "fast" or "best"."""
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, 1)
+    if not isinstance(name, str) or name not in RECIPES:
+        near = difflib.get_close_matches(str(name), RECIPES, 1)
         raise ConfigError(
             f"there is no recipe {name!r}; expected one of {', '.join(RECIPES)}"
             + (f": did you mean {near[0]}?" if near else ".")
@@ -293,4 +300,4 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except (_toml.TomlError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not TOML: {error}.") from error
+        raise ConfigError(f"{path}: is not TOML: {str(error).rstrip('.')}.") from error

@@ -12,6 +12,7 @@ Steps count from 0. A length that is left at None is taken from the run: `Traine
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 
@@ -25,6 +26,9 @@ class Schedule:
         """The factor of lr in step `step`, counted from 0."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__.")
 
+    def observe(self, row: dict[str, float]) -> None:
+        """Look at an epoch's row of the History; `Trainer.fit` calls this after each epoch."""
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold besides the step: JSON-able, empty for a pure function."""
         return {}
@@ -33,12 +37,12 @@ class Schedule:
         """Go on from `state()`."""
 
     def _whole(self, name: str, value: object, low: int = 1) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
             raise ValueError(
                 f"{type(self).__name__}: {name} is {value!r}; expected a whole number, {low} or "
                 "more."
             )
-        return value
+        return int(value)
 
     def _real(self, name: str, value: object, low: float, high: float) -> float:
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -178,6 +182,10 @@ class Warmup(Schedule):
             return (step + 1) / self._steps
         return self._then(step - self._steps)
 
+    def observe(self, row: dict[str, float]) -> None:
+        """Hand it to `then`."""
+        self._then.observe(row)
+
     def state(self) -> dict[str, Any]:
         """That of `then`."""
         return self._then.state()
@@ -195,7 +203,7 @@ class ReduceOnPlateau(Schedule):
     factor. monitor: a key of the History; a name that ends in "accuracy" should grow, any other
     shrink. As torch.optim.lr_scheduler.ReduceLROnPlateau with its relative threshold.
 
-    `Trainer.fit` calls `observe(row)` after each epoch, with the row of the History.
+    With a loop of your own call `observe({"val_loss": loss})` after each epoch.
     """
 
     def __init__(
@@ -208,6 +216,8 @@ class ReduceOnPlateau(Schedule):
     ) -> None:
         """Raises ValueError for numbers out of range."""
         self._shrink = self._real("factor", factor, 0, 1)
+        if self._shrink in (0, 1):
+            raise ValueError(f"ReduceOnPlateau: factor is {factor!r}; expected between 0 and 1.")
         self._patience = self._whole("patience", patience, 0)
         self._threshold = self._real("threshold", threshold, 0, 1)
         self._minimum = self._real("minimum", minimum, 0, 1)
@@ -229,7 +239,7 @@ class ReduceOnPlateau(Schedule):
             )
         value, best = row[self._monitor], self._best
         if best is None:
-            better = not math.isnan(value)
+            better = value > -math.inf if self._grows else value < math.inf
         elif self._grows:
             better = value > best * (1 + self._threshold)
         else:

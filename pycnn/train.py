@@ -7,17 +7,19 @@ lines and exit codes. The options stand in `_options.py`, what a signal does in 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
 import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
-from pycnn._files import FileError
+from pycnn._files import FileError, replacing
 from pycnn._options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
 from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain
 from pycnn._signals import Signals, Stopped, stoppable
@@ -66,7 +68,9 @@ def make_trainer(
         callbacks.append(TimeLimit(options.time_limit))
     if options.checkpoint_dir is not None:  # last: it saves what the others have done
         folder: Path = options.checkpoint_dir
-        callbacks.append(JsonLog(folder / "log.jsonl", options.log_interval))
+        log = folder / "log.jsonl"
+        if options.json_log is None or realpath(options.json_log) != realpath(log):
+            callbacks.append(JsonLog(log, options.log_interval))
         callbacks.append(Checkpoint(folder, options.save_every, recipe=recipe.to_dict()))
     total_steps = recipe.epochs * (images // recipe.batch_size)
     trainer = Trainer(
@@ -98,7 +102,15 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
                 f"--{option} with --resume: a resumed run has the recipe of its checkpoint; leave "
                 "it out."
             )
-    before = Recipe().with_settings(metadata["recipe"])
+    if not metadata["recipe"]:
+        raise FileError(
+            f"{options.resume}: found a checkpoint without a recipe, of a program of its own; "
+            "expected one of this command: go on with checkpoint.load(trainer, file) there."
+        )
+    try:
+        before = Recipe().with_settings(metadata["recipe"])
+    except (ConfigError, TypeError) as error:
+        raise FileError(f"{options.resume}: found another recipe: {error}") from error
     recipe = before.with_settings(given)
     changed = [name for name in given if getattr(recipe, name) != getattr(before, name)]
     if set(changed) - {"epochs"}:
@@ -125,12 +137,68 @@ def _load(options: argparse.Namespace, recipe: Recipe) -> datasets.Splits:
     return data
 
 
+def _check_validated(options: argparse.Namespace, recipe: Recipe, data: datasets.Splits) -> None:
+    """Refuse what needs a validation set where there is none."""
+    if len(data.validation):
+        return
+    for asked, what in (
+        (options.target_accuracy is not None, "--target-accuracy"),
+        (recipe.schedule == "plateau", "the schedule plateau"),
+    ):
+        if asked:
+            raise ConfigError(
+                f"argument --validation-size: 0 leaves no images for {what}; expected 1 or more."
+            )
+
+
 def _check_fits(option: str, value: int, data: datasets.Splits) -> None:
     if value > len(data.train):
         raise ConfigError(
             f"argument {option}: {value} is more than the {len(data.train)} training images there "
             "are."
         )
+
+
+def _check_outputs(options: argparse.Namespace, source: Path | None) -> None:
+    """Say before hours of training what would only fail after them."""
+    if options.plot is not None and options.plot.suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"argument --plot: {str(options.plot)!r} is no .png or .svg.")
+    wanted = options.plot is not None or options.report is not None
+    if wanted and importlib.util.find_spec("matplotlib") is None:
+        raise FileError(
+            "--plot and --report need matplotlib, which is not installed: "
+            "pip install 'pycnn[plot]', or leave them out."
+        )
+    taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
+    if options.checkpoint_dir is not None:
+        for name in ("last.safetensors", "best.safetensors"):
+            taken[realpath(options.checkpoint_dir / name)] = "a checkpoint"
+    for name in ("save_model", "json_log", "plot", "report"):
+        path: Path | None = getattr(options, name)
+        if path is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if realpath(path) in taken:
+            raise ConfigError(
+                f"argument {option}: {path} is {taken[realpath(path)]}; expected another file."
+            )
+        taken[realpath(path)] = f"the file of {option} already"
+        made = options.checkpoint_dir is not None and path.parent == options.checkpoint_dir
+        if name != "json_log" and not made:  # the log may be a pipe, and fails at once in any case
+            _try_to_write(path)
+
+
+def _try_to_write(path: Path) -> None:
+    """Raise the FileError that writing this file would raise; it stays as it is."""
+    try:
+        with replacing(path):
+            raise _Enough
+    except _Enough:
+        pass
+
+
+class _Enough(Exception):
+    """Leaves `replacing` before the file is replaced."""
 
 
 def _head(data: datasets.Splits, screen: Screen) -> None:
@@ -162,14 +230,27 @@ def _reached(trainer: Trainer | None) -> str:
     return f"{trainer.steps_done} steps were finished, the last one epoch {epoch}, step {step}"
 
 
+def _go_on(trainer: Trainer | None) -> str:
+    """How to go on after a stop, if the state is saved."""
+    for callback in [] if trainer is None else trainer.callbacks:
+        if isinstance(callback, Checkpoint) and callback.last.is_file():
+            return f"; --resume {callback.folder} goes on"
+    return ""
+
+
 def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
     """--eval: the accuracy of a saved model on the test images."""
     began = time.perf_counter()
     model = modelfile.load_model(options.eval)
     data = datasets.load_mnist(options.data_dir, 0)
-    trainer = Trainer(model, pycnn.optim.SGD(model.parameters(), 1.0), callbacks=[NanGuard()])
-    trainer.evaluation_batch = options.test_batch_size
-    found = trainer.evaluate(data.test)
+    try:
+        trainer = Trainer(model, pycnn.optim.SGD(model.parameters(), 1.0), callbacks=[NanGuard()])
+        trainer.evaluation_batch = options.test_batch_size
+        found = trainer.evaluate(data.test)
+    except Diverged as error:
+        raise FileError(f"{options.eval}: {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise FileError(f"{options.eval}: the model does not fit the images: {error}") from error
     screen.line(f"Accuracy = {found['accuracy']:.4f}")
     values = {
         "test_accuracy": found["accuracy"],
@@ -181,20 +262,25 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
 
 
 def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int:
-    metadata = None
+    source = metadata = None
     if options.resume is not None:
         source = checkpoint.checkpoint_in(options.resume)
         _, metadata = checkpoint.read(source)
-        if options.checkpoint_dir is None and options.resume.is_dir():
-            options.checkpoint_dir = options.resume
+        if options.checkpoint_dir is None:
+            options.checkpoint_dir = source.parent
     recipe = _recipe(options, metadata)
     if options.print_config:
         screen.result(recipe.to_toml().rstrip("\n"))
         return DONE
+    _check_outputs(options, source)
     data = _load(options, recipe)
+    _check_validated(options, recipe, data)
+    try:
+        trainer = signals.trainer = make_trainer(recipe, options, screen, len(data.train))
+    except (TypeError, ValueError) as error:  # of a layer, an optimizer, the augmentation
+        raise ConfigError(str(error)) from error
     _head(data, screen)
-    trainer = signals.trainer = make_trainer(recipe, options, screen, len(data.train))
-    if metadata is not None:
+    if source is not None:
         checkpoint.load(trainer, source)
         screen.line(f"goes on after epoch {trainer.epoch}, step {trainer.step} of {source}")
     validation = data.validation if len(data.validation) else None
@@ -213,7 +299,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     _pictures(options, trainer, data)
     screen.result(_result(accuracy, elapsed, trainer))
     targets = [c for c in trainer.callbacks if isinstance(c, TargetAccuracy)]
-    if targets and not targets[0].reached:
+    if targets and not targets[0].reached and not options.dry_run:
         complain(f"pycnn.train: the target accuracy {options.target_accuracy:g} was not reached.")
         return MISSED
     return DONE
@@ -249,7 +335,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser.error(str(error).rstrip("."))
         except Stopped as stop:
             name = signal.Signals(stop.number).name
-            complain(f"pycnn.train: stopped by {name}; {_reached(signals.trainer)}.")
+            saved = _go_on(signals.trainer)
+            complain(f"pycnn.train: stopped by {name}; {_reached(signals.trainer)}{saved}.")
             return 128 + stop.number
         except Diverged as error:
             reached = _reached(signals.trainer)
@@ -262,6 +349,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             abandon_stdout()
             return FAILED
         except (datasets.IdxError, FileError) as error:
+            complain(f"pycnn.train: {error}")
+            return FAILED
+        except ImportError as error:
             complain(f"pycnn.train: {error}")
             return FAILED
         except MemoryError as error:

@@ -5,9 +5,11 @@ Read `Trainer._run_step` first: that is the whole of a step.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +19,11 @@ import numpy.typing as npt
 from pycnn import losses, ops, optim, schedules
 from pycnn._arrays import Array
 from pycnn._files import FileError
+from pycnn._trainer_data import Data, checked, expect, images_of, some, whole
 from pycnn.augment import Augmentation
 from pycnn.callbacks.base import Callback
-from pycnn.datasets import Split
 from pycnn.layers import Sequential
 from pycnn.preprocessing import Normalization
-
-Data = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 @dataclass
@@ -40,10 +40,11 @@ class History:
     seconds: list[float] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> list[float]:
-        """The values of one column; KeyError names those there are."""
-        if self.rows and name not in self.rows[-1]:
-            raise KeyError(f"{name!r}; this run has {', '.join(self.rows[-1])}")
-        return [row[name] for row in self.rows]
+        """The values of one column, NaN in epochs without it; KeyError names those there are."""
+        names = list(dict.fromkeys(key for row in self.rows for key in row))
+        if names and name not in names:
+            raise KeyError(f"{name!r}; this run has {', '.join(names)}")
+        return [row.get(name, math.nan) for row in self.rows]
 
     def __len__(self) -> int:
         """The number of epochs."""
@@ -60,8 +61,8 @@ class Trainer:
     model: a `Sequential` that maps images [N, H, W, C] to logits [N, K]; its `normalization` (mean
     and standard deviation) is applied to every batch, before any padding. optimizer: one of
     `optim`, made for model.parameters(). loss: by default `losses.SoftmaxCrossEntropy()`. schedule:
-    one of `schedules`, a factor on the optimizer's lr at the time of the call; by default constant.
-    callbacks: see `pycnn.callbacks`. seed: of the order of images and of their augmentation.
+    one of `schedules`, a factor on the lr that the optimizer has when fit begins; by default
+    constant. callbacks: see `pycnn.callbacks`. seed: of the order of images and their augmentation.
 
     augmentation: a `pycnn.augment.Augmentation` of the training images; plain_epochs: the last so
     many epochs go without it. clip_norm: gradients are scaled down to this norm together.
@@ -92,22 +93,29 @@ class Trainer:
         clip_norm: float | None = None,
     ) -> None:
         """Raises TypeError for arguments of another kind, ValueError for numbers out of range."""
-        _expect(isinstance(model, Sequential), "model", model, "a layers.Sequential")
-        _expect(isinstance(optimizer, optim.Optimizer), "optimizer", optimizer, "one of optim")
+        expect(isinstance(model, Sequential), "model", model, "a layers.Sequential")
+        expect(isinstance(optimizer, optim.Optimizer), "optimizer", optimizer, "one of optim")
+        own = {id(parameter) for parameter in model.parameters()}
+        if not own.issuperset(id(parameter) for parameter in optimizer.parameters):
+            raise ValueError(
+                "Trainer: optimizer has parameters that are not the model's; expected one made for "
+                f"this model: write optim.{type(optimizer).__name__}(model.parameters(), ...)."
+            )
         good = schedule is None or isinstance(schedule, schedules.Schedule)
-        _expect(good, "schedule", schedule, "one of schedules, or None")
+        expect(good, "schedule", schedule, "one of schedules, or None")
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
-            _expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
+            expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
         good = augmentation is None or isinstance(augmentation, Augmentation)
-        _expect(good, "augmentation", augmentation, "an augment.Augmentation, or None")
+        expect(good, "augmentation", augmentation, "an augment.Augmentation, or None")
         self.model, self.optimizer = model, optimizer
         self.loss_function = loss or losses.SoftmaxCrossEntropy()
         self.schedule = schedule or schedules.Constant()
-        self.seed = _whole("seed", seed, 0)
+        self.seed = whole("seed", seed, 0)
         self.augmentation = augmentation
-        self.plain_epochs = _whole("plain_epochs", plain_epochs, 0)
-        if clip_norm is not None and not clip_norm > 0:
+        self.plain_epochs = whole("plain_epochs", plain_epochs, 0)
+        real = isinstance(clip_norm, (int, float, np.number)) and not isinstance(clip_norm, bool)
+        if clip_norm is not None and not (real and 0 < clip_norm < math.inf):
             raise ValueError(
                 f"Trainer: clip_norm is {clip_norm!r}; expected a number above 0, or None."
             )
@@ -120,6 +128,8 @@ class Trainer:
         self.history = History()
         self.stop_reason: str | None = None
         self.fitting = False
+        self.resumed_from: str | None = None  # the checkpoint's file
+        self._validating = False
         self.sums = [0.0, 0.0]  # of this epoch: losses of its steps, images that were right
         self.evaluation_batch = 500  # images at once in evaluate and predict
         self.training_seconds = 0.0  # of this process, without evaluations
@@ -140,35 +150,40 @@ class Trainer:
         n // batch_size steps; what is left over is dropped. After it the model is evaluated on
         `validation`. Returns `self.history`. Same seed, same bits, whatever the thread count.
 
+        Another call goes on where the last one ended, with the same data: for other data make a new
+        Trainer. At the end the optimizer has its own lr again, and the model is in train mode;
+        `evaluate` and `predict` use eval mode by themselves, `model(x)` does not.
+
         Raises ValueError for a batch size above the number of images, TypeError or ValueError for
         data that does not fit, `FileError` for other data than a resumed run began with, and what
         callbacks raise.
         """
-        images, labels = _checked(train, "train")
+        images, labels = checked(train, "train")
         if validation is not None:
-            _checked(validation, "validation")
-        self.epochs = _whole("epochs", epochs, 1)
-        self.batch_size = _whole("batch_size", batch_size, 1)
-        if batch_size > len(images):
+            some(checked(validation, "validation")[0], "validation")
+        self.epochs = whole("epochs", epochs, 1)
+        self.batch_size = whole("batch_size", batch_size, 1)
+        if self.batch_size > len(images):
             raise ValueError(
                 f"Trainer.fit: batch_size is {batch_size}; expected at most {len(images)}, the "
                 "number of training images."
             )
-        self.steps_per_epoch = len(images) // batch_size
+        self.steps_per_epoch = len(images) // self.batch_size
         self._identify(images, labels)
-        self.schedule.bind(epochs * self.steps_per_epoch, self.steps_per_epoch)
+        self.schedule.bind(self.epochs * self.steps_per_epoch, self.steps_per_epoch)
+        self.base_lr = self.optimizer.lr
         self.stop_reason = None
         self.steps_of_fit = 0
         self.fitting = True
         try:
             self._call("on_fit_begin")
-            while self.epoch < epochs and self.stop_reason is None:
+            while self.epoch < self.epochs and self.stop_reason is None:
                 self._run_epoch(images, labels, validation)
             self._call("on_pause")
         finally:
             self.fitting = False
             self.optimizer.lr = self.base_lr
-            self._call("on_fit_end")
+            self._call_all("on_fit_end")
         return self.history
 
     def stop(self, reason: str) -> None:
@@ -176,8 +191,12 @@ class Trainer:
         self.stop_reason = self.stop_reason or reason
 
     def evaluate(self, data: Data) -> dict[str, float]:
-        """{"loss", "accuracy"}: means over the images, in eval mode, without augmentation."""
-        images, labels = _checked(data, "data")
+        """{"loss", "accuracy"}: means over the images, in eval mode, without augmentation.
+
+        Raises TypeError for data of another kind, ValueError for none or labels out of range.
+        """
+        images, labels = checked(data, "data")
+        some(images, "data")
         self._call("on_evaluation_begin")
         result = None
         try:
@@ -187,22 +206,21 @@ class Trainer:
                 loss, _ = self.loss_function(logits, target)
                 total += loss * len(logits)
                 right += int(np.count_nonzero(logits.argmax(axis=1) == target))
-            count = max(len(images), 1)
-            result = {"loss": total / count, "accuracy": right / count}
+            result = {"loss": total / len(images), "accuracy": right / len(images)}
         finally:
-            self._call("on_evaluation_end", result)
+            self._call_all("on_evaluation_end", result)
         return result
 
     def predict(self, images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The class of each image: int64 [n]."""
-        found = [logits.argmax(axis=1) for _, logits in self._outputs(_images(images, "images"))]
+        found = [logits.argmax(axis=1) for _, logits in self._outputs(images_of(images, "images"))]
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
     def predict_proba(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """The probability of each class: softmax of the logits, float32 [n, K]."""
-        checked = _images(images, "images")
-        found = [ops.softmax(logits) for _, logits in self._outputs(checked)]
-        classes = self.model.output_shape((1, *checked.shape[1:]))[-1]
+        some_images = images_of(images, "images")
+        found = [ops.softmax(logits) for _, logits in self._outputs(some_images)]
+        classes = self.model.output_shape((1, *some_images.shape[1:]))[-1]
         return np.concatenate(found) if found else np.empty((0, classes or 0), np.float32)
 
     def state_arrays(self) -> dict[str, Array]:
@@ -224,10 +242,12 @@ class Trainer:
         sums = [zlib.crc32(np.ascontiguousarray(a).data) for a in (labels, images[:1000])]
         found = [len(images), *sums, self.batch_size]
         if self.data_id is not None and self.steps_done and self.data_id != found:
+            same = found[0] == self.data_id[0] and found[3] == self.data_id[3]
+            other = "other images or labels, " if same else ""
             raise FileError(
-                f"Trainer.fit: got {found[0]} training images in batches of {found[3]}; expected "
-                f"the {self.data_id[0]} images in batches of {self.data_id[3]} that this run began "
-                "with, in the same order."
+                f"Trainer.fit: got {other}{found[0]} training images in batches of {found[3]}; "
+                f"expected the {self.data_id[0]} images in batches of {self.data_id[3]} that this "
+                "run began with, in the same order. For other data make a new Trainer."
             )
         self.data_id = found
 
@@ -250,16 +270,18 @@ class Trainer:
             return  # stopped
         row = self._row()
         if validation is not None:
+            self._validating = True
             try:
                 result = self.evaluate(validation)
             except _Stop:
                 return
+            finally:
+                self._validating = False
             row.update(val_loss=result["loss"], val_accuracy=result["accuracy"])
         self.history.rows.append(row)
         self.history.seconds.append(time.perf_counter() - began)
         self.epoch, self.step = self.epoch + 1, 0
-        if isinstance(self.schedule, schedules.ReduceOnPlateau):
-            self.schedule.observe(row)
+        self.schedule.observe(row)
         self._call("on_epoch_end", row)
 
     def _run_step(self, images: Array, labels: Array, batch: Array, x: Array) -> None:
@@ -297,7 +319,7 @@ class Trainer:
         self.model.eval()
         try:
             for first in range(0, len(images), self.evaluation_batch):
-                if self.fitting and self.stop_reason is not None:
+                if self._validating and self.stop_reason is not None:
                     raise _Stop
                 batch = np.arange(first, min(first + self.evaluation_batch, len(images)))
                 x = ops.gather_images(images, batch, mean=how.mean, std=how.std)
@@ -327,42 +349,8 @@ class Trainer:
         for method in self._overridden(hook):
             method(self, *arguments)
 
-
-def _expect(right: bool, name: str, value: object, expected: str) -> None:
-    if not right:
-        raise TypeError(f"Trainer: {name} is {value!r}; expected {expected}.")
-
-
-def _whole(name: str, value: object, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise ValueError(f"Trainer: {name} is {value!r}; expected a whole number, {low} or more.")
-    return int(value)
-
-
-def _images(images: object, name: str) -> npt.NDArray[Any]:
-    good = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
-    if not (good and images.ndim == 4):  # type: ignore[attr-defined]
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else repr(images)
-        raise TypeError(
-            f"Trainer: {name} is {found}; expected images [n, H, W, C], uint8 or float32: write "
-            "x.reshape(-1, 28, 28, 1), x.astype(np.float32)."
-        )
-    return images  # type: ignore[return-value]
-
-
-def _checked(data: object, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The images and labels of a split or a pair."""
-    if isinstance(data, Split):
-        return data.images, data.labels
-    if not (isinstance(data, Sequence) and len(data) == 2):
-        raise TypeError(
-            f"Trainer: {name} is a {type(data).__name__}; expected a split of load_mnist, or "
-            "(images, labels)."
-        )
-    images, labels = _images(data[0], f"{name} images"), np.asarray(data[1])
-    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-        raise TypeError(
-            f"Trainer: {name} labels are {labels.dtype} {labels.shape}; expected integers "
-            f"[{len(images)}], one for each image: for one-hot rows write labels.argmax(axis=1)."
-        )
-    return images, labels
+    def _call_all(self, hook: str, *arguments: Any) -> None:
+        """All of them in order, even if one raises; its error follows."""
+        with contextlib.ExitStack() as stack:
+            for method in reversed(self._overridden(hook)):
+                stack.callback(method, self, *arguments)

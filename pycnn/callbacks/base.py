@@ -49,7 +49,10 @@ class Callback:
         """After the last step of a run that is complete or was stopped: the time to save."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """After that, in any case, an error as well: the time to close files."""
+        """After that, in any case, an error as well: the time to close files.
+
+        If one of these raises, those of the other callbacks are called all the same.
+        """
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold, JSON-able, so that a resumed run goes on the same way."""

@@ -27,8 +27,9 @@ class Checkpoint(Callback):
     there is no best.
 
     One run a folder: a lock, folder/.lock, lives as long as its process. A run that begins in a
-    folder with checkpoints is refused, unless it goes on from one (`checkpoint.load`). Raises
-    FileError for both, and if a file cannot be written: the one before is then as it was.
+    folder with checkpoints is refused, unless it goes on from one of them (`checkpoint.load`).
+    Raises FileError for both, and if a file cannot be written: the one before is then as it was;
+    Diverged for a state with NaN or infinity, which is not written.
     """
 
     def __init__(
@@ -39,7 +40,8 @@ class Checkpoint(Callback):
         recipe: Mapping[str, Any] | None = None,
     ) -> None:
         """Raises ValueError for an interval below 1; the folder is made when fit begins."""
-        if every is not None and (isinstance(every, bool) or every < 1):
+        whole = isinstance(every, int) and not isinstance(every, bool)
+        if every is not None and not (whole and every >= 1):
             raise ValueError(
                 f"Checkpoint: every is {every!r}; expected a whole number of steps, 1 or more, or "
                 "None for each epoch."
@@ -48,6 +50,7 @@ class Checkpoint(Callback):
         self._recipe = dict(recipe or {})
         self._best: float | None = None
         self._saved = -1, -1  # position
+        self._began = False  # a run of this callback, in this folder
         self._lock: TextIO | None = None
 
     @property
@@ -65,20 +68,25 @@ class Checkpoint(Callback):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            remove_leftovers(self.folder)
+            used = self.last.exists() or self.best.exists()
+            if used and not self._is_own(trainer):
+                raise FileError(
+                    f"{self.folder}: found checkpoints of another run; expected an empty folder: "
+                    "go on with --resume, or take another folder."
+                )
         except OSError as error:
+            self._release()
             if isinstance(error, FileError):
                 raise
             raise FileError(
                 f"{self.folder}: cannot be used for checkpoints: {error.strerror}."
             ) from error
-        remove_leftovers(self.folder)
-        if trainer.steps_done == 0 and (self.last.exists() or self.best.exists()):
-            self._release()
-            raise FileError(
-                f"{self.folder}: found checkpoints of another run; expected an empty folder: go on "
-                "with --resume, or take another folder."
-            )
-        self._saved = trainer.epoch, trainer.step
+        if not self.best.exists():
+            self._best = None  # of a run that goes on in another folder
+        if not self._began:
+            self._saved = trainer.epoch, trainer.step
+        self._began = True
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Save, if it is time."""
@@ -111,6 +119,16 @@ class Checkpoint(Callback):
     def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from it."""
         self._best = state["best"]
+
+    def _is_own(self, trainer: Trainer) -> bool:
+        """Whether the checkpoints in the folder are those of this run."""
+        if trainer.steps_done == 0:
+            return False
+        source = trainer.resumed_from
+        return self._began or (
+            source is not None
+            and os.path.realpath(self.folder) == os.path.dirname(os.path.realpath(source))
+        )
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         checkpoint.save(trainer, path, self._recipe)

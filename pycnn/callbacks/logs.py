@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from pycnn._files import FileError
+from pycnn._files import FileError, replacing
 from pycnn.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -87,7 +91,7 @@ class LectureLog(Callback):
 
 
 class LearningRateLog(Callback):
-    """`.steps` and `.values`: the learning rate of every step, for a plot."""
+    """`.steps` and `.values`: the learning rate of every step of this process, for a plot."""
 
     def __init__(self) -> None:
         """Empty lists."""
@@ -104,14 +108,15 @@ class JsonLog(Callback):
     """A file with one JSON object a line: "kind": "step" every `every` steps, "epoch", "end".
 
     step: epoch, step (steps that are done, of all epochs), loss, lr. epoch: the row of the History.
-    end: why. No times: two runs with the same settings write the same bytes. A resumed run cuts the
-    file back to its checkpoint and goes on; any other run begins it anew.
+    end: why; of a run that raised an error "failed". NaN and infinity are null. No times: two runs
+    with the same settings write the same bytes. A resumed run cuts the file back to its checkpoint
+    and goes on; any other run begins it anew.
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 100) -> None:
         """Raises ValueError for an interval below 1; the first line opens the file."""
         self.path, self._every = Path(path), _interval("JsonLog", every)
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
         self._behind = 0, 0  # epochs and steps that were done when fit began
 
     def on_fit_begin(self, trainer: Trainer) -> None:
@@ -133,52 +138,77 @@ class JsonLog(Callback):
         """The row."""
         self._line(kind="epoch", **row)
 
+    def on_pause(self, trainer: Trainer) -> None:
+        """The reason, also of a run that had nothing left to do; and the file is closed."""
+        self._line(kind="end", step=trainer.steps_done, reason=trainer.stop_reason or "done")
+        self._close()
+
     def on_fit_end(self, trainer: Trainer) -> None:
-        """The reason, and the file is closed."""
+        """After an error the file is still open."""
         if self._file is not None:
-            self._line(kind="end", step=trainer.steps_done, reason=trainer.stop_reason or "done")
-            self._file.close()
-            self._file = None
+            self._line(kind="end", step=trainer.steps_done, reason="failed")
+            self._close()
 
     def _line(self, **values: Any) -> None:
+        plain = {name: None if _is_odd(value) else value for name, value in values.items()}
+        text = (json.dumps(plain) + "\n").encode()
         try:
             if self._file is None:
-                kept = self._kept_lines() if self._behind[1] else []
-                self._file = self.path.open("w", encoding="utf-8")
-                self._file.writelines(kept)
-            self._file.write(json.dumps(values) + "\n")
-            self._file.flush()
+                self._file = self._opened()
+            while text:  # a disk that fills up takes a part of them, then none
+                text = text[self._file.write(text) :]
         except OSError as error:
+            self._close()
             raise FileError(f"{self.path}: cannot be written: {error.strerror}.") from error
 
-    def _kept_lines(self) -> list[str]:
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        return [line for line in lines if self._is_behind(line)]
+    def _close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
-    def _is_behind(self, line: str) -> bool:
+    def _opened(self) -> FileIO:
+        """The file, without buffer; cut in place, so that no moment exists without its lines."""
+        if not self._behind[1] or not self.path.is_file():
+            return FileIO(self.path, "w")
+        file = FileIO(self.path, "r+")
+        size = 0
+        for line in file.readall().splitlines(keepends=True):
+            if not self._is_behind(line):
+                break
+            size += len(line)
+        file.truncate(size)
+        file.seek(size)
+        return file
+
+    def _is_behind(self, line: bytes) -> bool:
+        epochs, steps = self._behind
         try:
             values = json.loads(line)
-        except ValueError:  # the line during which the process was killed
+            if values["kind"] == "epoch":
+                return bool(values["epoch"] < epochs)
+            return bool(values["kind"] == "step" and values["step"] <= steps)
+        except (ValueError, KeyError, TypeError):  # cut off, when the process was killed
             return False
-        epochs, steps = self._behind
-        if values.get("kind") == "epoch":
-            return bool(values["epoch"] < epochs)
-        return bool(values.get("kind") == "step" and values["step"] <= steps)
 
 
 class CsvLog(Callback):
-    """A table for a spreadsheet: one row an epoch, written anew after each epoch."""
+    """A table for a spreadsheet: one row an epoch, written anew, as a whole, after each epoch."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Where to."""
         self.path = Path(path)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
-        """All rows of the History."""
-        with self.path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            writer.writeheader()
-            writer.writerows(trainer.history.rows)
+        """All rows of the History; FileError if the file cannot be written."""
+        names = dict.fromkeys(name for one in trainer.history.rows for name in one)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(names))
+        writer.writeheader()
+        writer.writerows(trainer.history.rows)
+        with replacing(self.path) as file:
+            file.write(text.getvalue().encode())
+
+
+def _is_odd(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -100,7 +100,9 @@ class EarlyStopping(Callback):
 
     monitor: a key of the History; a name that ends in "accuracy" should grow, any other shrink.
     patience: epochs without improvement, 1 or more. min_delta: an improvement is more than that.
-    restore_best: at the end, give the model the parameters of its best epoch.
+    restore_best: at the end, give the model the parameters of its best epoch; behind `Ema` in the
+    list of callbacks, which else gives it the newest average. A resumed run, or another fit, does
+    not go on after that end.
     """
 
     def __init__(
@@ -124,16 +126,24 @@ class EarlyStopping(Callback):
         self.epochs_without = 0
         self._weights: dict[str, Array] = {}
 
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Look whether a resumed run had ended."""
+        self._stop_if_over(trainer)
+
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
         """Compare with the best epoch so far."""
         value = _monitored(self, row, self._monitor)
         sign = 1.0 if self._monitor.endswith("accuracy") else -1.0
-        if self.best is None or sign * (value - self.best) > self._min_delta:
+        first = self.best is None and not math.isnan(value)
+        if first or (self.best is not None and sign * (value - self.best) > self._min_delta):
             self.best, self.epochs_without = value, 0
             if self._restore:
                 self._weights = trainer.evaluated_state()
             return
         self.epochs_without += 1
+        self._stop_if_over(trainer)
+
+    def _stop_if_over(self, trainer: Trainer) -> None:
         if self.epochs_without >= self._patience:
             trainer.stop(f"no better {self._monitor} in {self._patience} epochs")
 
