@@ -103,9 +103,10 @@ class Trainer:
             )
         good = schedule is None or isinstance(schedule, schedules.Schedule)
         expect(good, "schedule", schedule, "one of schedules, or None")
-        self.callbacks = list(callbacks)
-        for callback in self.callbacks:
+        given = list(callbacks)
+        for callback in given:
             expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
+        self.callbacks = sorted(given, key=lambda callback: callback.saves)
         good = augmentation is None or isinstance(augmentation, Augmentation)
         expect(good, "augmentation", augmentation, "an augment.Augmentation, or None")
         self.model, self.optimizer = model, optimizer

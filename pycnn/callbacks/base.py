@@ -17,7 +17,7 @@ class Callback:
     All get the `Trainer`: `trainer.model`, `.optimizer`, `.epoch` and `.step` (epochs, and steps
     of this epoch, that are finished), `.steps_done` (of all epochs), `.loss` (of the last step),
     `.history`; `trainer.stop("why")` ends the run after this step. Callbacks are called in their
-    order in the list.
+    order in the list, but those that save the others' state (`saves`) come last.
 
         class LossList(Callback):
             def __init__(self):
@@ -26,6 +26,8 @@ class Callback:
             def on_step_end(self, trainer):
                 self.losses.append(trainer.loss)
     """
+
+    saves = False  # True: called after the others, whose state it writes down
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step of a run, or of the rest of a resumed one."""

@@ -32,6 +32,8 @@ class Checkpoint(Callback):
     Diverged for a state with NaN or infinity, which is not written.
     """
 
+    saves = True
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
