@@ -208,8 +208,8 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
         "lecture's initial values 50 steps are too few to leave the accuracy of guessing, 10 %%"
     )
     _option(group, "--limit-train", kind, meaning, default=argparse.SUPPRESS)
-    meaning = "images at once in an evaluation"
-    _option(group, "--test-batch-size", _whole_number(1, "a batch size"), meaning, default=500)
+    meaning = "images at once in an evaluation; by default 500, or what the checkpoint says"
+    _option(group, "--test-batch-size", _whole_number(1, "a batch size"), meaning)
 
 
 def _ending_options(group: argparse._ArgumentGroup) -> None:

@@ -156,6 +156,7 @@ class _State:
         trainer.epoch, trainer.step = position["epoch"], position["step"]
         trainer.steps_done, trainer.sums = position["steps_done"], list(position["sums"])
         trainer.data_id = position["data"]
+        trainer.evaluation_batch = position["evaluation_batch"]
         trainer.history.rows[:] = self.history
 
 
@@ -165,6 +166,7 @@ def _position(trainer: Trainer) -> dict[str, Any]:
         "step": trainer.step,
         "steps_done": trainer.steps_done,
         "data": trainer.data_id,
+        "evaluation_batch": trainer.evaluation_batch,  # rounds the validation's loss
         "sums": trainer.sums,
     }
 

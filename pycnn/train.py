@@ -84,7 +84,7 @@ def make_trainer(
         plain_epochs=recipe.plain_epochs,
         clip_norm=recipe.clip_norm or None,
     )
-    trainer.evaluation_batch = options.test_batch_size
+    trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
     return trainer
 
 
@@ -245,7 +245,7 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
     data = datasets.load_mnist(options.data_dir, 0)
     try:
         trainer = Trainer(model, pycnn.optim.SGD(model.parameters(), 1.0), callbacks=[NanGuard()])
-        trainer.evaluation_batch = options.test_batch_size
+        trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
         found = trainer.evaluate(data.test)
     except Diverged as error:
         raise FileError(f"{options.eval}: {error}.") from error
@@ -282,6 +282,12 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     _head(data, screen)
     if source is not None:
         checkpoint.load(trainer, source)
+        if options.test_batch_size not in (None, trainer.evaluation_batch):
+            raise ConfigError(
+                f"--resume with another --test-batch-size: that of the checkpoint is "
+                f"{trainer.evaluation_batch}, and it rounds the loss of the validation; leave it "
+                "out."
+            )
         screen.line(f"goes on after epoch {trainer.epoch}, step {trainer.step} of {source}")
     validation = data.validation if len(data.validation) else None
     start = time.perf_counter()

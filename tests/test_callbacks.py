@@ -205,7 +205,7 @@ def test_target_accuracy():
 
 @pytest.mark.parametrize("stock", [callbacks.TargetAccuracy(0.5), callbacks.EarlyStopping()])
 def test_a_figure_that_is_not_measured(stock):
-    with pytest.raises(ValueError, match="val_accuracy is not measured .* pass validation data"):
+    with pytest.raises(ValueError, match=r"val_accuracy is not measured .* pass validation data"):
         fit(trainer_with(stock), validation=None)
 
 
@@ -334,7 +334,8 @@ def test_the_progress_bar_is_silent_without_a_terminal(capfd):
 
 def test_logs_change_no_bits(tmp_path):
     first, second = trainer_with(), trainer_with(
-        callbacks.NanGuard(), callbacks.JsonLog(tmp_path / "a", 1), callbacks.CsvLog(tmp_path / "b"),
+        callbacks.NanGuard(),
+        callbacks.JsonLog(tmp_path / "a", 1), callbacks.CsvLog(tmp_path / "b"),
         callbacks.LectureLog(1, lambda line: None), callbacks.LearningRateLog(),
         callbacks.TimeLimit(1e9), callbacks.Checkpoint(tmp_path / "c", 1),
     )  # fmt: skip

@@ -180,7 +180,7 @@ def test_a_checkpoint_of_another_run_changes_nothing(used, make, words):
 def test_another_model(used):
     model = make_model(dropout=False)
     trainer = pycnn.Trainer(model, optim.SGD(model.parameters(), 0.05, momentum=0.9), seed=3)
-    with pytest.raises(pycnn.FileError, match="of another run, with a model .* expected"):
+    with pytest.raises(pycnn.FileError, match=r"of another run, with a model .* expected"):
         checkpoint.load(trainer, used / "last.safetensors")
 
 
