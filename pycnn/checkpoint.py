@@ -180,7 +180,9 @@ def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
         raise FileError(
             f"{path}: found {found}; expected a checkpoint, for example last.safetensors."
         )
-    if not isinstance(version, int) or version > FORMAT:
+    if type(version) is not int:
+        raise FileError(f"{path}: found a checkpoint without the number of its format: damaged.")
+    if version > FORMAT:
         raise FileError(
             f"{path}: found a checkpoint of format {version}; this pycnn reads up to {FORMAT}: "
             "install a newer one."
