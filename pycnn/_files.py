@@ -91,9 +91,16 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
     OSError becomes FileError; whatever is raised, the old file stays and no other is left.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
-    if target.is_dir():
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = stat.S_IFREG
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(f"{path}: cannot write: {reason}.") from error
+    if stat.S_ISDIR(mode):
         raise FileError(f"{path}: cannot write: this is a folder; expected the name of a file.")
-    if target.exists() and not target.is_file():
+    if not stat.S_ISREG(mode):
         raise FileError(f"{path}: cannot write: this is no regular file.")
     temporary = target.with_name(f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}")
     try:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pycnn import datasets
+from pycnn import _toml, datasets, recipes
 from pycnn._config import MAX_THREADS
 from pycnn._progress import writing
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-DONE, FAILED, USAGE, DIVERGED = 0, 1, 2, 3  # exit codes; --help explains them
+DONE, FAILED, USAGE, DIVERGED, MISSED = 0, 1, 2, 3, 4  # exit codes; --help explains them
 
 
 def _whole_number(low: int, what: str, high: int | None = None) -> Callable[[str], int]:
@@ -37,16 +37,33 @@ def _whole_number(low: int, what: str, high: int | None = None) -> Callable[[str
     return parse
 
 
-def _learning_rate(text: str) -> float:
+def _number_above_0(what: str, high: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number above 0, at most `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and 0.0 < value <= high):
+            bound = "" if high == math.inf else f", at most {high:g}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {what}; expected a number above 0{bound}"
+            )
+        return value
+
+    return parse
+
+
+def _setting(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0.0):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a learning rate; expected a number above 0"
-        )
-    return value
+        found = _toml.loads(f"value = {value}")["value"] if equals else None
+    except _toml.TomlError:
+        found = value.strip()  # a word without quotes
+    if not equals or not name.strip() or found == "":
+        raise argparse.ArgumentTypeError(f"{text!r} is no setting; expected NAME=VALUE")
+    return name.strip(), found
 
 
 def _folder(text: str) -> Path:
@@ -58,6 +75,12 @@ def _folder(text: str) -> Path:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder; expected one with IDX files")
     return path
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:  # Path("") is the current folder
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file or folder")
+    return Path(text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,20 +108,27 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command's options; it ends the process after --help and usage errors."""
+    """The parser of the command's options; it ends the process after --help and usage errors.
+
+    A setting of the recipe is in the result only if its option was given.
+    """
     parser = _Parser(
         prog="python -m pycnn.train",
-        description="Train the lecture's network on MNIST, on the CPU.",
+        description="Train a network on MNIST, on the CPU: by default the lecture's, as it did.",
         formatter_class=_Help,
-        epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 diverged (NaN), 130 interrupted (SIGINT), "
-        "143 ended (SIGTERM). A signal waits for the operator that runs, longer for a larger "
-        "--batch-size. The last line of a run is RESULT and a JSON object: elapsed_s is the "
-        "time of all epochs with their validation, images_per_s the speed of training alone. "
-        "No file is written.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 diverged (NaN), 4 target accuracy not "
+        "reached, 130 interrupted (SIGINT), 143 ended (SIGTERM). A signal waits for the end of the "
+        "step, longer for a larger --batch-size, and saves the state with --checkpoint-dir; a "
+        "second one ends at once. The last line of a run is RESULT and a JSON object: elapsed_s is "
+        "the time of all epochs with their validation, images_per_s the speed of training alone. "
+        "No file is written without an option that names it.",
         allow_abbrev=False,
     )
-    _training_options(parser.add_argument_group("training"))
+    _recipe_options(parser.add_argument_group("recipe"))
+    _training_options(parser.add_argument_group("training: settings of the recipe"))
     _data_options(parser.add_argument_group("data"))
+    _ending_options(parser.add_argument_group("ending"))
+    _file_options(parser.add_argument_group("files"))
     _other_options(parser.add_argument_group("machine and output"))
     return parser
 
@@ -107,36 +137,106 @@ def _option(
     group: argparse._ArgumentGroup,
     name: str,
     kind: Callable[[str], object],
-    default: float | None,
     meaning: str,
     metavar: str = "N",
+    default: object = None,
 ) -> None:
     group.add_argument(name, type=kind, default=default, metavar=metavar, help=meaning)
 
 
+def _of_recipe(
+    group: argparse._ArgumentGroup,
+    name: str,
+    kind: Callable[[str], object],
+    meaning: str,
+    metavar: str = "N",
+) -> None:
+    default = getattr(recipes.Recipe(), name[2:].replace("-", "_"))
+    _option(group, name, kind, f"{meaning} (lecture: {default})", metavar, argparse.SUPPRESS)
+
+
+def _recipe_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--recipe",
+        choices=list(recipes.RECIPES),
+        default=None,
+        help="lecture (default); fast: 99 %% in one short epoch; best: 99.65 %% in 20 epochs",
+    )
+    meaning = "a TOML file of settings, as --print-config writes it; options win over it"
+    _option(group, "--config", _path, meaning, "FILE")
+    group.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one more setting of the recipe, for example --set dropout=0.4; may be repeated",
+    )
+    group.add_argument(
+        "--print-config", action="store_true", help="print all settings as TOML, and end"
+    )
+
+
 def _training_options(group: argparse._ArgumentGroup) -> None:
     kind = _whole_number(1, "a number of epochs")
-    _option(group, "--epochs", kind, 30, "passes over the training images")
+    _of_recipe(group, "--epochs", kind, "passes over the training images")
     kind = _whole_number(1, "a batch size")
     meaning = "images a step; those at the end of an epoch that are too few for one are dropped"
-    _option(group, "--batch-size", kind, 100, meaning)
-    _option(group, "--lr", _learning_rate, 0.001, "learning rate of Adam", metavar="X")
+    _of_recipe(group, "--batch-size", kind, meaning)
+    _of_recipe(group, "--lr", _number_above_0("a learning rate"), "learning rate", "X")
+    for name, choices in (("--optimizer", recipes.OPTIMIZERS), ("--schedule", recipes.SCHEDULES)):
+        meaning = f"one of {', '.join(choices)} (lecture: {getattr(recipes.Recipe(), name[2:])})"
+        group.add_argument(
+            name, choices=choices, default=argparse.SUPPRESS, metavar="NAME", help=meaning
+        )
+    meaning = "the step schedule's factor an epoch; alone it chooses that schedule"
+    _of_recipe(group, "--gamma", _number_above_0("a factor", 1), meaning, "X")
     kind = _whole_number(0, "a seed")
-    _option(group, "--seed", kind, 0, "of the initial values and of the order of images")
+    _of_recipe(group, "--seed", kind, "of the initial values and of the order of images")
+    group.add_argument("--dry-run", action="store_true", help="one step and an evaluation only")
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:
     meaning = "a folder of four IDX files, plain or .gz, instead of the embedded MNIST"
-    _option(group, "--data-dir", _folder, None, meaning, metavar="DIR")
+    _option(group, "--data-dir", _folder, meaning, "DIR")
     kind = _whole_number(0, "a number of images")
     meaning = "first training images that are set aside for validation"
-    _option(group, "--validation-size", kind, 5000, meaning)
+    _of_recipe(group, "--validation-size", kind, meaning)
     kind = _whole_number(1, "a number of images")
     meaning = (
         "train on the first N of the other images only; by default on all. From the "
         "lecture's initial values 50 steps are too few to leave the accuracy of guessing, 10 %%"
     )
-    _option(group, "--limit-train", kind, None, meaning)
+    _option(group, "--limit-train", kind, meaning, default=argparse.SUPPRESS)
+    meaning = "images at once in an evaluation; by default 500, or what the checkpoint says"
+    _option(group, "--test-batch-size", _whole_number(1, "a batch size"), meaning)
+
+
+def _ending_options(group: argparse._ArgumentGroup) -> None:
+    meaning = "stop after the epoch that reaches this validation accuracy; else exit code 4"
+    kind = _number_above_0("an accuracy", 1)
+    _option(group, "--target-accuracy", kind, meaning, "SHARE")
+    _option(group, "--time-limit", _number_above_0("a time"), "stop after so many", "SECONDS")
+
+
+def _file_options(group: argparse._ArgumentGroup) -> None:
+    meaning = "write last.safetensors, best.safetensors and log.jsonl there"
+    _option(group, "--checkpoint-dir", _path, meaning, "DIR")
+    meaning = "steps between two checkpoints; by default after each epoch only"
+    _option(group, "--save-every", _whole_number(1, "a number of steps"), meaning)
+    meaning = (
+        "go on from a checkpoint, or from last.safetensors of a folder, with its recipe, and save "
+        "there; give the options that are no settings of the recipe again"
+    )
+    _option(group, "--resume", _path, meaning, "FILE_OR_DIR")
+    _option(group, "--save-model", _path, "write the trained model there", "FILE")
+    meaning = "do not train: evaluate this model or checkpoint on the test images"
+    _option(group, "--eval", _path, meaning, "FILE")
+    _option(group, "--json-log", _path, "write the log there, one JSON object a line", "FILE")
+    meaning = "draw the learning curves, .png or .svg; needs the extra plot"
+    _option(group, "--plot", _path, meaning, "FILE")
+    meaning = "write a report with all pictures, one HTML file; needs the extra plot"
+    _option(group, "--report", _path, meaning, "FILE")
 
 
 def _other_options(group: argparse._ArgumentGroup) -> None:
@@ -144,7 +244,15 @@ def _other_options(group: argparse._ArgumentGroup) -> None:
     meaning = (
         "threads to use; by default PYCNN_NUM_THREADS, OMP_NUM_THREADS, or the CPUs of this process"
     )
-    _option(group, "--threads", kind, None, meaning)
+    _option(group, "--threads", kind, meaning)
     kind = _whole_number(1, "a number of steps")
-    _option(group, "--log-interval", kind, 100, "steps between two lines with the loss")
+    _option(group, "--log-interval", kind, "steps between two lines with the loss", default=100)
     group.add_argument("--quiet", action="store_true", help="print the RESULT line only")
+
+
+def given_settings(options: argparse.Namespace) -> dict[str, object]:
+    """The settings of the recipe that were given as options."""
+    given = {name: value for name, value in vars(options).items() if name in recipes.NAMES}
+    if "gamma" in given and "schedule" not in given:
+        given["schedule"] = "step"
+    return {**given, **dict(options.set)}

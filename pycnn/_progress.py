@@ -1,4 +1,4 @@
-"""What a run says: lines on stdout and, while a person watches, a progress bar on stderr."""
+"""What a run says: lines on stdout, complaints on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -30,54 +29,14 @@ def writing() -> Iterator[None]:
 
 
 class Screen:
-    """Lines and a bar of the images seen, with images/s and the time left; a context manager.
-
-    quiet: only `result` prints. The bar is drawn only if stderr is a terminal, below the lines.
-    """
+    """Lines for a person, above a progress bar; quiet: only `result` prints."""
 
     def __init__(self, quiet: bool) -> None:
-        """Draw nothing yet."""
+        """Print nothing yet."""
         self._quiet = quiet
-        self._bar: tqdm | None = None
-
-    def __enter__(self) -> Screen:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the bar away."""
-        self.finish()
-
-    def start(self, images: int) -> None:
-        """Draw the bar: so many images are ahead."""
-        if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=images,
-                unit=" images",
-                unit_scale=True,
-                dynamic_ncols=True,
-                leave=False,
-                file=sys.stderr,
-            )
-
-    def advance(self, images: int) -> None:
-        """So many images more have been seen."""
-        if self._bar is not None:
-            self._bar.update(images)
-
-    def finish(self) -> None:
-        """Take the bar away, if there is one."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
     def line(self, text: str) -> None:
-        """Print a line for a person, above the bar."""
+        """Print a line for a person."""
         if not self._quiet:
             with tqdm.external_write_mode(file=sys.stdout):
                 self.result(text)

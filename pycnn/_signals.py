@@ -9,6 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pycnn.trainer import Trainer
 
 
 class Stopped(BaseException):
@@ -41,31 +45,48 @@ def answer_while_starting() -> None:
         signal.signal(signal.SIGINT, _stop_while_starting)
 
 
+class Signals:
+    """What SIGINT and SIGTERM do: `number` is the first that came.
+
+    While `trainer` trains, the first one ends its run after the step; any other raises Stopped.
+    """
+
+    def __init__(self) -> None:
+        """No signal, no trainer."""
+        self.number: int | None = None
+        self.trainer: Trainer | None = None
+        self._raised = False
+
+    def arrived(self, number: int, frame: FrameType | None) -> None:
+        """The handler."""
+        first = self.number is None
+        if first:
+            self.number = number
+        if first and self.trainer is not None and self.trainer.fitting:
+            self.trainer.stop(signal.Signals(number).name)
+        elif not self._raised:
+            self._raised = True
+            raise Stopped(self.number or number)
+
+
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Stopped in here; the first one counts.
+def stoppable() -> Iterator[Signals]:
+    """SIGINT and SIGTERM go to the `Signals` in here.
 
     A signal that is ignored stays ignored: `nohup` and a shell's `command &` ask for that.
     """
+    signals = Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
+        yield signals  # Python delivers signals to the main thread only
         return
-    stopped = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        if not stopped:
-            stopped = True
-            raise Stopped(number)
-
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in list(before.items()):
         if handler is signal.SIG_IGN or handler is None:  # None: set outside of Python, for good
             del before[number]
         else:
-            signal.signal(number, stop)
+            signal.signal(number, signals.arrived)
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             started = handler is _stop_while_starting  # then the run has been, and this is the end

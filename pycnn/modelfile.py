@@ -81,12 +81,18 @@ def save_model(model: Sequential, path: FilePath) -> None:
 
 
 def load_model(path: FilePath) -> Sequential:
-    """The model that `save_model` wrote, in eval mode, with the same bits.
+    """The model that `save_model` wrote, or that of a checkpoint, in eval mode, with the same bits.
+
+    Of a checkpoint with an average (`callbacks.Ema`) it is the average.
 
     To train it on, `model.train()`. Raises FileError, which says what is wrong, for a file that is
     missing, damaged, of another kind, or of a newer version of pycnn than this one.
     """
+    from pycnn import checkpoint  # which is made of this module
+
     tensors, metadata = read_safetensors(path)
+    if metadata.get("kind") == checkpoint.KIND:
+        return checkpoint.model_of(path)
     if metadata.get("kind") != "model":
         raise FileError(f"{path}: {_other_kind(metadata)}")
     try:

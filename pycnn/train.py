@@ -1,134 +1,208 @@
-"""`python -m pycnn.train`: the lecture's network learns MNIST, with the lecture's settings.
+"""`python -m pycnn.train`: a network learns MNIST; by default the lecture's, with its settings.
 
-Read `train` first: it is the whole loop. The rest is lines and exit codes; the options stand in
-`_options.py`, what a signal does in `_signals.py`.
+The loop is `pycnn.Trainer`, the settings are a `Recipe`; here is what the command adds: files,
+lines and exit codes. The options stand in `_options.py`, what a signal does in `_signals.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
-import math
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from os.path import realpath
+from pathlib import Path
+from typing import Any
 
 import pycnn
-from pycnn import datasets, layers, losses, models, ops, optim
-from pycnn._options import DIVERGED, DONE, FAILED, make_parser
+from pycnn import checkpoint, datasets, modelfile, recipes
+from pycnn._files import FileError, replacing
+from pycnn._options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
 from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain
-from pycnn._signals import Stopped, stoppable
-
-_EVALUATION_BATCH = 500
-
-
-class Diverged(Exception):
-    """The loss, or an output of the network, is NaN or infinite."""
-
-
-@dataclass
-class Progress:
-    """What a run has reached, for the lines at its end and after an interruption."""
-
-    epoch: int = 0
-    step: int = 0
-    steps_done: int = 0
-    images_done: int = 0
-    training_seconds: float = 0.0
+from pycnn._signals import Signals, Stopped, stoppable
+from pycnn.callbacks import (
+    Callback,
+    Checkpoint,
+    Diverged,
+    Ema,
+    JsonLog,
+    LectureLog,
+    NanGuard,
+    ProgressBar,
+    TargetAccuracy,
+    TimeLimit,
+)
+from pycnn.recipes import ConfigError, Recipe
+from pycnn.trainer import Trainer
 
 
-def train(
-    model: layers.Sequential,
-    data: datasets.Splits,
-    options: argparse.Namespace,
-    progress: Progress,
-    screen: Screen,
-) -> None:
-    """Train model on data.train with Adam; print the lecture's lines.
+class _Once(Callback):
+    """--dry-run: the first step is the last."""
 
-    Each epoch visits the images in a new order, drawn from one Generator of options.seed, in
-    num_examples // batch_size steps, as the lecture; what is left over is dropped.
-    """
-    size, total_batch = options.batch_size, len(data.train) // options.batch_size
-    loss_of = losses.SoftmaxCrossEntropy()
-    optimizer = optim.Adam(model.parameters(), lr=options.lr)
-    rng = np.random.default_rng([options.seed, 1])  # another stream than the initial values
-    x = np.empty((size, *data.train.images.shape[1:]), np.float32)
-    screen.start(options.epochs * total_batch * size)
-    for epoch in range(options.epochs):
-        start = time.perf_counter()
-        model.train()
-        order = rng.permutation(len(data.train))
-        for step in range(total_batch):
-            batch = order[step * size : (step + 1) * size]
-            ops.gather_images(data.train.images, batch, out=x)
-            loss, dlogits = loss_of(model.forward(x), data.train.labels[batch])
-            if not math.isfinite(loss):
-                raise Diverged(f"the loss is {loss} at epoch {epoch}, step {step}")
-            optimizer.zero_grad()
-            model.backward(dlogits, input_gradient=False)
-            optimizer.step()
-            progress.epoch, progress.step = epoch, step
-            progress.steps_done += 1
-            progress.images_done += size
-            screen.advance(size)
-            if step % options.log_interval == 0:
-                screen.line(f"epochs = {epoch}, step = {step}, loss_val = {loss:.6f}")
-        progress.training_seconds += time.perf_counter() - start
-        if len(data.validation):
-            accuracy = evaluate(model, data.validation)
-            screen.line(f"epochs = {epoch}, validation accuracy = {accuracy:.4f}")
-    screen.finish()
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Stop."""
+        trainer.stop("dry run")
 
 
-def evaluate(model: layers.Sequential, split: datasets.Split) -> float:
-    """The share of split's images whose largest logit is that of their label.
+def make_trainer(
+    recipe: Recipe, options: argparse.Namespace, screen: Screen, images: int
+) -> Trainer:
+    """The Trainer of this recipe, with the callbacks that the options ask for."""
+    model = recipe.model()
+    callbacks: list[Callback] = [NanGuard()]
+    if recipe.ema:
+        callbacks.append(Ema(recipe.ema))
+    if options.dry_run:
+        callbacks.append(_Once())
+    callbacks.append(LectureLog(options.log_interval, screen.line))
+    if not options.quiet:
+        callbacks.append(ProgressBar())
+    if options.json_log is not None:
+        callbacks.append(JsonLog(options.json_log, options.log_interval))
+    if options.target_accuracy is not None:
+        callbacks.append(TargetAccuracy(options.target_accuracy))
+    if options.time_limit is not None:
+        callbacks.append(TimeLimit(options.time_limit))
+    if options.checkpoint_dir is not None:  # last: it saves what the others have done
+        folder: Path = options.checkpoint_dir
+        log = folder / "log.jsonl"
+        if options.json_log is None or realpath(options.json_log) != realpath(log):
+            callbacks.append(JsonLog(log, options.log_interval))
+        callbacks.append(Checkpoint(folder, options.save_every, recipe=recipe.to_dict()))
+    total_steps = recipe.epochs * (images // recipe.batch_size)
+    trainer = Trainer(
+        model,
+        recipe.make_optimizer(model),
+        recipe.make_loss(),
+        recipe.make_schedule(total_steps),
+        callbacks,
+        recipe.seed,
+        augmentation=recipe.make_augmentation(),
+        plain_epochs=recipe.plain_epochs,
+        clip_norm=recipe.clip_norm or None,
+    )
+    trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
+    return trainer
 
-    Raises Diverged for a NaN or infinite logit: the largest would mean nothing.
-    """
-    model.eval()
-    right = 0
-    for first in range(0, len(split), _EVALUATION_BATCH):
-        batch = np.arange(first, min(first + _EVALUATION_BATCH, len(split)))
-        logits = model.forward(ops.gather_images(split.images, batch))
-        if not np.isfinite(logits).all():
-            raise Diverged("an output of the network is NaN or infinite in an evaluation")
-        right += int(np.count_nonzero(logits.argmax(axis=1) == split.labels[batch]))
-    return right / len(split)
 
-
-def _load(options: argparse.Namespace, parser: argparse.ArgumentParser) -> datasets.Splits:
+def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Recipe:
+    """Of the checkpoint, or of --recipe and --config, with the settings that were given."""
+    given = given_settings(options)
+    if metadata is None:
+        settings = {} if options.config is None else recipes.read_config(options.config)
+        name = options.recipe or settings.pop("recipe", "lecture")
+        settings.pop("recipe", None)
+        return recipes.get(name).with_settings(settings).with_settings(given)
+    for option in ("recipe", "config"):
+        if getattr(options, option) is not None:
+            raise ConfigError(
+                f"--{option} with --resume: a resumed run has the recipe of its checkpoint; leave "
+                "it out."
+            )
+    if not metadata["recipe"]:
+        raise FileError(
+            f"{options.resume}: found a checkpoint without a recipe, of a program of its own; "
+            "expected one of this command: go on with checkpoint.load(trainer, file) there."
+        )
     try:
-        data = datasets.load_mnist(options.data_dir, options.validation_size)
+        before = Recipe().with_settings(metadata["recipe"])
+    except (ConfigError, TypeError) as error:
+        raise FileError(f"{options.resume}: found another recipe: {error}") from error
+    recipe = before.with_settings(given)
+    changed = [name for name in given if getattr(recipe, name) != getattr(before, name)]
+    if set(changed) - {"epochs"}:
+        raise ConfigError(
+            f"--resume with another {', '.join(sorted(set(changed) - {'epochs'}))}: a resumed run "
+            "has the settings of its checkpoint, only --epochs may differ; leave it out."
+        )
+    return recipe
+
+
+def _load(options: argparse.Namespace, recipe: Recipe) -> datasets.Splits:
+    try:
+        data = datasets.load_mnist(options.data_dir, recipe.validation_size)
     except datasets.IdxError:
         raise
     except ValueError as error:
-        parser.error(f"argument --validation-size: {str(error).rstrip('.')}")
-    if options.limit_train is not None:
-        _check_fits("--limit-train", options.limit_train, data, parser)
-        kept = slice(options.limit_train)
-        first = datasets.Split(data.train.images[kept], data.train.labels[kept])
+        raise ConfigError(f"argument --validation-size: {str(error).rstrip('.')}.") from error
+    kept = recipe.limit_train
+    if kept:
+        _check_fits("--limit-train", kept, data)
+        first = datasets.Split(data.train.images[:kept], data.train.labels[:kept])
         data = datasets.Splits(first, data.validation, data.test)
-    _check_fits("--batch-size", options.batch_size, data, parser)
+    _check_fits("--batch-size", recipe.batch_size, data)
     return data
 
 
-def _check_fits(
-    option: str, value: int, data: datasets.Splits, parser: argparse.ArgumentParser
-) -> None:
+def _check_validated(options: argparse.Namespace, recipe: Recipe, data: datasets.Splits) -> None:
+    """Refuse what needs a validation set where there is none."""
+    if len(data.validation):
+        return
+    for asked, what in (
+        (options.target_accuracy is not None, "--target-accuracy"),
+        (recipe.schedule == "plateau", "the schedule plateau"),
+    ):
+        if asked:
+            raise ConfigError(
+                f"argument --validation-size: 0 leaves no images for {what}; expected 1 or more."
+            )
+
+
+def _check_fits(option: str, value: int, data: datasets.Splits) -> None:
     if value > len(data.train):
-        parser.error(
+        raise ConfigError(
             f"argument {option}: {value} is more than the {len(data.train)} training images there "
-            "are"
+            "are."
         )
 
 
+def _check_outputs(options: argparse.Namespace, source: Path | None) -> None:
+    """Say before hours of training what would only fail after them."""
+    if options.plot is not None and options.plot.suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"argument --plot: {str(options.plot)!r} is no .png or .svg.")
+    wanted = options.plot is not None or options.report is not None
+    if wanted and importlib.util.find_spec("matplotlib") is None:
+        raise FileError(
+            "--plot and --report need matplotlib, which is not installed: "
+            "pip install 'pycnn[plot]', or leave them out."
+        )
+    taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
+    if options.checkpoint_dir is not None:
+        for name in ("last.safetensors", "best.safetensors"):
+            taken[realpath(options.checkpoint_dir / name)] = "a checkpoint"
+    for name in ("save_model", "json_log", "plot", "report"):
+        path: Path | None = getattr(options, name)
+        if path is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if realpath(path) in taken:
+            raise ConfigError(
+                f"argument {option}: {path} is {taken[realpath(path)]}; expected another file."
+            )
+        taken[realpath(path)] = f"the file of {option} already"
+        made = options.checkpoint_dir is not None and path.parent == options.checkpoint_dir
+        if name != "json_log" and not made:  # the log may be a pipe, and fails at once in any case
+            _try_to_write(path)
+
+
+def _try_to_write(path: Path) -> None:
+    """Raise the FileError that writing this file would raise; it stays as it is."""
+    try:
+        with replacing(path):
+            raise _Enough
+    except _Enough:
+        pass
+
+
+class _Enough(Exception):
+    """Leaves `replacing` before the file is replaced."""
+
+
 def _head(data: datasets.Splits, screen: Screen) -> None:
-    """The lecture's first lines: sizes and shapes."""
+    """The lecture's first lines: sizes of training, test and validation set, and shapes."""
     screen.line(f"{len(data.train)} {len(data.test)} {len(data.validation)}")
     for name, split in (("train", data.train), ("test", data.test)):
         screen.line(f"{name} image shape = {split.images.shape}")
@@ -136,39 +210,116 @@ def _head(data: datasets.Splits, screen: Screen) -> None:
     screen.line(f"pycnn {pycnn.__version__}, {pycnn.isa()}, {pycnn.get_num_threads()} thread(s)")
 
 
-def _result(accuracy: float, elapsed: float, epochs: int, progress: Progress) -> str:
+def _result(accuracy: float, elapsed: float, trainer: Trainer) -> str:
+    seconds = trainer.training_seconds
+    images = trainer.steps_of_fit * trainer.batch_size
     values = {
         "test_accuracy": accuracy,
         "elapsed_s": round(elapsed, 3),
-        "epochs": epochs,
-        "steps": progress.steps_done,
-        "images_per_s": round(progress.images_done / progress.training_seconds, 1),
+        "epochs": trainer.epoch,
+        "steps": trainer.steps_done,
+        "images_per_s": round(images / seconds, 1) if images else 0.0,
     }
     return f"RESULT {json.dumps(values)}"
 
 
-def _reached(progress: Progress) -> str:
-    if progress.steps_done == 0:
+def _reached(trainer: Trainer | None) -> str:
+    if trainer is None or trainer.steps_done == 0:
         return "no step was finished"
-    return (
-        f"{progress.steps_done} steps were finished, the last one epoch {progress.epoch}, "
-        f"step {progress.step}"
-    )
+    epoch, step = trainer.last_step
+    return f"{trainer.steps_done} steps were finished, the last one epoch {epoch}, step {step}"
 
 
-def _run(options: argparse.Namespace, parser: argparse.ArgumentParser, progress: Progress) -> None:
-    threads = options.threads or pycnn.get_num_threads()
-    with pycnn.num_threads(threads), Screen(options.quiet) as screen:
-        data = _load(options, parser)
-        _head(data, screen)
-        model = models.mnist_cnn(rng=options.seed, init="lecture")
-        start = time.perf_counter()
-        train(model, data, options, progress, screen)
-        elapsed = time.perf_counter() - start
-        screen.line(f"elapsed time = {elapsed:.3f} s")
-        accuracy = evaluate(model, data.test)
-        screen.line(f"Accuracy = {accuracy:.4f}")
-        screen.result(_result(accuracy, elapsed, options.epochs, progress))
+def _go_on(trainer: Trainer | None) -> str:
+    """How to go on after a stop, if the state is saved."""
+    for callback in [] if trainer is None else trainer.callbacks:
+        if isinstance(callback, Checkpoint) and callback.last.is_file():
+            return f"; --resume {callback.folder} goes on"
+    return ""
+
+
+def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
+    """--eval: the accuracy of a saved model on the test images."""
+    began = time.perf_counter()
+    model = modelfile.load_model(options.eval)
+    data = datasets.load_mnist(options.data_dir, 0)
+    try:
+        trainer = Trainer(model, pycnn.optim.SGD(model.parameters(), 1.0), callbacks=[NanGuard()])
+        trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
+        found = trainer.evaluate(data.test)
+    except Diverged as error:
+        raise FileError(f"{options.eval}: {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise FileError(f"{options.eval}: the model does not fit the images: {error}") from error
+    screen.line(f"Accuracy = {found['accuracy']:.4f}")
+    values = {
+        "test_accuracy": found["accuracy"],
+        "test_loss": found["loss"],
+        "elapsed_s": round(time.perf_counter() - began, 3),
+    }
+    screen.result(f"RESULT {json.dumps(values)}")
+    return DONE
+
+
+def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+    source = metadata = None
+    if options.resume is not None:
+        source = checkpoint.checkpoint_in(options.resume)
+        _, metadata = checkpoint.read(source)
+        if options.checkpoint_dir is None:
+            options.checkpoint_dir = source.parent
+    recipe = _recipe(options, metadata)
+    if options.print_config:
+        screen.result(recipe.to_toml().rstrip("\n"))
+        return DONE
+    _check_outputs(options, source)
+    data = _load(options, recipe)
+    _check_validated(options, recipe, data)
+    try:
+        trainer = signals.trainer = make_trainer(recipe, options, screen, len(data.train))
+    except (TypeError, ValueError) as error:  # of a layer, an optimizer, the augmentation
+        raise ConfigError(str(error)) from error
+    _head(data, screen)
+    if source is not None:
+        checkpoint.load(trainer, source)
+        if options.test_batch_size not in (None, trainer.evaluation_batch):
+            raise ConfigError(
+                f"--resume with another --test-batch-size: that of the checkpoint is "
+                f"{trainer.evaluation_batch}, and it rounds the loss of the validation; leave it "
+                "out."
+            )
+        screen.line(f"goes on after epoch {trainer.epoch}, step {trainer.step} of {source}")
+    validation = data.validation if len(data.validation) else None
+    start = time.perf_counter()
+    trainer.fit(data.train, validation, epochs=recipe.epochs, batch_size=recipe.batch_size)
+    elapsed = time.perf_counter() - start
+    if signals.number is not None:
+        raise Stopped(signals.number)
+    screen.line(f"elapsed time = {elapsed:.3f} s")
+    if trainer.stop_reason:
+        screen.line(f"stopped: {trainer.stop_reason}")
+    accuracy = trainer.evaluate(data.test)["accuracy"]
+    screen.line(f"Accuracy = {accuracy:.4f}")
+    if options.save_model is not None:
+        modelfile.save_model(trainer.model, options.save_model)
+    _pictures(options, trainer, data)
+    screen.result(_result(accuracy, elapsed, trainer))
+    targets = [c for c in trainer.callbacks if isinstance(c, TargetAccuracy)]
+    if targets and not targets[0].reached and not options.dry_run:
+        complain(f"pycnn.train: the target accuracy {options.target_accuracy:g} was not reached.")
+        return MISSED
+    return DONE
+
+
+def _pictures(options: argparse.Namespace, trainer: Trainer, data: datasets.Splits) -> None:
+    if options.plot is not None:
+        from pycnn import plots
+
+        plots.save(plots.learning_curves(trainer.history), options.plot)
+    if options.report is not None:
+        from pycnn import report
+
+        report.write(options.report, trainer, data.test)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -176,17 +327,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit, as argparse does, for --help (0) and for a usage error (2).
     """
-    progress = Progress()
-    with stoppable():
+    with stoppable() as signals:
         try:
             parser = make_parser()
-            _run(parser.parse_args(argv), parser, progress)
+            options = parser.parse_args(argv)
+            screen = Screen(options.quiet)
+            try:
+                with pycnn.num_threads(options.threads or pycnn.get_num_threads()):
+                    if options.eval is not None:
+                        return _evaluate(options, screen)
+                    return _train(options, screen, signals)
+            except ConfigError as error:
+                parser.error(str(error).rstrip("."))
         except Stopped as stop:
             name = signal.Signals(stop.number).name
-            complain(f"pycnn.train: stopped by {name}; {_reached(progress)}.")
+            saved = _go_on(signals.trainer)
+            complain(f"pycnn.train: stopped by {name}; {_reached(signals.trainer)}{saved}.")
             return 128 + stop.number
         except Diverged as error:
-            complain(f"pycnn.train: diverged: {error}; {_reached(progress)}. Try a smaller --lr.")
+            reached = _reached(signals.trainer)
+            complain(f"pycnn.train: diverged: {error}; {reached}. Try a smaller --lr.")
             return DIVERGED
         except CannotWrite as error:
             if not isinstance(error.reason, BrokenPipeError):  # or the reader has left
@@ -194,13 +354,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 complain(f"pycnn.train: cannot write its lines: {reason}.")
             abandon_stdout()
             return FAILED
-        except datasets.IdxError as error:
+        except (datasets.IdxError, FileError) as error:
+            complain(f"pycnn.train: {error}")
+            return FAILED
+        except ImportError as error:
             complain(f"pycnn.train: {error}")
             return FAILED
         except MemoryError as error:
             complain(f"pycnn.train: out of memory: {error or 'try a smaller --batch-size'}.")
             return FAILED
-    return DONE
 
 
 if __name__ == "__main__":

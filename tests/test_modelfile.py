@@ -233,7 +233,8 @@ def put(*keys_and_value):
 CONV = ("model", "layers", 0)
 SPOILT = {
     "no_description": (lambda t, m: m.clear(), "no description of a pycnn model.*PyTorch"),
-    "checkpoint": (put("kind", "checkpoint"), "this holds a checkpoint, not a model"),
+    "checkpoint": (put("kind", "checkpoint"), "a checkpoint without the number of its format"),
+    "another_kind": (put("kind", "picture"), "this holds a picture, not a model"),
     "no_model": (put("model", None), "description of the model is missing"),
     "newer": (put("model", "format", 2), "format 2; this version .* up to 1: install a newer"),
     "odd_format": (put("model", "format", "1"), "format '1'; expected a number"),

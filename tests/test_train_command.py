@@ -129,17 +129,21 @@ def test_help_groups_options_and_shows_defaults():
     run = command("--help")
     assert run.returncode == 0
     for text in (
-        "training:",
+        "recipe:",
+        "training: settings of the recipe:",
         "data:",
+        "ending:",
+        "files:",
         "machine and output:",
-        "default: 30",
-        "default: 0.001",
+        "(lecture: 30)",
+        "(lecture: 0.001)",
+        "default: 100",
         "130",
     ):
         assert text in run.stdout
     assert "None" not in run.stdout
     words = " ".join(run.stdout.split())
-    assert "A signal waits for the operator that runs, longer for a larger --batch-size." in words
+    assert "A signal waits for the end of the step, longer for a larger --batch-size," in words
 
 
 def test_a_bad_file_is_exit_1(folder, tmp_path):

@@ -1,5 +1,6 @@
 """How `python -m pycnn.train` ends before its time: signals, readers that leave, full disks."""
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from idx_files import write_folder
 from train_command import COMMAND, ENVIRONMENT, PLACES, small
 
 import pycnn
-from pycnn import _signals, train
+from pycnn import _signals, checkpoint, train
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,117 @@ def test_only_a_write_to_stdout_is_called_one(folder, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     options = [str(option) for option in small(folder, "--epochs", 1)]
-    monkeypatch.setattr(train.models, "mnist_cnn", full)
+    monkeypatch.setattr(train.recipes.models, "mnist_cnn", full)
     with pytest.raises(OSError, match="No space left"):
         train.main(options)
     assert "cannot write" not in capsys.readouterr().err
+
+
+class Steps(pycnn.callbacks.Callback):
+    """Calls `act` after this step of all epochs."""
+
+    def __init__(self, step, act):
+        self.step, self.act = step, act
+
+    def on_step_end(self, trainer):
+        if trainer.steps_done == self.step:
+            self.act()
+
+
+@pytest.fixture
+def after_step(monkeypatch):
+    """after_step(n, act): the command's next run calls act() after n steps."""
+    make = train.make_trainer
+
+    def install(step, act):
+        def with_it(*arguments):
+            trainer = make(*arguments)
+            trainer.callbacks.insert(0, Steps(step, act))
+            return trainer
+
+        monkeypatch.setattr(train, "make_trainer", with_it)
+
+    return install
+
+
+def main(*options):
+    return train.main([str(option) for option in options])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_saves(folder, tmp_path, capsys, after_step, number, code):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = small(folder, "--epochs", 2, "--log-interval", 3)
+    assert main(*options, "--checkpoint-dir", whole) == 0
+    after_step(13, lambda: signal.raise_signal(number))
+    model = tmp_path / "model"
+    assert main(*options, "--checkpoint-dir", parts, "--save-model", model) == code
+    err = capsys.readouterr().err
+    assert err == (
+        f"pycnn.train: stopped by {number.name}; 13 steps were finished, the last one epoch 1, "
+        f"step 2; --resume {parts} goes on.\n"
+    )
+    assert checkpoint.read(parts / "last.safetensors")[1]["position"]["steps_done"] == 13
+    end = json.loads((parts / "log.jsonl").read_text().splitlines()[-1])
+    assert end == {"kind": "end", "step": 13, "reason": number.name}
+    assert not model.exists()
+    after_step(-1, None)
+    assert main("--resume", parts, "--data-dir", folder, "--log-interval", 3) == 0
+    for name in ("last.safetensors", "best.safetensors", "log.jsonl"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_second_signal_ends_at_once(folder, tmp_path, capsys, after_step):
+    seen = []
+
+    def twice():
+        signal.raise_signal(signal.SIGTERM)
+        seen.append("goes on")
+        signal.raise_signal(signal.SIGINT)
+        seen.append("never")
+
+    after_step(5, twice)
+    assert main(*small(folder), "--checkpoint-dir", tmp_path / "runs") == 143  # the first one's
+    assert seen == ["goes on"]
+    assert "stopped by SIGTERM; 5 steps were finished" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "last.safetensors").exists()
+
+
+def test_a_target_that_is_not_reached_is_exit_4(folder, capsys):
+    assert main(*small(folder, "--epochs", 1, "--target-accuracy", 1)) == 4
+    out, err = capsys.readouterr()
+    assert err == "pycnn.train: the target accuracy 1 was not reached.\n"
+    assert out.splitlines()[-1].startswith("RESULT {")
+
+
+def test_a_target_that_is_reached_ends_the_run(folder, tmp_path, capsys):
+    options = small(folder, "--epochs", 9, "--target-accuracy", "0.05")
+    assert main(*options, "--checkpoint-dir", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "stopped: target accuracy 0.05" in out
+    assert json.loads(out.splitlines()[-1].removeprefix("RESULT "))["epochs"] == 1
+    before = (tmp_path / "last.safetensors").read_bytes()
+    again = ["--resume", tmp_path, "--data-dir", folder, "--target-accuracy", "0.05"]
+    assert main(*again) == 0  # there is nothing left to do
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_a_time_limit_ends_the_run(folder, capsys):
+    assert main(*small(folder, "--epochs", 10**6, "--time-limit", "0.05")) == 0
+    assert "stopped: time limit of 0.05 s" in capsys.readouterr().out
+
+
+def test_a_dry_run_is_one_step(folder, capsys):
+    assert main(*small(folder, "--dry-run", "--target-accuracy", 1)) == 0
+    out = capsys.readouterr().out
+    assert "stopped: dry run" in out
+    assert json.loads(out.splitlines()[-1].removeprefix("RESULT "))["steps"] == 1
+
+
+def test_divergence_keeps_the_checkpoint_before(folder, tmp_path, capsys):
+    options = small(folder, "--epochs", 3, "--lr", "1e30", "--save-every", 1)
+    assert main(*options, "--checkpoint-dir", tmp_path) == 3
+    assert "pycnn.train: diverged: " in capsys.readouterr().err
+    assert not list(tmp_path.glob(".pycnn*"))
+    for path in tmp_path.glob("*.safetensors"):
+        checkpoint.read(path)  # which refuses NaN

@@ -1,0 +1,64 @@
+"""What `Trainer` takes, and the sentences about what it does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pycnn._arrays import Array
+from pycnn.datasets import Split
+
+Data = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def expect(right: bool, name: str, value: object, expected: str) -> None:
+    """TypeError unless `right`."""
+    if not right:
+        raise TypeError(f"Trainer: {name} is {value!r}; expected {expected}.")
+
+
+def whole(name: str, value: object, low: int) -> int:
+    """An int of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise ValueError(f"Trainer: {name} is {value!r}; expected a whole number, {low} or more.")
+    return int(value)
+
+
+def images_of(images: object, name: str) -> npt.NDArray[Any]:
+    """The images themselves: uint8 or float32 [n, H, W, C]."""
+    good = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
+    if not (good and images.ndim == 4):  # type: ignore[attr-defined]
+        kind = f"a {type(images).__name__}"
+        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else kind
+        raise TypeError(
+            f"Trainer: {name} is {found}; expected images [n, H, W, C], uint8 or float32: write "
+            "x.reshape(-1, 28, 28, 1), x.astype(np.float32)."
+        )
+    return images  # type: ignore[return-value]
+
+
+def checked(data: object, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The images and labels of a split or a pair."""
+    if isinstance(data, Split):
+        data = data.images, data.labels
+    if not (isinstance(data, Sequence) and len(data) == 2):
+        raise TypeError(
+            f"Trainer: {name} is a {type(data).__name__}; expected a split of load_mnist, or "
+            "(images, labels)."
+        )
+    images, labels = images_of(data[0], f"{name} images"), np.asarray(data[1])
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise TypeError(
+            f"Trainer: {name} labels are {labels.dtype} {labels.shape}; expected integers "
+            f"[{len(images)}], one for each image: for one-hot rows write labels.argmax(axis=1)."
+        )
+    return images, labels
+
+
+def some(images: Array, name: str) -> None:
+    """ValueError for no images."""
+    if len(images) == 0:
+        raise ValueError(f"Trainer: {name} has no images; expected at least one.")

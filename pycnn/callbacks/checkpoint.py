@@ -1,0 +1,156 @@
+"""The callback that saves a Trainer's state."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pycnn import checkpoint
+from pycnn._arrays import Array
+from pycnn._files import FileError, remove_leftovers
+from pycnn.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from pycnn.trainer import Trainer
+
+
+class Checkpoint(Callback):
+    """Writes folder/last.safetensors, and folder/best.safetensors after each best epoch.
+
+    folder: made if it does not exist. every: steps between two saves of last; None: after each
+    epoch only, and when the run pauses or ends in any case. monitor: what is best, a key of the
+    History; a name that ends in "accuracy" should grow, any other shrink; without validation data
+    there is no best.
+
+    One run a folder: a lock, folder/.lock, lives as long as its process. A run that begins in a
+    folder with checkpoints is refused, unless it goes on from one of them (`checkpoint.load`).
+    Raises FileError for both, and if a file cannot be written: the one before is then as it was;
+    Diverged for a state with NaN or infinity, which is not written.
+    """
+
+    saves = True
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        every: int | None = None,
+        monitor: str = "val_accuracy",
+        recipe: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raises ValueError for an interval below 1; the folder is made when fit begins."""
+        whole = isinstance(every, int) and not isinstance(every, bool)
+        if every is not None and not (whole and every >= 1):
+            raise ValueError(
+                f"Checkpoint: every is {every!r}; expected a whole number of steps, 1 or more, or "
+                "None for each epoch."
+            )
+        self.folder, self._every, self._monitor = Path(folder), every, monitor
+        self._recipe = dict(recipe or {})
+        self._best: float | None = None
+        self._saved = -1, -1  # position
+        self._began = False  # a run of this callback, in this folder
+        self._lock: TextIO | None = None
+
+    @property
+    def last(self) -> Path:
+        """The newest state."""
+        return self.folder / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The state after the best epoch."""
+        return self.folder / "best.safetensors"
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Make the folder, lock it, look what is in it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            remove_leftovers(self.folder)
+            used = self.last.exists() or self.best.exists()
+            if used and not self._is_own(trainer):
+                raise FileError(
+                    f"{self.folder}: found checkpoints of another run; expected an empty folder: "
+                    "go on with --resume, or take another folder."
+                )
+        except OSError as error:
+            self._release()
+            if isinstance(error, FileError):
+                raise
+            raise FileError(
+                f"{self.folder}: cannot be used for checkpoints: {error.strerror}."
+            ) from error
+        if not self.best.exists():
+            self._best = None  # of a run that goes on in another folder
+        if not self._began:
+            self._saved = trainer.epoch, trainer.step
+        self._began = True
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Save, if it is time."""
+        if self._every is not None and trainer.steps_done % self._every == 0:
+            self._save(trainer, self.last)
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
+        """Save, and keep the best one."""
+        value = row.get(self._monitor)
+        sign = 1.0 if self._monitor.endswith("accuracy") else -1.0
+        better = value is not None and (self._best is None or sign * (value - self._best) > 0)
+        if better:
+            self._best = value
+            self._save(trainer, self.best)
+        self._save(trainer, self.last)
+
+    def on_pause(self, trainer: Trainer) -> None:
+        """Save what has not been saved."""
+        if (trainer.epoch, trainer.step) != self._saved or not self.last.exists():
+            self._save(trainer, self.last)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Give the folder free."""
+        self._release()
+
+    def state(self) -> dict[str, Any]:
+        """The best value."""
+        return {"best": self._best}
+
+    def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Go on from it."""
+        self._best = state["best"]
+
+    def _is_own(self, trainer: Trainer) -> bool:
+        """Whether the checkpoints in the folder are those of this run."""
+        if trainer.steps_done == 0:
+            return False
+        source = trainer.resumed_from
+        return self._began or (
+            source is not None
+            and os.path.realpath(self.folder) == os.path.dirname(os.path.realpath(source))
+        )
+
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        checkpoint.save(trainer, path, self._recipe)
+        if path == self.last:
+            self._saved = trainer.epoch, trainer.step
+
+    def _take_lock(self) -> None:
+        lock = (self.folder / ".lock").open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise FileError(
+                f"{self.folder}: another run that has not ended writes its checkpoints here; "
+                "expected a folder of its own for each run."
+            ) from error
+        self._lock = lock
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._lock.close()
+            self._lock = None

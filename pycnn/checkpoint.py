@@ -1,0 +1,266 @@
+"""A Trainer's whole state in one file, from which it goes on bit for bit.
+
+Tensors: "model.<name>", "optimizer.<name>", "callback.<i>.<name>" (for example the average of
+`Ema`). Metadata: the model's description, the position, the sums of the epoch, the History, the
+states of schedule, callbacks and Dropout, and the recipe. No times, paths or thread counts: two
+runs that reach the same step with the same settings write the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pycnn import _files, modelfile
+from pycnn._arrays import Array
+from pycnn._files import FileError, FilePath
+from pycnn.callbacks.base import Callback
+from pycnn.callbacks.stops import Diverged
+from pycnn.layers import Sequential
+
+if TYPE_CHECKING:
+    from pycnn.trainer import Trainer
+
+FORMAT = 1
+KIND = "checkpoint"
+PARTS = {
+    "average", "base_lr", "callbacks", "format", "history", "kind", "model", "optimizer",
+    "position", "recipe", "rng", "schedule", "seed",
+}  # fmt: skip
+DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # by odd metadata
+
+
+def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = None) -> None:
+    """Write the state of `trainer` after its last step; the file is whole, or what it was before.
+
+    Call it from a callback: at the end of fit `Ema` and EarlyStopping(restore_best=True) give the
+    model other weights, from which a run would go on in another way. recipe: what describes the run
+    to `python -m pycnn.train --resume`; JSON-able.
+
+    Raises FileError if it cannot be written, Diverged for a state with NaN or infinity.
+    """
+    tensors = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
+    tensors.update(_prefixed("optimizer", trainer.optimizer.state_dict()))
+    states = []
+    callbacks = _with_state(trainer)
+    for i, callback in enumerate(callbacks):
+        tensors.update(_prefixed(f"callback.{i}", callback.arrays()))
+        states.append([type(callback).__name__, callback.state()])
+    for name, array in tensors.items():
+        _check_finite(name, array, path)
+    for row in (trainer.sums, *(row.values() for row in trainer.history.rows)):
+        _check_finite("the loss", np.array(list(row), np.float64), path)
+    average = [i for i, callback in enumerate(callbacks) if getattr(callback, "average", None)]
+    metadata = {
+        "kind": KIND,
+        "format": FORMAT,
+        "model": modelfile.describe(trainer.model),
+        "average": average[0] if average else None,
+        "optimizer": type(trainer.optimizer).__name__,
+        "position": _position(trainer),
+        "seed": trainer.seed,
+        "base_lr": trainer.base_lr,
+        "rng": trainer.model.rng_state(),
+        "schedule": [type(trainer.schedule).__name__, trainer.schedule.state()],
+        "callbacks": states,
+        "history": trainer.history.rows,
+        "recipe": dict(recipe or {}),
+    }
+    _files.write_safetensors(path, tensors, metadata)
+
+
+def load(trainer: Trainer, path: FilePath) -> None:
+    """Bring `trainer`, made with the same arguments, to the state in the file.
+
+    Its next `fit` with the same data, epochs and batch size ends as if it had never stopped. Raises
+    FileError, and changes nothing, for a file that is no checkpoint, one of another model,
+    optimizer or list of callbacks, one with NaN, or one from a newer pycnn.
+    """
+    tensors, metadata = read(path)
+    for what, found, expected in (
+        ("a model", metadata["model"], modelfile.describe(trainer.model)),
+        ("an optimizer", metadata["optimizer"], type(trainer.optimizer).__name__),
+        ("seed", metadata["seed"], trainer.seed),
+        ("lr", metadata["base_lr"], trainer.base_lr),
+        ("schedule", _first(metadata["schedule"]), type(trainer.schedule).__name__),
+        (
+            "callbacks with a state",
+            [_first(entry) for entry in metadata["callbacks"]],
+            [type(callback).__name__ for callback in _with_state(trainer)],
+        ),
+    ):
+        if found != expected:
+            raise FileError(
+                f"{path}: found a checkpoint of another run, with {what} {_short(found)}; expected "
+                f"{_short(expected)}, that of this run. Nothing was loaded."
+            )
+    before = _State.of(trainer)
+    try:
+        _State(
+            _part(tensors, "model"),
+            _part(tensors, "optimizer"),
+            metadata["rng"],
+            metadata["schedule"][1],
+            [(e[1], _part(tensors, f"callback.{i}")) for i, e in enumerate(metadata["callbacks"])],
+            metadata["position"],
+            metadata["history"],
+        ).put_into(trainer)
+    except DAMAGED as error:
+        before.put_into(trainer)
+        why = f"{error!r}" if isinstance(error, KeyError) else str(error)
+        raise FileError(
+            f"{path}: found a checkpoint that does not fit this run: {why.rstrip('.')}. Nothing "
+            "was loaded."
+        ) from error
+    trainer.resumed_from = str(path)
+
+
+@dataclass
+class _State:
+    """What `load` puts into a trainer, and takes back if one part does not fit."""
+
+    model: Mapping[str, Array]
+    optimizer: Mapping[str, Array]
+    rng: dict[str, list[int]]
+    schedule: dict[str, Any]
+    callbacks: list[tuple[dict[str, Any], Mapping[str, Array]]]
+    position: dict[str, Any]
+    history: list[dict[str, float]]
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> _State:
+        """The state of a trainer."""
+        return cls(
+            trainer.model.state_dict(),
+            trainer.optimizer.state_dict(),
+            trainer.model.rng_state(),
+            trainer.schedule.state(),
+            [(callback.state(), callback.arrays()) for callback in _with_state(trainer)],
+            _position(trainer),
+            list(trainer.history.rows),
+        )
+
+    def put_into(self, trainer: Trainer) -> None:
+        """Make it that of `trainer`."""
+        trainer.model.load_state_dict(self.model)
+        trainer.optimizer.load_state_dict(self.optimizer)
+        trainer.model.load_rng_state(self.rng)
+        trainer.schedule.load_state(self.schedule)
+        for callback, (state, arrays) in zip(_with_state(trainer), self.callbacks, strict=True):
+            callback.load_state(state, arrays)
+        position = self.position
+        trainer.epoch, trainer.step = position["epoch"], position["step"]
+        trainer.steps_done, trainer.sums = position["steps_done"], list(position["sums"])
+        trainer.data_id = position["data"]
+        trainer.evaluation_batch = position["evaluation_batch"]
+        trainer.history.rows[:] = self.history
+
+
+def _position(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "epoch": trainer.epoch,
+        "step": trainer.step,
+        "steps_done": trainer.steps_done,
+        "data": trainer.data_id,
+        "evaluation_batch": trainer.evaluation_batch,  # rounds the validation's loss
+        "sums": trainer.sums,
+    }
+
+
+def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The tensors and the metadata of a checkpoint; FileError for anything else."""
+    tensors, metadata = _files.read_safetensors(path)
+    kind, version = metadata.get("kind"), metadata.get("format")
+    if kind != KIND:
+        found = "a model's file, without the state of its training" if metadata else "no checkpoint"
+        raise FileError(
+            f"{path}: found {found}; expected a checkpoint, for example last.safetensors."
+        )
+    if type(version) is not int:
+        raise FileError(f"{path}: found a checkpoint without the number of its format: damaged.")
+    if version > FORMAT:
+        raise FileError(
+            f"{path}: found a checkpoint of format {version}; this pycnn reads up to {FORMAT}: "
+            "install a newer one."
+        )
+    if set(metadata) != PARTS:
+        odd = ", ".join(sorted(set(metadata) ^ PARTS))
+        raise FileError(f"{path}: found a checkpoint that lacks or adds {odd}: damaged.")
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FileError(
+                f"{path}: found NaN or infinity in {name}; expected finite numbers: the run had "
+                "diverged. Go on from an earlier checkpoint."
+            )
+    return tensors, metadata
+
+
+def model_of(path: FilePath) -> Sequential:
+    """The model of a checkpoint, with the average of `Ema` if there was one; in eval mode."""
+    tensors, metadata = read(path)
+    average = metadata["average"]
+    part = "model" if average is None else f"callback.{average}"
+    weights = _part(tensors, part)
+    try:
+        model = modelfile.build(metadata["model"], weights)
+        model.load_state_dict(weights)
+    except DAMAGED as error:
+        raise FileError(f"{path}: {error}") from error
+    return model.eval()
+
+
+def _with_state(trainer: Trainer) -> list[Callback]:
+    """Those that a resumed run must find as they were; logs and time limits may differ."""
+    return [
+        callback
+        for callback in trainer.callbacks
+        if type(callback).load_state is not Callback.load_state
+    ]
+
+
+def _first(entry: Any) -> Any:
+    """The name in a [name, state]."""
+    return entry[0] if isinstance(entry, list) and entry else None
+
+
+def _check_finite(name: str, array: Array, path: FilePath) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise Diverged(f"{name} holds a NaN or infinity; {path} was not written")
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def _part(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    start = f"{prefix}."
+    return {
+        name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)
+    }
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 200 else f"{text[:200]}..."
+
+
+def checkpoint_in(place: FilePath) -> Path:
+    """The file itself, or last.safetensors of a folder; FileError if there is none."""
+    path = Path(place)
+    try:
+        if path.is_dir():
+            path = path / "last.safetensors"
+        found = path.is_file()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(f"{place}: cannot be read: {reason}.") from error
+    if not found:
+        raise FileError(
+            f"{place}: found no checkpoint; expected a file, or a folder with last.safetensors. A "
+            "run that ended before its first checkpoint begins anew, without --resume."
+        )
+    return path

@@ -1,0 +1,303 @@
+"""Recipes: all that a training of `python -m pycnn.train` depends on, in one table of settings.
+
+A recipe is a `Recipe`; three have names: `get("lecture")`, `get("fast")`, `get("best")`. As text it
+is TOML, one line a setting:
+
+    python -m pycnn.train --recipe fast --print-config > mine.toml
+    python -m pycnn.train --config mine.toml --epochs 2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from pycnn import _toml, losses, models, optim, schedules
+from pycnn._arrays import LARGEST
+from pycnn.augment import Augmentation
+from pycnn.layers import Sequential
+from pycnn.preprocessing import Normalization
+
+# Of the pixels of MNIST's 60,000 training images, mapped to 0 .. 1.
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau")
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist, or whose value cannot be; says which and what was expected."""
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if kind is bool:
+        right, expected = isinstance(value, bool), "true or false"
+    elif kind is int:
+        right, expected = whole, "a whole number"
+    elif kind is float:
+        right, expected = whole or isinstance(value, float), "a number"
+    elif kind is str:
+        right, expected = isinstance(value, str), "a text"
+    else:
+        right = isinstance(value, (list, tuple)) and len(value) > 0
+        right = right and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+        expected = "a list of whole numbers"
+    if not right:
+        raise ConfigError(f"{name} is {value!r}; expected {expected}.")
+    try:
+        return tuple(value) if kind == tuple[int, ...] else kind(value)
+    except OverflowError:
+        raise ConfigError(f"{name} is {value!r}; expected a smaller number.") from None
+
+
+_ABOVE_0 = ("epochs", "batch_size", "lr", "first_kernel_size", "elastic_sigma")
+_SHARES = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "warmup", "gamma", "ema",
+           "erase", "scale")  # fmt: skip
+_BELOW_1 = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "ema", "scale")
+_MOST = {"seed": 2**63 - 1}  # of other whole numbers 2**31 - 1, as in operators
+_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "init": ("lecture", "he")}
+
+
+def _check_range(name: str, value: Any) -> None:
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}.")
+        return
+    values = value if isinstance(value, tuple) else (value,)
+    above = name in _ABOVE_0 or isinstance(value, tuple)
+    for number in values:
+        right = number > 0 if above else number >= 0
+        right = right and (name not in _SHARES or number <= 1)
+        right = right and (name not in _BELOW_1 or number < 1) and number < float("inf")
+        if right and isinstance(number, int) and number > _MOST.get(name, LARGEST):
+            raise ConfigError(f"{name} is {value!r}; expected at most {_MOST.get(name, LARGEST)}.")
+        if not right:
+            low = "a finite number above 0" if above else "a finite number, 0 or more"
+            high = ", below 1" if name in _BELOW_1 else ", at most 1" if name in _SHARES else ""
+            raise ConfigError(f"{name} is {value!r}; expected {low}{high}.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training; the defaults are the lecture's.
+
+    Network: a stage is `convolutions[i]` times (3 x 3 convolution "same", normalisation, relu) with
+    channels[i] channels, and a 2 x 2 max pool "same"; then dropout and one linear layer. See
+    `models.stages`, which explains these settings.
+    """
+
+    channels: tuple[int, ...] = (32, 64, 128)
+    convolutions: tuple[int, ...] = (1, 1, 1)
+    first_kernel_size: int = 3
+    batch_norm: bool = False
+    normalize_after_pool: bool = True
+    dropout: float = 0.0
+    init: str = "lecture"
+    zero_last: bool = False
+
+    epochs: int = 30
+    batch_size: int = 100
+    optimizer: str = "adam"
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    gamma: float = 0.7
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    normalize: bool = False
+
+    shift: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    elastic_alpha: float = 0.0
+    elastic_sigma: float = 4.0
+    erase: float = 0.0
+    plain_epochs: int = 0
+
+    validation_size: int = 5000
+    limit_train: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the types and ranges of all settings."""
+        types = get_type_hints(Recipe)
+        for field in dataclasses.fields(self):
+            value = _converted(field.name, getattr(self, field.name), types[field.name])
+            _check_range(field.name, value)
+            object.__setattr__(self, field.name, value)
+        if len(self.channels) != len(self.convolutions):
+            raise ConfigError(
+                f"convolutions has {len(self.convolutions)} numbers; expected "
+                f"{len(self.channels)}, one a stage, as channels."
+            )
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """Another recipe with these settings changed; ConfigError names an unknown one."""
+        for name in settings:
+            if name not in NAMES:
+                near = difflib.get_close_matches(name, NAMES, 1)
+                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(NAMES)}."
+                raise ConfigError(f"there is no setting {name!r}{hint}")
+        return dataclasses.replace(self, **settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON can hold them."""
+        values = dataclasses.asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+    def to_toml(self) -> str:
+        """The settings as a TOML file."""
+        lines = (f"{name} = {json.dumps(value)}" for name, value in self.to_dict().items())
+        return "\n".join(lines) + "\n"
+
+    def model(
+        self, input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10
+    ) -> Sequential:
+        """The network with its initial values, drawn from the seed."""
+        if self.is_lecture_network and input_shape == (28, 28, 1) and classes == 10:
+            model = models.mnist_cnn(self.seed, init=self.init)
+            if self.zero_last:
+                model.parameters()[-2].data[...] = 0
+        else:
+            if self.init == "lecture":
+                raise ConfigError(
+                    'init is "lecture", whose values belong to the lecture\'s network; expected '
+                    '"he" for another one.'
+                )
+            model = models.stages(
+                self.channels,
+                self.convolutions,
+                input_shape=input_shape,
+                classes=classes,
+                first_kernel_size=self.first_kernel_size,
+                batch_norm=self.batch_norm,
+                normalize_after_pool=self.normalize_after_pool,
+                dropout=self.dropout,
+                zero_last=self.zero_last,
+                rng=self.seed,
+            )
+        if self.normalize:
+            model.normalization = Normalization(MNIST_MEAN, MNIST_STD)
+        return model
+
+    @property
+    def is_lecture_network(self) -> bool:
+        """Whether the network is `models.mnist_cnn`."""
+        plain = not self.batch_norm and self.dropout == 0 and self.first_kernel_size == 3
+        return plain and (self.channels, self.convolutions) == ((32, 64, 128), (1, 1, 1))
+
+    def make_optimizer(self, model: Sequential) -> optim.Optimizer:
+        """The optimizer of the model's parameters."""
+        parameters, betas = model.parameters(), (self.beta1, self.beta2)
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ConfigError("weight_decay goes with adamw, sgd or rmsprop; optimizer is adam.")
+        if self.optimizer == "adam":
+            return optim.Adam(parameters, self.lr, betas)
+        if self.optimizer == "adamw":
+            return optim.AdamW(parameters, self.lr, betas, weight_decay=self.weight_decay)
+        if self.optimizer == "sgd":
+            return optim.SGD(
+                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            )
+        return optim.RMSprop(parameters, self.lr, weight_decay=self.weight_decay)
+
+    def make_schedule(self, total_steps: int) -> schedules.Schedule:
+        """The schedule; warmup is a share of the steps."""
+        if self.schedule == "one-cycle":
+            return schedules.OneCycle(warmup=self.warmup or 0.2)
+        main: schedules.Schedule
+        if self.schedule == "step":
+            main = schedules.StepDecay(gamma=self.gamma)
+        elif self.schedule == "cosine":
+            main = schedules.Cosine()
+        elif self.schedule == "plateau":
+            main = schedules.ReduceOnPlateau()
+        else:
+            main = schedules.Constant()
+        steps = round(self.warmup * total_steps)
+        return schedules.Warmup(steps, main) if steps else main
+
+    def make_loss(self) -> losses.SoftmaxCrossEntropy:
+        """The loss."""
+        return losses.SoftmaxCrossEntropy(self.label_smoothing)
+
+    def make_augmentation(self) -> Augmentation | None:
+        """The augmentation, if there is any."""
+        names = ("shift", "rotation", "scale", "shear", "elastic_alpha", "erase")
+        if not any(getattr(self, name) for name in names):
+            return None
+        return Augmentation(
+            **{name: getattr(self, name) for name in names}, elastic_sigma=self.elastic_sigma
+        )
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Recipe))
+RECIPES = {
+    "lecture": Recipe(),
+    "fast": Recipe(
+        channels=(16, 32, 64),
+        batch_norm=True,
+        init="he",
+        zero_last=True,
+        epochs=1,
+        lr=0.02,
+        schedule="one-cycle",
+        warmup=0.2,
+        normalize=True,
+    ),
+    "best": Recipe(
+        channels=(32, 64, 128),
+        convolutions=(1, 2, 2),
+        batch_norm=True,
+        normalize_after_pool=False,
+        dropout=0.3,
+        init="he",
+        zero_last=True,
+        epochs=20,
+        lr=0.01,
+        schedule="one-cycle",
+        warmup=0.2,
+        label_smoothing=0.05,
+        ema=0.999,
+        normalize=True,
+        shift=2.0,
+        rotation=10.0,
+        scale=0.1,
+        shear=0.1,
+        plain_epochs=1,
+    ),
+}
+
+
+def get(name: str) -> Recipe:
+    """The recipe of this name: "lecture", "fast" or "best"."""
+    if not isinstance(name, str) or name not in RECIPES:
+        near = difflib.get_close_matches(str(name), RECIPES, 1)
+        raise ConfigError(
+            f"there is no recipe {name!r}; expected one of {', '.join(RECIPES)}"
+            + (f": did you mean {near[0]}?" if near else ".")
+        )
+    return RECIPES[name]
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings in a TOML file; ConfigError for a file that is none, or cannot be read."""
+    try:
+        return _toml.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (_toml.TomlError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {str(error).rstrip('.')}.") from error

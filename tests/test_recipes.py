@@ -1,0 +1,212 @@
+"""Recipes: TOML and back, what is refused, and which setting wins."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from idx_files import write_folder
+from train_command import command, small
+
+from pycnn import layers, losses, models, optim, recipes, schedules, train
+from pycnn.recipes import ConfigError, Recipe
+
+ODD = Recipe(
+    channels=(3, 5), convolutions=(2, 1), first_kernel_size=5, batch_norm=True, dropout=0.25,
+    init="he", optimizer="sgd", schedule="plateau", lr=1e-7, shear=0.3, seed=2**40,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", [*recipes.RECIPES.values(), ODD], ids=[*recipes.RECIPES, "odd"])
+def test_toml_goes_round(tmp_path, recipe):
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.to_toml())
+    assert len(path.read_text().splitlines()) == len(recipes.NAMES)
+    assert Recipe().with_settings(recipes.read_config(path)) == recipe
+    assert Recipe().with_settings(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_the_named_recipes_make_their_parts(name):
+    recipe = recipes.get(name)
+    model = recipe.model()
+    assert model.output_shape((1, 28, 28, 1)) == (1, 10)
+    optimizer = recipe.make_optimizer(model)
+    assert optimizer.lr == recipe.lr
+    assert isinstance(recipe.make_schedule(100), schedules.Schedule)
+    assert recipe.make_loss().label_smoothing == recipe.label_smoothing
+    assert (recipe.make_augmentation() is None) == (name != "best")
+    assert model.normalization.is_identity != recipe.normalize
+
+
+def test_the_lecture_is_the_lecture():
+    recipe = Recipe(seed=4)
+    ours, lectures = recipe.model(), models.mnist_cnn(4)
+    for one, other in zip(ours.parameters(), lectures.parameters(), strict=True):
+        np.testing.assert_array_equal(one.data, other.data)
+    optimizer = recipe.make_optimizer(ours)
+    assert type(optimizer) is optim.Adam
+    assert (optimizer.betas, optimizer.lr) == ((0.9, 0.999), 0.001)
+    assert type(recipe.make_schedule(9)) is schedules.Constant
+    assert (recipe.epochs, recipe.batch_size, recipe.validation_size) == (30, 100, 5000)
+
+
+def test_settings_arrive_in_the_parts():
+    model = ODD.model((8, 8, 2), 3)
+    kinds = [type(layer).__name__ for layer in model]
+    assert kinds.count("Conv2d") == kinds.count("BatchNorm2d") == 3
+    assert kinds.count("Dropout") == 1
+    assert model[0].kernel_size == (5, 5)
+    sgd = ODD.with_settings({"momentum": 0.5, "weight_decay": 0.1}).make_optimizer(model)
+    assert (sgd.momentum, sgd.weight_decay) == (0.5, 0.1)
+    adamw = ODD.with_settings({"optimizer": "adamw", "beta1": 0.5, "weight_decay": 0.1})
+    assert adamw.make_optimizer(model).betas == (0.5, 0.999)
+    assert ODD.make_augmentation().shear == 0.3
+    assert isinstance(ODD.make_loss(), losses.SoftmaxCrossEntropy)
+    zero = Recipe(zero_last=True).model()
+    assert not zero[-1].weight.data.any()
+    assert isinstance(zero[-1], layers.Linear)
+
+
+def test_schedules_by_name():
+    def made(**settings):
+        schedule = Recipe(**settings).make_schedule(100)
+        schedule.bind(100, 10)
+        return schedule
+
+    assert made(schedule="step", gamma=0.5)(10) == 0.5
+    assert made(schedule="cosine")(50) == pytest.approx(0.5)
+    assert made(schedule="one-cycle", warmup=0.5)(49) == 1
+    assert made(schedule="one-cycle")(19) == 1
+    assert type(made(schedule="plateau")) is schedules.ReduceOnPlateau
+    warm = made(schedule="plateau", warmup=0.1)
+    assert (warm(0), warm(10)) == (0.1, 1)
+    for _ in range(12):
+        warm.observe({"val_loss": 1.0})
+    assert warm(10) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epohs": 3}, "there is no setting 'epohs'; did you mean epochs"),
+        ({"batchsize": 3}, "did you mean batch_size"),
+        ({"zzz": 3}, "there is no setting 'zzz'; there are channels, convolutions"),
+        ({"epochs": 0}, "epochs is 0; expected a finite number above 0"),
+        ({"epochs": 2.0}, "epochs is 2.0; expected a whole number"),
+        ({"epochs": True}, "epochs is True; expected a whole number"),
+        ({"epochs": 10**400}, "expected at most 2147483647"),
+        ({"lr": "0.1"}, "lr is '0.1'; expected a number"),
+        ({"lr": math.nan}, "lr is nan; expected a finite number above 0"),
+        ({"lr": math.inf}, "lr is inf; expected a finite number above 0"),
+        ({"lr": 10**400}, "expected a smaller number"),
+        ({"dropout": 1.0}, "dropout is 1.0; expected a finite number, 0 or more, below 1"),
+        ({"warmup": 1.5}, "warmup is 1.5; expected a finite number, 0 or more, at most 1"),
+        ({"momentum": -0.1}, "momentum is -0.1; expected a finite number, 0 or more, below 1"),
+        ({"seed": -1}, "seed is -1; expected a finite number, 0 or more"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; expected at most"),
+        ({"optimizer": "adma"}, "optimizer is 'adma'; expected one of adam, adamw, sgd, rmsprop"),
+        ({"schedule": 3}, "schedule is 3; expected a text"),
+        ({"init": "xavier"}, "init is 'xavier'; expected one of lecture, he"),
+        ({"batch_norm": 1}, "batch_norm is 1; expected true or false"),
+        ({"channels": []}, r"channels is \[\]; expected a list of whole numbers"),
+        ({"channels": [8, 0, 8]}, r"channels is \(8, 0, 8\); expected a finite number above 0"),
+        ({"channels": [8, 1.5, 8]}, "expected a list of whole numbers"),
+        ({"channels": [8, 8]}, "convolutions has 3 numbers; expected 2, one a stage"),
+    ],
+)
+def test_settings_that_cannot_be(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        Recipe().with_settings(settings)
+
+
+def test_combinations_that_cannot_be():
+    with pytest.raises(ConfigError, match='init is "lecture", whose values belong'):
+        Recipe(batch_norm=True).model()
+    with pytest.raises(ConfigError, match="weight_decay goes with adamw, sgd or rmsprop"):
+        Recipe(weight_decay=0.1).make_optimizer(Recipe().model())
+    with pytest.raises(ConfigError, match=r"no recipe 'bset'; .* did you mean best\?"):
+        recipes.get("bset")
+    with pytest.raises(ConfigError, match=r"no recipe \[1\]; expected one of lecture, fast, best"):
+        recipes.get([1])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"lr = ", "is not TOML: "),
+        (b"lr 3", "is not TOML: "),
+        (b"\xff\xfe", "is not TOML: 'utf-8' codec can't decode"),
+        (b"a = " + 3000 * b"[", "is not TOML: its brackets are nested too deeply"),
+        (b"a = " + 5000 * b"1", "is not TOML: "),
+        (None, "cannot be read: Is a directory"),
+    ],
+    ids=["no_value", "no_equals", "not_utf8", "deep", "long", "folder"],
+)
+def test_files_that_are_no_toml(tmp_path, content, words):
+    path = tmp_path / "file"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"{path}: .*{words}|{path}: {words}"):
+        recipes.read_config(path)
+
+
+def test_a_missing_or_empty_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
+        recipes.read_config(tmp_path / "no")
+    (tmp_path / "empty").write_text("# nothing yet\n")
+    assert recipes.read_config(tmp_path / "empty") == {}
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().lr = 1.0
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "mine.toml"
+    path.write_text('recipe = "fast"\nlr = 0.5\nepochs = 7\nschedule = "cosine"\n')
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {"lr": 0.5, "epochs": 7, "schedule": "cosine", "batch_norm": True}),  # over fast
+        (["--epochs", 9], {"lr": 0.5, "epochs": 9}),  # flags over the file
+        (["--set", "epochs=9", "--set", "ema=0.5"], {"epochs": 9, "ema": 0.5}),
+        (["--set", "optimizer=sgd"], {"optimizer": "sgd"}),  # no quotes needed
+        (["--set", "channels=[4, 4, 4]"], {"channels": (4, 4, 4)}),
+        (["--recipe", "best"], {"lr": 0.5, "epochs": 7, "ema": 0.999}),  # the file over best
+        (["--gamma", 0.5], {"schedule": "step", "gamma": 0.5}),
+        (["--gamma", 0.5, "--schedule", "plateau"], {"schedule": "plateau", "gamma": 0.5}),
+    ],
+)
+def test_flags_win_over_the_file_over_the_recipe(config, tmp_path, capsys, options, expected):
+    assert train.main(["--config", str(config), *map(str, options), "--print-config"]) == 0
+    path = tmp_path / "printed.toml"
+    path.write_text(capsys.readouterr().out)
+    found = Recipe().with_settings(recipes.read_config(path))
+    base = recipes.get("best" if "best" in options else "fast")
+    file = {"lr": 0.5, "epochs": 7, "schedule": "cosine"}
+    assert found == base.with_settings({**file, **expected})
+
+
+def test_a_printed_recipe_trains_the_same(config, tmp_path):
+    folder = write_folder(tmp_path / "data", train=60, test=20)
+    run = command("--recipe", "fast", *small(folder), "--print-config")
+    path = tmp_path / "printed.toml"
+    path.write_text(run.stdout)
+    first = command("--recipe", "fast", *small(folder), "--log-interval", 1)
+    second = command("--config", path, "--data-dir", folder, "--log-interval", 1)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+
+    def losses_of(run):
+        return [line for line in run.stdout.splitlines() if line.startswith("epochs")]
+
+    assert losses_of(second) == losses_of(first)
+    assert len(losses_of(first)) == 5

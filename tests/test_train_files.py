@@ -1,0 +1,207 @@
+"""The files that `python -m pycnn.train` reads and writes, and what it says about wrong ones."""
+
+import json
+import os
+
+import pytest
+from idx_files import write_folder
+from train_command import command, small
+
+import pycnn
+from pycnn import checkpoint, layers, optim, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data"), train=120, test=40)
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """run(*options) -> (code, stdout, stderr), in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*options):
+        try:
+            code = train.main([str(option) for option in options])
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def result_of(out):
+    return json.loads(out.splitlines()[-1].removeprefix("RESULT "))
+
+
+def test_a_saved_model_and_a_checkpoint_are_evaluated(folder, run, tmp_path):
+    options = small(folder, "--recipe", "fast", "--set", "ema=0.5", "--epochs", 2)
+    files = ["--save-model", "model", "--checkpoint-dir", "runs", "--json-log", "log"]
+    code, out, err = run(*options, *files)
+    assert (code, err) == (0, "")
+    accuracy = result_of(out)["test_accuracy"]
+    assert (tmp_path / "log").read_bytes() == (tmp_path / "runs" / "log.jsonl").read_bytes()
+    assert sorted(os.listdir("runs")) == [
+        ".lock", "best.safetensors", "last.safetensors", "log.jsonl",
+    ]  # fmt: skip
+    for file in ("model", "runs/last.safetensors"):
+        code, out, err = run("--eval", file, "--data-dir", folder)
+        assert (code, err) == (0, "")
+        assert f"Accuracy = {accuracy:.4f}" in out
+        assert result_of(out)["test_accuracy"] == accuracy
+        assert set(result_of(out)) == {"test_accuracy", "test_loss", "elapsed_s"}
+    run("--resume", "runs", "--epochs", 2, "--data-dir", folder, "--save-model", "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+def test_resume_of_a_file_saves_beside_it(folder, run):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    code, out, _ = run("--resume", "runs/last.safetensors", "--data-dir", folder, "--epochs", 2)
+    assert code == 0
+    assert "goes on after epoch 1, step 0 of runs/last.safetensors" in out
+    assert checkpoint.read("runs/last.safetensors")[1]["position"]["epoch"] == 2
+
+
+def test_resume_into_another_folder(folder, run):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    before = open_bytes("runs/last.safetensors")
+    again = ["--resume", "runs", "--data-dir", folder, "--epochs", 2, "--checkpoint-dir", "new"]
+    assert run(*again)[0] == 0
+    assert open_bytes("runs/last.safetensors") == before
+    assert sorted(os.listdir("new")) == sorted(os.listdir("runs"))
+    run(*small(folder, "--epochs", 1, "--seed", 2, "--checkpoint-dir", "used"))
+    before = open_bytes("used/last.safetensors")
+    code, _, err = run(*again[:-1], "used")
+    assert code == 1
+    assert "used: found checkpoints of another run" in err
+    assert open_bytes("used/last.safetensors") == before
+
+
+def open_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--lr", 0.5], 2, "--resume with another lr: a resumed run has the settings of its"),
+        (["--seed", 9, "--set", "ema=0.5"], 2, "--resume with another ema, seed"),
+        (["--recipe", "fast"], 2, "--recipe with --resume: a resumed run has the recipe of its"),
+        (["--config", "x"], 2, "--config with --resume"),
+        (["--test-batch-size", 3], 2, "--resume with another --test-batch-size: that of the"),
+        (["--save-model", "runs/last.safetensors"], 2, "is a checkpoint; expected another file"),
+        (["--lr", 0.001, "--epochs", 1], 0, ""),
+    ],
+)
+def test_what_may_change_in_a_resumed_run(folder, run, options, code, words):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    before = open_bytes("runs/last.safetensors")
+    found, _, err = run("--resume", "runs", "--data-dir", folder, *options)
+    assert found == code
+    assert words in err
+    assert err.count("\n") == (code > 0)
+    assert open_bytes("runs/last.safetensors") == before
+
+
+def test_other_data_than_the_run_began_with(folder, run, tmp_path):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    other = write_folder(tmp_path / "other", train=120, test=40, seed=1)
+    code, _, err = run("--resume", "runs", "--data-dir", other, "--epochs", 2)
+    assert code == 1
+    assert "got other images or labels, 100 training images in batches of 10; expected" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--config", "folder"], 2, "folder: cannot be read: Is a directory"),
+        (["--config", "no"], 2, "no: cannot be read: No such file or directory"),
+        (["--config", "binary"], 2, "binary: is not TOML: "),
+        (["--config", "typo"], 2, "there is no setting 'epohs'; did you mean epochs?"),
+        (["--config", ""], 2, "'' is not the name of a file or folder"),
+        (["--set", "epohs=3"], 2, "did you mean epochs?"),
+        (["--set", "epochs"], 2, "'epochs' is no setting; expected NAME=VALUE"),
+        (["--set", "channels=[100000]", "--set", "convolutions=[1]"], 2, 'init is "lecture"'),
+        (["--schedule", "plateau", "--validation-size", 0], 2, "no images for the schedule plat"),
+        (["--target-accuracy", 1, "--validation-size", 0], 2, "no images for --target-accuracy"),
+        (["--target-accuracy", 99], 2, "'99' is not an accuracy; expected a number above 0, at"),
+        (["--time-limit", 0], 2, "'0' is not a time"),
+        (["--gamma", 2], 2, "'2' is not a factor; expected a number above 0, at most 1"),
+        (["--optimizer", "adm"], 2, "invalid choice: 'adm'"),
+        (["--save-model", "folder"], 1, "folder: cannot write: this is a folder"),
+        (["--save-model", "no/model"], 1, "cannot write: there is no folder"),
+        (["--save-model", "a" * 5000], 1, "cannot write: File name too long"),
+        (["--save-model", "x", "--json-log", "x"], 2, "x is the file of --save-model already"),
+        (["--plot", "x.gif"], 2, "argument --plot: 'x.gif' is no .png or .svg"),
+        (["--json-log", "folder"], 1, "folder: cannot be written: Is a directory"),
+        (["--json-log", "no/log"], 1, "no/log: cannot be written: No such file or directory"),
+        (["--json-log", "/dev/full"], 1, "cannot be written: No space left on device"),
+        (["--checkpoint-dir", "file"], 1, "file: cannot be used for checkpoints: File exists"),
+        (["--checkpoint-dir", "file/x"], 1, "cannot be used for checkpoints: Not a directory"),
+        (["--checkpoint-dir", ""], 2, "'' is not the name of a file or folder"),
+        (["--resume", "no"], 1, "no: found no checkpoint; expected a file, or a folder with"),
+        (["--resume", "folder"], 1, "begins anew, without --resume"),
+        (["--resume", "file"], 1, "file: the file is empty"),
+        (["--resume", "a" * 5000], 1, "cannot be read: File name too long"),
+        (["--resume", "model"], 1, "found a model's file, without the state of its training"),
+        (["--resume", "library"], 1, "found a checkpoint without a recipe"),
+        (["--eval", "no"], 1, "no: cannot read: No such file or directory"),
+        (["--eval", "folder"], 1, "folder: this is a folder; expected a safetensors file"),
+        (["--eval", "file"], 1, "file: the file is empty"),
+        (["--eval", "model"], 1, "model: the model does not fit the images: "),
+    ],
+)
+def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options, code, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    (tmp_path / "typo").write_text("epohs = 3\n")
+    model = layers.Sequential(layers.Flatten(), layers.Linear(12, 10))
+    pycnn.save_model(model, tmp_path / "model")
+    trainer = pycnn.Trainer(model, optim.SGD(model.parameters(), 0.1))
+    checkpoint.save(trainer, tmp_path / "library")
+    before = sorted(os.listdir())
+    found, out, err = run(*small(folder, "--epochs", 1), *options)
+    assert found == code, err
+    assert words in err
+    assert err.count("\n") == 1
+    assert "RESULT" not in out
+    assert sorted(os.listdir()) == before
+
+
+def test_a_model_may_go_into_the_new_folder_of_checkpoints(folder, run):
+    code, _, err = run(
+        *small(folder, "--epochs", 1), "--checkpoint-dir", "runs", "--save-model", "runs/model"
+    )
+    assert (code, err) == (0, "")
+    assert pycnn.load_model("runs/model").output_shape((1, 28, 28, 1)) == (1, 10)
+
+
+def test_the_log_of_checkpoints_may_be_named_twice(folder, run):
+    log = "runs/log.jsonl"
+    code, _, _ = run(*small(folder, "--epochs", 1), "--checkpoint-dir", "runs", "--json-log", log)
+    assert code == 0
+    kinds = [json.loads(line)["kind"] for line in open_bytes(log).splitlines()]
+    assert kinds == ["step", "epoch", "end"]
+
+
+def test_a_second_process_in_one_folder(folder, tmp_path, run):
+    class Second(pycnn.callbacks.Callback):
+        def on_step_end(self, trainer):
+            if trainer.steps_done == 1:
+                other = command(*small(folder), "--checkpoint-dir", tmp_path / "runs")
+                assert other.returncode == 1
+                assert "another run that has not ended writes its checkpoints here" in other.stderr
+
+    make = train.make_trainer
+    with pytest.MonkeyPatch.context() as patch:
+
+        def make_both(*arguments):
+            trainer = make(*arguments)
+            trainer.callbacks.insert(0, Second())
+            return trainer
+
+        patch.setattr(train, "make_trainer", make_both)
+        assert run(*small(folder, "--epochs", 1), "--checkpoint-dir", tmp_path / "runs")[0] == 0
