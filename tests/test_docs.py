@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("csrc/*/*.md")])
 LECTURE = ROOT / "docs/lecture.md"
+NEEDS = {"docs/pictures.md": ("matplotlib", "plot")}  # a module, and the extra that brings it
 
 # The lecture's program for a test: text that must occur exactly once -> what runs instead.
 FEW_STEPS = {
@@ -67,6 +68,9 @@ def has_program(path):
     "path", [path for path in DOCUMENTS if has_program(path) and path != LECTURE], ids=name
 )
 def test_programs_run(path, tmp_path, monkeypatch):
+    if name(path) in NEEDS:
+        module, extra = NEEDS[name(path)]
+        pytest.importorskip(module, reason=f"the extra `{extra}` is not installed")
     monkeypatch.chdir(tmp_path)
     run(path)
 

@@ -191,7 +191,7 @@ def layer_times(
     times.invert_yaxis()
     times.set_xlabel("time / ms")
     shares.set_xlabel("share of the FMA peak / %\n(above 100 %: products are saved)")
-    shares.axvline(100, color=GREY, linewidth=0.8, linestyle="--")
+    shares.axvline(100, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     times.legend()
     for axes in (times, shares):
         axes.margins(x=0.14)
