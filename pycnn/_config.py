@@ -95,6 +95,20 @@ def use_isa(name: str) -> None:
     _pycnn.use_isa(name)
 
 
+def fma_peak(seconds: float = 0.05, repeats: int = 3) -> float:
+    """The highest GFLOP/s of independent fused multiply-adds on as many threads as are set.
+
+    The active instruction set's vectors, one Python thread a core: the loop drops the GIL. The best
+    of `repeats` rounds of `seconds`.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    threads = get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        rounds = (sum(pool.map(_pycnn.fma_peak, [seconds] * threads)) for _ in range(repeats))
+        return max(rounds)
+
+
 def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

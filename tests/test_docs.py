@@ -12,8 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("csrc/*/*.md")])
 LECTURE = ROOT / "docs/lecture.md"
 
-# What a document's programs need beside pycnn.
-EXTRAS = {"docs/formats.md": ["onnx"], "docs/sklearn.md": ["sklearn"]}
+# What a document's programs need beside pycnn: a module, and the extra that brings it.
+NEEDS = {
+    "docs/formats.md": [("onnx", "onnx")],
+    "docs/pictures.md": [("matplotlib", "plot")],
+    "docs/sklearn.md": [("sklearn", "sklearn")],
+}
 
 # The lecture's program for a test: text that must occur exactly once -> what runs instead.
 FEW_STEPS = {
@@ -70,8 +74,8 @@ def has_program(path):
     "path", [path for path in DOCUMENTS if has_program(path) and path != LECTURE], ids=name
 )
 def test_programs_run(path, tmp_path, monkeypatch):
-    for extra in EXTRAS.get(name(path), []):
-        pytest.importorskip(extra, reason=f"{extra} is in an extra of the same name")
+    for module, extra in NEEDS.get(name(path), []):
+        pytest.importorskip(module, reason=f"the extra `{extra}` is not installed")
     monkeypatch.chdir(tmp_path)
     run(path)
 

@@ -49,7 +49,7 @@ class Checkpoint(Callback):
                 "None for each epoch."
             )
         self.folder, self._every, self._monitor = Path(folder), every, monitor
-        self._recipe = dict(recipe or {})
+        self.recipe = dict(recipe or {})
         self._best: float | None = None
         self._saved = -1, -1  # position
         self._began = False  # a run of this callback, in this folder
@@ -133,7 +133,7 @@ class Checkpoint(Callback):
         )
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        checkpoint.save(trainer, path, self._recipe)
+        checkpoint.save(trainer, path, self.recipe)
         if path == self.last:
             self._saved = trainer.epoch, trainer.step
 

@@ -1,0 +1,140 @@
+"""What the pictures are made of: images, labels, models; checked, in the form they need."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from pycnn._arrays import Array
+from pycnn.layers import BatchNorm2d, Conv2d, Dropout, Layer, Sequential
+
+
+def refuse(who: str, name: str, found: object, expected: str, kind: type = TypeError) -> NoReturn:
+    """Raise one sentence on one argument."""
+    raise kind(f"plots.{who}: {name} is {found}; expected {expected}.")
+
+
+def described(value: object) -> str:
+    """An array by type and shape, anything else by its repr."""
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)[:100]
+
+
+def checked_model(who: str, model: object) -> Sequential:
+    """The model, if it is a Sequential."""
+    if not isinstance(model, Sequential):
+        refuse(who, "model", f"a {type(model).__name__}", "a layers.Sequential")
+    return model
+
+
+def checked_images(who: str, images: object) -> npt.NDArray[Any]:
+    """Images [n, H, W, C], uint8 or float32."""
+    if (
+        isinstance(images, np.ndarray)
+        and images.dtype in (np.uint8, np.float32)
+        and images.ndim == 4
+    ):
+        return images
+    expected = "images [n, H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
+    refuse(who, "images", described(images), expected)
+
+
+def one_image(who: str, image: object) -> npt.NDArray[Any]:
+    """One image as a batch [1, H, W, C], from [H, W, C] or such a batch."""
+    if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.float32):
+        batch = image[None] if image.ndim == 3 else image
+        if batch.ndim == 4 and len(batch) == 1:
+            return batch
+    expected = "one image [H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
+    refuse(who, "image", described(image), expected)
+
+
+def checked_labels(who: str, name: str, labels: object, count: int | None = None) -> Array:
+    """Labels as int64 [n], 0 or more."""
+    found = np.asarray(labels)
+    if found.dtype.kind not in "iu" or found.ndim != 1 or count not in (None, len(found)):
+        length = "n" if count is None else count
+        advice = ": for one row a class write x.argmax(axis=1)" if found.ndim == 2 else ""
+        refuse(who, name, described(found), f"integers [{length}]{advice}")
+    if found.size and found.min() < 0:
+        refuse(who, name, f"negative at {int(found.argmin())}", "classes from 0 on", ValueError)
+    return found.astype(np.int64)
+
+
+def checked_names(who: str, names: Sequence[str] | None, classes: int) -> list[str]:
+    """A name for each class; by default its number."""
+    if names is None:
+        return [str(i) for i in range(classes)]
+    if isinstance(names, str) or len(names) < classes:
+        found = repr(names) if isinstance(names, str) else f"{len(names)} names"
+        refuse(who, "class_names", found, f"{classes} names, one a class", ValueError)
+    return [str(name) for name in names]
+
+
+def model_input(model: Sequential, images: npt.NDArray[Any]) -> Array:
+    """What the first layer gets: images [n, H, W, C] in 0 .. 1, normalised, of the model's type."""
+    x = images.astype(np.float32)
+    if images.dtype == np.uint8:
+        x /= np.float32(255)
+    x = model.normalization(x)
+    return x.astype(next((p.data.dtype for p in model.parameters()), x.dtype), copy=False)
+
+
+def shown(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An image [H, W, C] as `imshow` wants it: [H, W, 3], or [H, W], the mean of the channels."""
+    values = image / np.float32(255) if image.dtype == np.uint8 else image
+    return values.clip(0, 1) if image.shape[2] == 3 else values.mean(axis=2)
+
+
+def leaves(model: Sequential, name: str = "") -> Iterator[tuple[str, Layer]]:
+    """(name, layer) of all layers in order, those of inner Sequentials one by one."""
+    for i, layer in enumerate(model):
+        inner = f"{name}.{i}" if name else str(i)
+        if isinstance(layer, Sequential):
+            yield from leaves(layer, inner)
+        else:
+            yield inner, layer
+
+
+def differentiable(model: Sequential) -> Sequential:
+    """A copy whose training mode computes what the model computes in eval mode.
+
+    backward needs training mode, in which BatchNorm2d would use the statistics of the one image and
+    Dropout would drop. So each BatchNorm2d becomes the depthwise 1 x 1 convolution that it is in
+    eval mode, y = x * scale + (bias - mean * scale) with scale = weight / sqrt(var + eps).
+    """
+    layers: list[Layer] = []
+    for layer in model:
+        if isinstance(layer, Sequential):
+            layers.append(differentiable(layer))
+        elif isinstance(layer, BatchNorm2d):
+            layers.append(_as_convolution(layer))
+        elif not isinstance(layer, Dropout):
+            layers.append(copy.deepcopy(layer))
+    return Sequential(*(layers or [Dropout(0.0)])).train()
+
+
+def _as_convolution(norm: BatchNorm2d) -> Conv2d:
+    channels = norm.channels
+    conv = Conv2d(channels, channels, 1, groups=channels).astype(norm.weight.data.dtype)
+    scale = norm.weight.data / np.sqrt(norm.running_var + norm.eps)
+    assert conv.bias is not None
+    conv.weight.data[...] = scale
+    conv.bias.data[...] = norm.bias.data - norm.running_mean * scale
+    return conv
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities [n, K] of logits [n, K], in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def checked_logits(who: str, logits: Array) -> Array:
+    """Logits [n, K], as the pictures of classifiers need."""
+    if logits.ndim != 2:
+        refuse(who, "the model's output", logits.shape, "logits [n, K] of a classifier", ValueError)
+    return logits

@@ -1,0 +1,161 @@
+"""Pictures of what a network says about images whose classes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pycnn._arrays import Array
+from pycnn.plots._arguments import (
+    checked_images,
+    checked_labels,
+    checked_names,
+    described,
+    refuse,
+    shown,
+)
+from pycnn.plots._figure import WIDTH, bare, new_figure, sentence, whole_ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RIGHT = "#E8E8E8"  # the diagonal
+
+
+def confusion_matrix(
+    labels: npt.ArrayLike, predictions: npt.ArrayLike, class_names: Sequence[str] | None = None
+) -> Figure:
+    """How often each true class (row) was taken for each class (column), and the accuracy.
+
+    labels, predictions: integers [n], as `trainer.predict(images)` gives. class_names: a name a
+    class; by default 0, 1, 2 and so on. The colour counts mistakes: the diagonal stays grey, as its
+    numbers, a hundred times larger, would hide all others. Zeros are left out. At the right the
+    share of each row that is right.
+
+    Raises TypeError or ValueError for what are no labels, for no labels, and for too few names,
+    ImportError without matplotlib.
+    """
+    who = "confusion_matrix"
+    true = checked_labels(who, "labels", labels)
+    said = checked_labels(who, "predictions", predictions, len(true))
+    if not len(true):
+        refuse(who, "labels", "empty", "at least one label", ValueError)
+    K = int(max(true.max(), said.max())) + 1
+    names = checked_names(who, class_names, K)
+    K = len(names)
+    counts = np.bincount(true * K + said, minlength=K * K).reshape(K, K)
+    figure = new_figure(who, min(max(3.5, 0.5 * K + 1.2), 30), max(WIDTH, min(0.7 * K, 40)))
+    axes = figure.subplots()
+    _draw_counts(figure, axes, counts)
+    rights = counts.diagonal()
+    total = counts.sum(axis=1)
+    shares = [f"{100 * r / n:.1f} %" if n else "none" for r, n in zip(rights, total, strict=True)]
+    accuracy = rights.sum() / len(true)
+    axes.set_title(f"{rights.sum():,} of {len(true):,} right: accuracy {100 * accuracy:.2f} %")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_xticks(range(K), names, rotation=90 if max(map(len, names)) > 5 else 0)
+    axes.set_yticks(range(K), names)
+    at_right = axes.secondary_yaxis("right")
+    at_right.set_yticks(range(K), shares)
+    for side in (axes, at_right):
+        side.tick_params(length=0)
+        side.spines[:].set_visible(False)
+    return figure
+
+
+def _draw_counts(figure: Figure, axes: Axes, counts: Array) -> None:
+    K = len(counts)
+    off = np.ma.masked_array(counts, np.eye(K, dtype=bool) | (counts == 0))
+    most = max(int(off.max()) if off.count() else 1, 1)
+    picture = axes.imshow(off, cmap="Blues", vmin=0, vmax=most, aspect="auto")
+    size = 9 if K <= 12 else 7
+    for row in range(K):
+        for column in range(K):
+            count = int(counts[row, column])
+            if row == column:
+                axes.fill_between([row - 0.5, row + 0.5], row - 0.5, row + 0.5, color=RIGHT, lw=0)
+            if count or row == column:
+                dark = row != column and count > 0.55 * most
+                colour = "white" if dark else "black"
+                axes.text(
+                    column,
+                    row,
+                    f"{count:,}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=size,
+                    weight="bold" if row == column else "normal",
+                )
+    axes.set_xticks(np.arange(K + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(K + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#CCCCCC", linewidth=0.5)
+    axes.tick_params(which="minor", length=0)
+    bar = figure.colorbar(picture, ax=axes, fraction=0.03, label="mistakes")
+    whole_ticks(bar.ax.yaxis)
+    bar.outline.set_visible(False)
+
+
+def worst(labels: Array, probabilities: Array) -> Array:
+    """Indices of the images that were taken for another class, the surest one first."""
+    said = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(said != labels)
+    sure = probabilities[wrong, said[wrong]]
+    return wrong[np.argsort(-sure, kind="stable")]
+
+
+def mistakes(
+    images: npt.NDArray[Any],
+    labels: npt.ArrayLike,
+    probabilities: npt.NDArray[Any],
+    count: int = 12,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """The worst mistakes: images with the highest probability of a wrong class.
+
+    images: [n, H, W, C], uint8 or float32 of 0 to 1. labels: integers [n]. probabilities: [n, K],
+    as `trainer.predict_proba(images)` gives. count: at most so many are shown, the worst first.
+    Over each image its true class, what the network said and how sure it was; below, its index.
+
+    Raises TypeError or ValueError for arrays that do not fit, ImportError without matplotlib.
+    """
+    who = "mistakes"
+    images = checked_images(who, images)
+    true = checked_labels(who, "labels", labels, len(images))
+    proper = isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f"
+    if not proper or probabilities.ndim != 2 or len(probabilities) != len(images):
+        refuse(who, "probabilities", described(probabilities), f"floats [{len(images)}, K]")
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        refuse(who, "count", repr(count), "a whole number of 1 or more", ValueError)
+    classes = max(probabilities.shape[1], int(true.max()) + 1 if len(true) else 0)
+    names = checked_names(who, class_names, classes)
+    order = worst(true, probabilities)
+    chosen = order[:count]
+    if not len(chosen):
+        figure = new_figure(who, 1.5)
+        sentence(figure.subplots(), f"No mistake in {len(images):,} images.")
+        return figure
+    columns = min(6, count)
+    rows = -(-len(chosen) // columns)
+    figure = new_figure(who, 1.85 * rows + 0.5)
+    figure.suptitle(
+        f"The {len(chosen)} surest of {len(order):,} mistakes in {len(images):,} images"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(chosen) :]:
+        axes.set_axis_off()
+    for axes, i in zip(grid.flat, chosen, strict=False):
+        said = int(probabilities[i].argmax())
+        axes.imshow(shown(images[i]), cmap="gray_r", vmin=0, vmax=1)
+        share = f"{100 * probabilities[i, said]:.1f} %"
+        axes.set_title(f"true {names[true[i]]}, said {names[said]}\n{share}", fontsize=10)
+        axes.set_xlabel(f"image {i}", fontsize=8)
+        bare(axes)
+        axes.spines[:].set_visible(True)
+        axes.spines[:].set_color("#CCCCCC")
+    return figure

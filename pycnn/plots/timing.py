@@ -1,0 +1,208 @@
+"""The picture of where a training step's time goes."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pycnn import _config
+from pycnn._arrays import Array
+from pycnn.layers import Layer, Sequential
+from pycnn.layers.fusion import Block, NormRelu
+from pycnn.layers.summary import one_image
+from pycnn.plots._arguments import checked_images, checked_model, model_input, refuse
+from pycnn.plots._figure import BLUE, GREY, ORANGE, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WARM_UP = 5  # steps
+
+
+@dataclass
+class LayerTime:
+    """A step of the plan: its layers, its shortest times, its arithmetic.
+
+    forward, backward: seconds of the whole batch; backward is 0 where no gradient is asked for.
+    forward_flop, backward_flop: of the whole batch, as if no product was saved (Winograd, zeros).
+    """
+
+    name: str
+    kind: str
+    forward_flop: float
+    backward_flop: float
+    forward_samples: list[float] = field(default_factory=list)
+    backward_samples: list[float] = field(default_factory=list)
+
+    @property
+    def forward(self) -> float:
+        """The shortest time of the forward."""
+        return min(self.forward_samples, default=0.0)
+
+    @property
+    def backward(self) -> float:
+        """The shortest time of the backward."""
+        return min(self.backward_samples, default=0.0)
+
+    def of_forward(self) -> tuple[float, float]:
+        """Seconds and operations of the forward."""
+        return self.forward, self.forward_flop
+
+    def of_backward(self) -> tuple[float, float]:
+        """Seconds and operations of the backward."""
+        return self.backward, self.backward_flop
+
+
+def measure_layers(
+    model: Sequential,
+    images: npt.NDArray[Any] | tuple[int | None, ...] | None = None,
+    *,
+    repeats: int = 20,
+) -> list[LayerTime]:
+    """Time forward and backward of each step of the model's plan, as a training runs them.
+
+    images: a batch [N, H, W, C], uint8 or float32 of 0 to 1, or the shape of one, whose pixels are
+    then drawn at random; N = None is 100. By default 100 images of `model.input_shape`. repeats: of
+    the whole step, after 5 that are not counted. A copy of the model runs, in training mode, with
+    a gradient of random numbers, without that of the images.
+
+    What runs as one operator (`model.plan()`) is one step. Raises TypeError or ValueError for what
+    are no images for the model.
+    """
+    who = "layer_times"
+    checked_model(who, model)
+    if isinstance(repeats, bool) or not isinstance(repeats, (int, np.integer)) or repeats < 1:
+        refuse(who, "repeats", repr(repeats), "a whole number of 1 or more", ValueError)
+    x = model_input(model, _batch(model, images))
+    network = copy.deepcopy(model).train()
+    y_shape = network._output_shape(x.shape)  # refuses in the name of the layer
+    rows = list(_instrumented(network, x.shape, _Skip()))
+    dy = np.random.default_rng(0).standard_normal(y_shape).astype(x.dtype)
+    for _ in range(WARM_UP + repeats):
+        network.forward(x)
+        network.backward(dy, input_gradient=False)
+        network.zero_grad()
+    for row in rows:
+        row.forward_samples = row.forward_samples[WARM_UP:]
+        row.backward_samples = row.backward_samples[WARM_UP:]
+    return rows
+
+
+def _batch(
+    model: Sequential, images: npt.NDArray[Any] | tuple[int | None, ...] | None
+) -> npt.NDArray[Any]:
+    if isinstance(images, np.ndarray):
+        return checked_images("layer_times", images)
+    if images is None:
+        if model.input_shape is None:
+            refuse("layer_times", "images", None, "images or their shape: (100, 28, 28, 1)")
+        images = (None, *model.input_shape)
+    N, *rest = images
+    shape = one_image((100 if N is None else N, *rest))
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+class _Skip:
+    """Whether a layer with parameters was seen: those before the first one have no backward."""
+
+    seen = False
+
+
+def _instrumented(model: Sequential, x: tuple[int, ...], skip: _Skip) -> Iterator[LayerTime]:
+    """Make each step of the model write down its times; x: the shape of its input."""
+    for step in model._order(np.float32 if not _is_double(model) else np.float64):
+        if isinstance(step, Sequential):
+            yield from _instrumented(step, x, skip)
+        else:
+            parts = step.layers() if isinstance(step, (Block, NormRelu)) else [step]
+            flop = float(x[0] * parts[0].flop_per_image(x))
+            gradients = 2 if skip.seen else 1  # the images' gradient is not computed
+            skip.seen = skip.seen or any(True for _ in step._named_parameters())
+            names = " ".join(part._name for part in parts)
+            kinds = " + ".join(type(part).__name__ for part in parts)
+            row = LayerTime(names, kinds, flop, flop * gradients)
+            _time(step, "_run_forward", row.forward_samples)
+            _time(step, "_run_backward", row.backward_samples)
+            yield row
+        x = step._output_shape(x)
+
+
+def _is_double(model: Sequential) -> bool:
+    return any(parameter.data.dtype == np.float64 for parameter in model.parameters())
+
+
+def _time(step: Layer, method: str, samples: list[float]) -> None:
+    run: Callable[..., Array | None] = getattr(step, method)
+
+    def timed(*arguments: Any) -> Array | None:
+        began = time.perf_counter()
+        result = run(*arguments)
+        samples.append(time.perf_counter() - began)
+        return result
+
+    setattr(step, method, timed)
+
+
+def layer_times(
+    model: Sequential,
+    images: npt.NDArray[Any] | tuple[int | None, ...] | None = None,
+    *,
+    repeats: int = 20,
+) -> Figure:
+    """The time of each layer, forward and backward, and its share of the processor's FMA peak.
+
+    images, repeats: see `measure_layers`. The times are the shortest ones of the repeats, on as
+    many threads as are set. The share is the layer's arithmetic by its time, over the speed of
+    independent fused multiply-adds on as many threads; layers without a convolution or product have
+    none. Padding counts as if it were computed, and so do products with zero, which a block's
+    backward skips, and those that Winograd's algorithm saves: a share may pass 100 %.
+
+    Other programs on the machine spoil the figures. Raises what `measure_layers` raises, and
+    ImportError without matplotlib.
+    """
+    figure = new_figure("layer_times", 1.0)
+    rows = measure_layers(model, images, repeats=repeats)
+    peak = _config.fma_peak()
+    N = len(images) if isinstance(images, np.ndarray) else (images or (None,))[0] or 100
+    figure.set_size_inches(8.0, 0.5 * len(rows) + 1.6)
+    times, shares = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    for offset, colour, label, of in (
+        (-0.2, BLUE, "forward", LayerTime.of_forward),
+        (0.2, ORANGE, "backward", LayerTime.of_backward),
+    ):
+        places = [i + offset for i in range(len(rows))]
+        seconds = [of(row)[0] for row in rows]
+        bars = times.barh(places, [1e3 * s for s in seconds], 0.38, color=colour, label=label)
+        times.bar_label(
+            bars, [f"{1e3 * s:.2f}" if s else "" for s in seconds], padding=2, fontsize=8
+        )
+        share = [100 * of(row)[1] / of(row)[0] / 1e9 / peak if of(row)[0] else 0 for row in rows]
+        bars = shares.barh(places, share, 0.38, color=colour)
+        shares.bar_label(bars, [f"{s:.0f} %" if s else "" for s in share], padding=2, fontsize=8)
+    total = sum(row.forward + row.backward for row in rows)
+    names = [f"{row.kind}\n{', '.join(row.name.split())}" for row in rows]
+    times.set_yticks(range(len(rows)), names, fontsize=8)
+    times.invert_yaxis()
+    times.set_xlabel("time / ms")
+    shares.set_xlabel("share of the FMA peak / %\n(above 100 %: products are saved)")
+    shares.axvline(100, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
+    times.legend()
+    for axes in (times, shares):
+        axes.margins(x=0.14)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+    threads = _config.get_num_threads()
+    figure.suptitle(
+        f"{N} images: {1e3 * total:.2f} ms forward and backward; {_config.isa()}, "
+        f"{threads} thread{'s' if threads > 1 else ''}, FMA peak {peak:.0f} GFLOP/s",
+        fontsize=11,
+    )
+    return figure

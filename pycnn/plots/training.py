@@ -1,0 +1,76 @@
+"""The picture of a training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pycnn.plots._figure import BLUE, GREY, ORANGE, new_figure, sentence, whole_ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from pycnn.callbacks import LearningRateLog
+    from pycnn.trainer import History
+
+
+def learning_curves(history: History, learning_rates: LearningRateLog | None = None) -> Figure:
+    """Loss, accuracy and learning rate over the epochs.
+
+    history: what `Trainer.fit` returned, or `trainer.history`. learning_rates: the callback of that
+    training, for the rate of every step; by default the rate at the end of each epoch is shown.
+
+    The training curves are means over an epoch's batches while the weights changed, with
+    augmentation and dropout; validation is measured at the end of the epoch. So training may look
+    worse than validation. Raises ImportError without matplotlib.
+    """
+    figure = new_figure("learning_curves", 3.2)
+    if not history.rows:
+        sentence(figure.subplots(), "No epoch was finished.")
+        return figure
+    panels = figure.subplots(1, 3)
+    epochs = [row["epoch"] + 1 for row in history.rows]
+    for axes, column, factor, label in (
+        (panels[0], "loss", 1, "loss"),
+        (panels[1], "accuracy", 100, "accuracy / %"),
+    ):
+        for name, colour, marker, legend in (
+            (column, BLUE, "o", "training"),
+            (f"val_{column}", ORANGE, "s", "validation"),
+        ):
+            if name in history.rows[-1]:
+                values = [factor * row.get(name, float("nan")) for row in history.rows]
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=4, label=legend)
+        axes.set_title(_last(history, column, factor), fontsize=10)
+        axes.set_ylabel(label)
+        axes.legend()
+    panels[0].set_ylim(bottom=0)
+    _draw_rates(panels[2], history, epochs, learning_rates)
+    for axes in panels:
+        axes.set_xlabel("epoch")
+        axes.set_xlim(0, 1.05 * epochs[-1])
+        whole_ticks(axes.xaxis)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _last(history: History, column: str, factor: int) -> str:
+    """The title: the last value, of validation if there is one."""
+    row = history.rows[-1]
+    name = f"val_{column}" if f"val_{column}" in row else column
+    kind = "validation" if name != column else "training"
+    value = f"{row[name]:.4f}" if factor == 1 else f"{100 * row[name]:.2f} %"
+    return f"{kind} {column}: {value}"
+
+
+def _draw_rates(axes: Axes, history: History, epochs: list[float], rates: Any) -> None:
+    per_epoch = history.rows[-1]["step"] / epochs[-1]
+    if rates is not None and rates.steps:
+        axes.plot([(step + 1) / per_epoch for step in rates.steps], rates.values, color=GREY)
+        axes.set_title("rate of each step", fontsize=10)
+    else:
+        axes.plot(epochs, history["lr"], color=GREY, marker="o", markersize=4)
+        axes.set_title("rate at each epoch's end", fontsize=10)
+    axes.set_ylabel("learning rate")
+    axes.set_ylim(bottom=0)

@@ -1,0 +1,125 @@
+"""The report: one HTML file that loads nothing, with the numbers of the training."""
+
+import base64
+import html.parser
+import os
+
+import numpy as np
+import pytest
+
+import pycnn
+from pycnn import layers, models
+from pycnn.callbacks import Checkpoint
+from pycnn.datasets import Split
+
+pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+from pycnn import report
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that tags close in order; collects texts, cells, pictures and what would be loaded."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.texts, self.cells, self.pictures, self.loads = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "src" and value.startswith("data:image/png;base64,"):
+                self.pictures.append(base64.b64decode(value.partition(",")[2], validate=True))
+            elif name in ("src", "href", "action", "srcset", "data"):
+                self.loads.append(value)
+        assert tag not in ("script", "link", "iframe", "object")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
+
+
+@pytest.fixture
+def data(rng):
+    return Split(
+        rng.integers(0, 256, (60, 10, 10, 1), dtype=np.uint8),
+        rng.integers(0, 3, 60).astype(np.uint8),
+    )
+
+
+def trained(data, callbacks=(), model=None, epochs=2):
+    model = model or models.stages([2, 3], input_shape=(10, 10, 1), classes=3, batch_norm=True)
+    adam = pycnn.optim.Adam(model.parameters(), lr=0.0125)
+    trainer = pycnn.Trainer(model, adam, callbacks=callbacks)
+    trainer.fit(data, data, epochs=epochs, batch_size=20)
+    return trainer
+
+
+def written(path, trainer, data):
+    report.write(path, trainer, data)
+    text = path.read_text(encoding="utf-8")
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "url(" not in text
+    page = Page(text)
+    assert page.loads == []
+    assert all(picture.startswith(b"\x89PNG\r\n\x1a\n") for picture in page.pictures)
+    return page
+
+
+def test_the_report_holds_settings_results_and_pictures(data, tmp_path):
+    trainer = trained(data)
+    page = written(tmp_path / "run.html", trainer, data)
+    assert len(page.pictures) == 8
+    for row in trainer.history.rows:
+        for name in ("accuracy", "val_accuracy"):
+            assert f"{100 * row[name]:.2f} %" in page.cells
+        for name in ("loss", "val_loss"):
+            assert f"{row[name]:.4g}" in page.cells
+    accuracy = trainer.evaluate(data)["accuracy"]
+    assert f"Accuracy {100 * accuracy:.2f} %" in page.texts
+    assert any("lr=0.0125" in cell and cell.startswith("Adam(") for cell in page.cells)
+    assert repr(trainer.model) in page.texts
+    assert os.listdir(tmp_path) == ["run.html"]
+
+
+def test_the_recipe_is_shown_and_escaped(data, tmp_path):
+    recipe = {"channels": [16, 32], "note": "<b>&\"'"}
+    trainer = trained(data, [Checkpoint(tmp_path / "c", recipe=recipe)])
+    trainer.stop_reason = "<i>enough</i>"
+    page = written(tmp_path / "run.htm", trainer, (data.images, data.labels))
+    assert "16, 32" in page.cells
+    assert "<b>&\"'" in page.cells
+    assert any("<i>enough</i>" in text for text in page.texts)
+
+
+def test_a_model_without_convolution_and_no_test_images(data, tmp_path):
+    model = layers.Sequential(layers.Flatten(), layers.Linear(100, 3))
+    trainer = trained(data, model=model)
+    assert len(written(tmp_path / "a.html", trainer, data).pictures) == 7
+    nothing = Split(data.images[:0], data.labels[:0])
+    assert len(written(tmp_path / "b.html", trainer, nothing).pictures) == 1
+
+
+def test_a_training_without_an_epoch(data, tmp_path):
+    model = models.stages([2], input_shape=(10, 10, 1), classes=3)
+    trainer = pycnn.Trainer(model, pycnn.optim.SGD(model.parameters(), 0.1))
+    page = written(tmp_path / "a.html", trainer, data)
+    assert "No epoch was finished." in page.texts
+
+
+def test_places_that_cannot_be(data, tmp_path):
+    trainer = trained(data, epochs=1)
+    with pytest.raises(pycnn.FileError, match=r"expected \.html or \.htm"):
+        report.write(tmp_path / "a.txt", trainer, data)
+    with pytest.raises(pycnn.FileError, match="there is no folder"):
+        report.write(tmp_path / "no" / "a.html", trainer, data)
+    assert os.listdir(tmp_path) == []
