@@ -2,15 +2,11 @@
 
 import os
 import struct
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from train_command import ENVIRONMENT, command, small
 
-import pycnn
 from pycnn import layers, models
 from pycnn.callbacks import LearningRateLog
 from pycnn.preprocessing import Normalization
@@ -332,110 +328,6 @@ def test_layer_times_of_float64_and_of_a_known_input_shape():
     model.input_shape = (8, 8, 1)
     rows = plots.measure_layers(model, repeats=1)
     assert [row.name for row in rows] == ["0", "1", "2", "3", "4"]  # no blocks
-
-
-WRONG = {
-    "labels": (lambda: plots.confusion_matrix([0.5], [1]), r"labels is float64 \(1,\); expected"),
-    "one_hot": (lambda: plots.confusion_matrix(np.eye(3, dtype=int), [1]), r"write x.argmax"),
-    "length": (lambda: plots.confusion_matrix([0, 1], [1]), r"expected integers \[2\]"),
-    "empty": (lambda: plots.confusion_matrix(np.zeros(0, int), np.zeros(0, int)), "is empty"),
-    "negative": (lambda: plots.confusion_matrix([0, -1], [1, 1]), "negative at 1"),
-    "names": (lambda: plots.confusion_matrix([2], [1], ["a", "b"]), "2 names; expected 3 names"),
-    "images": (
-        lambda: plots.mistakes(np.zeros((2, 4, 4)), [0, 1], np.eye(2)),
-        r"images is float64 \(2, 4, 4\); expected images \[n, H, W, C\]",
-    ),
-    "probabilities": (
-        lambda: plots.mistakes(np.zeros((2, 4, 4, 1), np.uint8), [0, 1], np.eye(3)),
-        r"probabilities is float64 \(3, 3\); expected floats \[2, K\]",
-    ),
-    "count": (
-        lambda: plots.mistakes(np.zeros((2, 4, 4, 1), np.uint8), [0, 1], np.eye(2), 0),
-        "count is 0; expected a whole number",
-    ),
-    "no_conv": (lambda: plots.filters(layers.Sequential(layers.ReLU())), "without a Conv2d"),
-    "no_model": (lambda: plots.filters(layers.ReLU()), "model is a ReLU; expected a"),
-    "layer": (lambda: plots.filters(models.mnist_cnn(), 1), "layer is 1; expected .*: 0, 3, 6"),
-    "image": (lambda: plots.feature_maps(models.mnist_cnn(), np.zeros(3)), "expected one image"),
-    "maps": (
-        lambda: plots.feature_maps(models.mnist_cnn(), np.zeros((28, 28, 1), np.uint8), maps=0),
-        "maps is 0",
-    ),
-    "method": (
-        lambda: plots.saliency(models.mnist_cnn(), np.zeros((28, 28, 1), np.uint8), "guess"),
-        'method is \'guess\'; expected "gradient" or "occlusion"',
-    ),
-    "label": (
-        lambda: plots.saliency(models.mnist_cnn(), np.zeros((28, 28, 1), np.uint8), label=10),
-        "label is 10; expected a class, 0 to 9",
-    ),
-    "no_logits": (
-        lambda: plots.saliency(layers.Sequential(layers.ReLU()), np.zeros((4, 4, 1), np.uint8)),
-        r"the model's output is \(1, 4, 4, 1\); expected logits",
-    ),
-    "repeats": (lambda: plots.layer_times(models.mnist_cnn(), repeats=0), "repeats is 0"),
-    "shape": (lambda: plots.layer_times(models.mnist_cnn(), (1, 28, 28, 3)), "in_channels = 1"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_errors_are_sentences(name):
-    call, message = WRONG[name]
-    with pytest.raises((TypeError, ValueError), match=message) as caught:
-        call()
-    assert str(caught.value).endswith(".")
-
-
-def test_other_endings_and_places_are_refused(tmp_path):
-    figure = plots.learning_curves(history())
-    for name, message in {
-        "a.pdf": r"ending is '\.pdf'; expected \.png or \.svg: write a\.pdf\.png",
-        "a": "there is no ending; expected .png or .svg",
-        "no/a.png": "there is no folder .*; make it first",
-    }.items():
-        with pytest.raises(pycnn.FileError, match=message):
-            plots.save(figure, tmp_path / name)
-    (tmp_path / "b.png").mkdir()
-    with pytest.raises(pycnn.FileError, match="this is a folder"):
-        plots.save(figure, tmp_path / "b.png")
-    assert os.listdir(tmp_path) == ["b.png"]
-
-
-def test_no_window_system_and_no_pyplot(tmp_path):
-    code = (
-        "import sys; import numpy as np; from pycnn import plots; import matplotlib\n"
-        "before = dict(matplotlib.rcParams)\n"
-        "plots.save(plots.confusion_matrix([0, 1], [0, 0]), 'a.svg')\n"
-        "assert dict(matplotlib.rcParams) == before\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=tmp_path,
-        env={**ENVIRONMENT, "MPLBACKEND": "tkagg", "DISPLAY": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (run.returncode, run.stderr) == (0, "")
-
-
-def test_a_missing_matplotlib_is_a_sentence(monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"plots.learning_curves needs .*pip install '\.\[plot\]"):
-        plots.learning_curves(history())
-
-
-def test_the_command_tells_before_it_trains(tmp_path):
-    run = command(*small(tmp_path), "--plot", tmp_path / "a.gif")
-    assert (run.returncode, run.stdout) == (1, "")
-    assert "expected .png or .svg" in run.stderr
-    run = command(*small(tmp_path), "--report", tmp_path / "none" / "a.html")
-    assert (run.returncode, run.stdout) == (1, "")
-    assert "there is no folder" in run.stderr
-    assert run.stderr.count("\n") == 1
 
 
 def test_worst_breaks_ties_by_index():

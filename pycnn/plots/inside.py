@@ -122,7 +122,7 @@ def feature_maps(
         refuse(who, "maps", repr(maps), "a whole number of 1 or more", ValueError)
     outputs = layer_outputs(checked_model(who, model), batch)
     figure, panels = _strips(who, len(outputs) + 1, maps)
-    _tile(panels[0], 0, 0, shown(batch[0]), "gray", (0.0, 1.0))
+    _tile(panels[0], 0, 0, shown(batch[0]), "gray", (0.0, 1.0), square=True)
     _frame(panels[0], maps, 1, 1.0)
     _name(panels[0], f"image\n{_size(batch[0])}")
     for axes, (name, kind, y) in zip(panels[1:], outputs, strict=True):
@@ -131,11 +131,11 @@ def feature_maps(
             drawn = y[0, :, :, :maps]
             scale = limits(drawn)
             for i in range(drawn.shape[2]):
-                _tile(axes, i, 0, drawn[:, :, i], SEQUENTIAL, scale)
+                _tile(axes, i, 0, drawn[:, :, i], SEQUENTIAL, scale, square=True)
             _frame(axes, maps, 1, 1.0)
             _ends(axes, scale)
         else:
-            _draw_vector(axes, y.reshape(-1))
+            _draw_vector(axes, y.reshape(-1), numbers=axes is panels[-1])
     last = outputs[-1][2]
     title = "Every layer's output" if label is None else f"Every layer's output for a {label}"
     if last.ndim == 2:
@@ -165,16 +165,21 @@ def _size(y: npt.NDArray[Any]) -> str:
 
 
 def _tile(
-    axes: Axes, column: int, row: int, values: Any, cmap: str, scale: tuple[float, float]
+    axes: Axes,
+    column: int,
+    row: int,
+    values: Any,
+    cmap: str,
+    scale: tuple[float, float],
+    square: bool = False,
 ) -> Any:
-    """One map in a grid of places of width 1."""
+    """One map in a grid of places of width 1; with `square` it is fitted into one of height 1."""
     H, W = values.shape[:2]
-    height = H / W
+    width, height = 1.0, H / W
     x, y = column * (1 + GAP), row * (height + GAP)
-    if row == 0 and height > 1:  # a row of maps of one height: keep to the place
-        x, width, height = x + 0.5 - 0.5 / height, 1 / height, 1.0
-    else:
-        width = 1.0
+    if square:
+        width, height = min(1.0, W / H), min(1.0, H / W)
+        x, y = x + (1 - width) / 2, row * (1 + GAP) + (1 - height) / 2
     return axes.imshow(
         values,
         cmap=cmap,
@@ -200,7 +205,7 @@ def _ends(axes: Axes, scale: tuple[float, float]) -> None:
     axes.annotate(text, (1.01, 0.5), xycoords="axes fraction", fontsize=7, va="center", color=GREY)
 
 
-def _draw_vector(axes: Axes, values: Array) -> None:
+def _draw_vector(axes: Axes, values: Array, numbers: bool) -> None:
     scale = limits(values)
     bare(axes)
     if len(values) > 40:
@@ -209,6 +214,6 @@ def _draw_vector(axes: Axes, values: Array) -> None:
         colours = [ORANGE if i == values.argmax() else BLUE for i in range(len(values))]
         axes.bar(range(len(values)), values, color=colours, width=0.7)
         axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.set_xticks(range(len(values)))
+        axes.set_xticks(range(len(values)) if numbers else [])
         axes.tick_params(length=0, labelsize=8)
     _ends(axes, scale)
