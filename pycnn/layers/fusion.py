@@ -277,7 +277,7 @@ def fused(layers: tuple[Layer, ...]) -> Iterator[Layer]:
         elif kinds[:1] == (MaxPool2d,) and _fits(rest[0]):
             yield Block(conv, rest[0], None)  # type: ignore[arg-type]
             i += 2
-        elif kinds[:1] == (ReLU,):
+        elif kinds[:1] == (ReLU,) and kinds[1:] != (MaxPool2d,):  # that one goes before the relu
             yield ConvRelu(conv, rest[0])  # type: ignore[arg-type]
             i += 2
         else:
