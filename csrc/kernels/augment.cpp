@@ -10,6 +10,7 @@
 
 #include "kernels.h"
 #include "simd.h"
+#include "simd_lists.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

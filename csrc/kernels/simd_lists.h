@@ -1,4 +1,5 @@
-// What zero-skipping needs of a vec: bytes, bit masks of lanes, lists of the lanes that a mask names, a choice of four.
+// What zero-skipping and augmentation need of a vec: bytes, bit masks of lanes, lists of the lanes that a mask names, a
+// choice of four, loads from anywhere.
 // Beside simd.h the only file with `#if` on the instruction set; static and inlined alike.
 #pragma once
 #include "simd.h"
@@ -165,5 +166,51 @@ static inline __attribute__((always_inline)) V pick_any(const T* four, ivec whic
 }
 PYCNN_INLINE vec pick(const float* four, ivec which) { return pick_any<float, vec>(four, which); }
 PYCNN_INLINE ivec pick(const int32_t* four, ivec which) { return pick_any<int32_t, ivec>(four, which); }
+
+// Lane i is a[at[i]].
+PYCNN_INLINE vec gather(const float* a, ivec at) {
+    vec r;
+#if defined(__AVX512F__)
+    r.part[0] = (reg)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, (__m512i)at.part[0], a, 4);
+#elif defined(__AVX2__)
+    PYCNN_EACH r.part[p] = (reg)_mm256_i32gather_ps(a, (__m256i)at.part[p], 4);
+#else
+    PYCNN_EACH for (int i = 0; i < REG / 4; ++i) r.part[p][i] = a[at.part[p][i]];
+#endif
+    return r;
+}
+// Lane i of first is a[at[i]], of second a[at[i] + 1]: half the loads of two gathers. Shift and affine of 100 images
+// 28x28 take 220 instead of 286 microseconds with AVX-512, 216 instead of 258 with AVX2 (Zen 4, one thread).
+PYCNN_INLINE void gather_pairs(const float* a, ivec at, vec& first, vec& second) {
+#if defined(__AVX512F__)
+    const double* pairs = reinterpret_cast<const double*>(a);
+    const __m512i all = (__m512i)at.part[0];
+    const __m512d zero = _mm512_setzero_pd();
+    const __m512 low =
+        _mm512_castpd_ps(_mm512_mask_i32gather_pd(zero, 0xff, _mm512_maskz_extracti32x8_epi32(0xff, all, 0), pairs, 4));
+    const __m512 high =
+        _mm512_castpd_ps(_mm512_mask_i32gather_pd(zero, 0xff, _mm512_maskz_extracti32x8_epi32(0xff, all, 1), pairs, 4));
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    first.part[0] = (reg)_mm512_permutex2var_ps(low, even, high);
+    second.part[0] = (reg)_mm512_permutex2var_ps(low, _mm512_add_epi32(even, _mm512_set1_epi32(1)), high);
+#elif defined(__AVX2__)
+    const double* pairs = reinterpret_cast<const double*>(a);
+    const __m256d zero = _mm256_setzero_pd(), every = _mm256_cmp_pd(zero, zero, _CMP_EQ_OQ);
+    PYCNN_EACH {
+        const __m256i all = (__m256i)at.part[p];
+        const __m256 low =
+            _mm256_castpd_ps(_mm256_mask_i32gather_pd(zero, pairs, _mm256_castsi256_si128(all), every, 4));
+        const __m256 high =
+            _mm256_castpd_ps(_mm256_mask_i32gather_pd(zero, pairs, _mm256_extracti128_si256(all, 1), every, 4));
+        const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(low, high, 0x88));
+        const __m256d odd = _mm256_castps_pd(_mm256_shuffle_ps(low, high, 0xdd));
+        first.part[p] = (reg)_mm256_permute4x64_pd(even, 0xd8);
+        second.part[p] = (reg)_mm256_permute4x64_pd(odd, 0xd8);
+    }
+#else
+    first = gather(a, at);
+    second = gather(a + 1, at);
+#endif
+}
 
 }  // namespace pycnn::PYCNN_ISA
