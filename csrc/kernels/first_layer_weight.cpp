@@ -44,8 +44,7 @@ template <int R, int V>
 void run_tile(const FirstLayerWeight& s, const Columns& c, int64_t tap) {
     const int64_t all = s.rows * s.outputs;
     // Outputs whose vectors lie inside dy. The few behind them (none, where all lanes exist) are read from a copy.
-    const int64_t behind = c.last == VL ? 0 : (VL - c.last + s.OC - 1) / s.OC;
-    const int64_t inside = all > behind ? all - behind : 0;
+    const int64_t behind = (VL - c.last + s.OC - 1) / s.OC, inside = all > behind ? all - behind : 0;
     float copy[2 * VL] = {};
     for (int64_t i = inside; i < all; ++i)
         for (int64_t j = 0; j < (V - 1) * VL + c.last; ++j) copy[(i - inside) * s.OC + j] = s.dy[i * s.OC + c.oc + j];
@@ -53,16 +52,14 @@ void run_tile(const FirstLayerWeight& s, const Columns& c, int64_t tap) {
     Tile<R, V> t;
     PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
         load_first(dw + i * s.OC + v * VL, v == V - 1 ? c.last : VL);
-    const float* image = s.x;
-    for (int64_t row = 0; row < all; row += s.outputs, image += s.x_row) {
+    for (int64_t i = 0; i < all;) {
+        const int64_t r = i / s.outputs, q = i % s.outputs;
+        const int64_t end = (r + 1) * s.outputs, last = i < inside && inside < end ? inside : end;
         const float* x[R];
-        PYCNN_UNROLL for (int k = 0; k < R; ++k) x[k] = image + s.offset[tap + k];
-        const int64_t end = row + s.outputs;
-        for (int64_t i = row, last; i < end; i = last) {
-            last = i < inside && inside < end ? inside : end;
-            const float* dy = i < inside ? s.dy + i * s.OC + c.oc : copy + (i - inside) * s.OC;
-            multiply<R, V>(t, x, (i - row) * s.x_step, s.x_step, dy, s.OC, last - i);
-        }
+        PYCNN_UNROLL for (int k = 0; k < R; ++k) x[k] = s.x + r * s.x_row + s.offset[tap + k];
+        const float* dy = i < inside ? s.dy + i * s.OC + c.oc : copy + (i - inside) * s.OC;
+        multiply<R, V>(t, x, q * s.x_step, s.x_step, dy, s.OC, last - i);
+        i = last;
     }
     PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v)
         store_first(dw + i * s.OC + v * VL, t.acc[i][v], v == V - 1 ? c.last : VL);
