@@ -201,7 +201,7 @@ def test_every_number_of_rows_in_the_last_tile(isa, pixels):
 @pytest.mark.parametrize("kernel", [1, 2])
 @pytest.mark.parametrize("OC", [16, 24, 64])
 def test_a_map_written_past_the_caches_has_the_bits_of_its_images(isa, OC, kernel):
-    """A map of 16 MB in whole, aligned vectors is streamed; its images alone, or shifted, are not."""
+    """A map of 16 MB in whole, aligned vectors is streamed; one image, or a shifted map, is not."""
     rng = np.random.default_rng(OC)
     H, W = 521, 2**22 // 521 // OC + 1
     x = rng.standard_normal((2, H // 2 + 1, W, 3), np.float32)
@@ -218,18 +218,18 @@ def test_a_map_written_past_the_caches_has_the_bits_of_its_images(isa, OC, kerne
         return ops.conv2d_backward_input(x, back, out.shape, stride=(2, 1), out=out)
 
     half = np.ascontiguousarray(x[:, :132])  # 262 rows of the map and more
-    for function, given, rows in ((forward, x, x.shape[1]), (backward_input, half, 262 + kernel)):
+    for function, source, rows in ((forward, x, x.shape[1]), (backward_input, half, 262 + kernel)):
         size = 2 * rows * W * OC
         assert size >= 2**22 > size // 2
         room = np.full(size + 32, np.nan, np.float32)
         start = -room.ctypes.data % 64 // 4
-        whole = function(given, room[start : start + size].reshape(2, rows, W, OC)).copy()
+        whole = function(source, room[start : start + size].reshape(2, rows, W, OC)).copy()
         assert np.isnan(room[:start]).all()
         assert np.isnan(room[start + size :]).all()
-        shifted = function(given, room[start + 4 : start + 4 + size].reshape(2, rows, W, OC))
+        shifted = function(source, room[start + 4 : start + 4 + size].reshape(2, rows, W, OC))
         np.testing.assert_array_equal(shifted, whole)
         for n in range(2):
-            alone = function(given[n : n + 1], np.full((1, rows, W, OC), np.nan, np.float32))
+            alone = function(source[n : n + 1], np.full((1, rows, W, OC), np.nan, np.float32))
             np.testing.assert_array_equal(alone[0], whole[n])
 
 
