@@ -21,7 +21,8 @@ from pycnn.plots._arguments import leaves
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pycnn.trainer import Data, Trainer
+    from pycnn._trainer_data import Data
+    from pycnn.trainer import Trainer
 
 ENDINGS = (".html", ".htm")
 DPI = 150  # sharp on screens of many pixels

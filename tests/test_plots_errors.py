@@ -110,9 +110,9 @@ def test_a_missing_matplotlib_is_a_sentence(monkeypatch):
 
 def test_the_command_tells_before_it_trains(tmp_path):
     run = command(*small(tmp_path), "--plot", tmp_path / "a.gif")
-    assert (run.returncode, run.stdout) == (1, "")
-    assert "expected .png or .svg" in run.stderr
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "is no .png or .svg" in run.stderr
     run = command(*small(tmp_path), "--report", tmp_path / "none" / "a.html")
-    assert (run.returncode, run.stdout) == (1, "")
-    assert "there is no folder" in run.stderr
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "folder" in run.stderr
     assert run.stderr.count("\n") == 1

@@ -107,7 +107,7 @@ def test_relu_works_in_place_behind_layers_that_own_their_results(before, traini
     shape = Sequential(*parts).output_shape(x.shape)
     if before == "pool_that_comes_after":
         parts.reverse()
-    model = Sequential(*parts, Dropout(0.5))
+    model = Sequential(*parts, Dropout(0.5)).fuse(False)
     (model.train if training else model.eval)()
     model[-1].train()  # else its y would be the relu's, for the user
     model.forward(x)
@@ -158,6 +158,7 @@ def test_without_input_gradient(name):
 
 def test_without_input_gradient_the_first_layer_computes_no_dx(monkeypatch):
     model, x, dy = make("lecture_like")
+    model.fuse(False)
     calls = []
     backward_input = ops.conv2d_backward_input
     monkeypatch.setattr(
@@ -245,7 +246,7 @@ def test_an_inner_layer_that_ran_meanwhile_is_named():
     model[0].forward(2 * x)
     refused_without_a_trace(model, dy, r"layer 0 \(Conv2d\): it ran outside of this Sequential")
     model.forward(x)
-    model[:2].forward(x)
+    model[:2].fuse(False).forward(x)
     refused_without_a_trace(model, dy, r"layer 0 \(Conv2d\): it ran outside of this Sequential")
     model.forward(x)
     model[7].backward(dy)

@@ -53,7 +53,7 @@ def test_inner_memory_is_the_same_in_every_step(name, monkeypatch):
         return run
 
     for op in ("conv2d_block", "conv2d_block_backward", "conv2d", "conv2d_backward_input",
-               "conv2d_backward_weight", "max_pool2d",
+               "conv2d_backward_weight", "conv2d_relu_backward", "max_pool2d",
                "conv2d_backward_bias", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
                "relu", "relu_backward", "matmul"):  # fmt: skip
         monkeypatch.setattr(ops, op, watched(getattr(ops, op)))

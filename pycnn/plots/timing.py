@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pycnn import _config
 from pycnn._arrays import Array
 from pycnn.layers import Layer, Sequential
-from pycnn.layers.fusion import Block, NormRelu
+from pycnn.layers.fusion import Block, ConvRelu, NormRelu
 from pycnn.layers.summary import one_image
 from pycnn.plots._arguments import checked_images, checked_model, model_input, refuse
 from pycnn.plots._figure import BLUE, GREY, ORANGE, new_figure
@@ -120,7 +120,7 @@ def _instrumented(model: Sequential, x: tuple[int, ...], skip: _Skip) -> Iterato
         if isinstance(step, Sequential):
             yield from _instrumented(step, x, skip)
         else:
-            parts = step.layers() if isinstance(step, (Block, NormRelu)) else [step]
+            parts = step.layers() if isinstance(step, (Block, ConvRelu, NormRelu)) else [step]
             flop = float(x[0] * parts[0].flop_per_image(x))
             gradients = 2 if skip.seen else 1  # the images' gradient is not computed
             skip.seen = skip.seen or any(True for _ in step._named_parameters())
