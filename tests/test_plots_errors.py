@@ -113,6 +113,6 @@ def test_the_command_tells_before_it_trains(tmp_path):
     assert (run.returncode, run.stdout) == (2, "")
     assert "is no .png or .svg" in run.stderr
     run = command(*small(tmp_path), "--report", tmp_path / "none" / "a.html")
-    assert (run.returncode, run.stdout) == (2, "")
+    assert (run.returncode, run.stdout) == (1, "")
     assert "folder" in run.stderr
     assert run.stderr.count("\n") == 1
