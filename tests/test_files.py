@@ -137,12 +137,15 @@ def old(tmp_path):
     return path
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk():
+    """No file may grow beyond 20 kB; no fixture, since pytest's own log may be larger."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def refused_write(path, message, folder):
@@ -156,9 +159,12 @@ def refused_write(path, message, folder):
     assert sorted(os.listdir(folder)) == files
 
 
-def test_a_full_disk_leaves_the_old_file(old, tmp_path, small_disk):
-    refused_write(old, "cannot write: the disk is full.*The file that was there is uncha", tmp_path)
-    refused_write(tmp_path / "new", r"the disk is full, or a limit .*\)\.$", tmp_path)
+def test_a_full_disk_leaves_the_old_file(old, tmp_path):
+    with small_disk():
+        refused_write(
+            old, "cannot write: the disk is full.*The file that was there is uncha", tmp_path
+        )
+        refused_write(tmp_path / "new", r"the disk is full, or a limit .*\)\.$", tmp_path)
 
 
 def test_a_vanished_folder(tmp_path):
