@@ -176,14 +176,9 @@ def conv2d_block_backward(
     shape = _shape(
         x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
     )
-    out_dweight, out_dbias, out_dx = _triple(op, out, input_gradient)
-    dweight = Result(out_dweight, shape.weight_shape, np.float32, op, False).array
-    dbias = Result(out_dbias, shape.output_shape[3:], np.float32, op, False).array
-    dx = Result(out_dx, shape.input_shape, np.float32, op, False).array if input_gradient else None
-    _pycnn.block_backward(
-        dweight, dbias, dx, dy_array, y_array, where_array, x_array, w_array, shape
-    )
-    return BlockGradients(dweight, dbias, dx)
+    result = _results(op, shape, out, input_gradient)
+    _pycnn.block_backward(*result, dy_array, y_array, where_array, x_array, w_array, shape)
+    return result
 
 
 def conv2d_relu_backward(
@@ -215,23 +210,31 @@ def conv2d_relu_backward(
     op = "conv2d_relu_backward"
     dy_array, y_array, x_array, w_array = map(contiguous, (dy, y, x, weight))
     shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
-    out_dweight, out_dbias, out_dx = _triple(op, out, input_gradient)
-    dweight = Result(out_dweight, shape.weight_shape, np.float32, op, False).array
-    dbias = Result(out_dbias, shape.output_shape[3:], np.float32, op, False).array
-    dx = Result(out_dx, shape.input_shape, np.float32, op, False).array if input_gradient else None
+    result = _results(op, shape, out, input_gradient)
     how = algorithm_name(algorithm, op)
-    _pycnn.conv2d_relu_backward(dweight, dbias, dx, dy_array, y_array, x_array, w_array, shape, how)
-    return BlockGradients(dweight, dbias, dx)
+    _pycnn.conv2d_relu_backward(*result, dy_array, y_array, x_array, w_array, shape, how)
+    return result
 
 
-def _triple(
-    op: str, out: tuple[Array, Array, Array | None] | None, input_gradient: bool
-) -> tuple[Array | None, Array | None, Array | None]:
-    if out is None:
-        return None, None, None
+def _results(
+    op: str,
+    shape: _pycnn.BlockShape | _pycnn.Conv2dShape,
+    out: tuple[Array, Array, Array | None] | None,
+    input_gradient: bool,
+) -> BlockGradients:
+    """The arrays for the gradients: those of `out`, checked, or new ones."""
+    given: tuple[Array | None, Array | None, Array | None] = (None, None, None)
     if isinstance(out, tuple) and len(out) == 3 and (out[2] is not None) == bool(input_gradient):
-        return out
-    raise TypeError(
-        f"{op}: out is {type(out).__name__}; expected a triple (dweight, dbias, dx), with None "
-        "for dx exactly if input_gradient=False."
-    )
+        given = out
+    elif out is not None:
+        raise TypeError(
+            f"{op}: out is {type(out).__name__}; expected a triple (dweight, dbias, dx), with None "
+            "for dx exactly if input_gradient=False."
+        )
+    shapes = shape.weight_shape, shape.output_shape[3:], shape.input_shape
+    count = 3 if input_gradient else 2
+    arrays = [
+        Result(array, extents, np.float32, op, False).array
+        for array, extents in zip(given[:count], shapes[:count], strict=True)
+    ]
+    return BlockGradients(arrays[0], arrays[1], arrays[2] if input_gradient else None)
