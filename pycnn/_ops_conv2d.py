@@ -47,6 +47,10 @@ def get_precision() -> str:
     return "exact" if _pycnn.is_exact() else "fast"
 
 
+_known_shapes: dict[tuple[tuple[int, ...], tuple[int, ...], str], _pycnn.Conv2dShape] = {}
+_MOST_KNOWN = 1000
+
+
 def conv2d_shape(
     op: str,
     x_shape: tuple[int, ...],
@@ -56,14 +60,23 @@ def conv2d_shape(
     dilation: Pair,
     groups: int,
 ) -> _pycnn.Conv2dShape:
-    return _pycnn.Conv2dShape(
-        x_shape,
-        weight_shape,
-        pair(stride, op, "stride"),
-        four_sided(padding, op),
-        pair(dilation, op, "dilation"),
-        count(groups, op, "groups"),
-    )
+    # A network asks for the same few shapes in every step: 2 us instead of 20. repr tells True
+    # from 1, which are equal as keys; what is refused is not remembered.
+    key = x_shape, weight_shape, repr((stride, padding, dilation, groups))
+    shape = _known_shapes.get(key)
+    if shape is None:
+        shape = _pycnn.Conv2dShape(
+            x_shape,
+            weight_shape,
+            pair(stride, op, "stride"),
+            four_sided(padding, op),
+            pair(dilation, op, "dilation"),
+            count(groups, op, "groups"),
+        )
+        if len(_known_shapes) >= _MOST_KNOWN:
+            _known_shapes.clear()
+        _known_shapes[key] = shape
+    return shape
 
 
 def conv2d(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -139,8 +140,19 @@ def _word(value: int, op: str, name: str) -> int:
 
 def _normalization(mean: Channels, std: Channels, shape: tuple[int, ...], op: str) -> Floats | None:
     """[2, C] (or [2, 1], for all channels): means and standard deviations; None for 0 and 1."""
-    if isinstance(mean, float) and isinstance(std, float) and mean == 0.0 and std == 1.0:
+    if type(mean) is float and type(std) is float:
+        return _of_numbers(mean, std, op)  # a training asks for the same ones in every step
+    return _of_channels(mean, std, shape, op)
+
+
+@functools.lru_cache(64)
+def _of_numbers(mean: float, std: float, op: str) -> Floats | None:
+    if mean == 0.0 and std == 1.0:
         return None
+    return _of_channels(mean, std, (), op)
+
+
+def _of_channels(mean: Channels, std: Channels, shape: tuple[int, ...], op: str) -> Floats | None:
     channels = shape[-1] if len(shape) > 1 else 1
     means = _channels(mean, channels, op, "mean")
     stds = _channels(std, channels, op, "std")

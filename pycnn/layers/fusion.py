@@ -41,7 +41,8 @@ class Block(Layer):
     @property
     def training(self) -> bool:  # type: ignore[override]
         """Whether all of its layers are in training mode."""
-        return all(layer.training for layer in self.layers())
+        relu = self._relu
+        return self._conv.training and self._pool.training and (relu is None or relu.training)
 
     @property
     def _owns_results(self) -> bool:  # type: ignore[override]

@@ -88,6 +88,7 @@ class Sequential(Layer):
         if not layers:
             self._refuse("no layers; expected at least one.")
         self._layers = layers
+        self._named = {str(i): layer for i, layer in enumerate(layers)}
         self._refuse_repetition()
         self._plain_order = _execution_order(layers)
         self._fused_order = _execution_order(tuple(fusion.fused(layers)))
@@ -228,7 +229,7 @@ class Sequential(Layer):
         return sum(row.flop for row in summary.rows(self, input_shape))
 
     def _children(self) -> Mapping[str, Layer]:
-        return {str(i): layer for i, layer in enumerate(self._layers)}
+        return self._named
 
     def _refuse_non_layer(self, i: int, layer: object) -> None:
         if isinstance(layer, Layer):
