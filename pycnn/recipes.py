@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,8 +22,10 @@ import numpy as np
 from pycnn import _toml, losses, models, optim, schedules
 from pycnn._arrays import LARGEST
 from pycnn.augment import Augmentation
+from pycnn.callbacks import Callback, Ema
 from pycnn.layers import Sequential
 from pycnn.preprocessing import Normalization
+from pycnn.trainer import Trainer
 
 # Of the pixels of MNIST's 60,000 training images, mapped to 0 .. 1.
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
@@ -230,6 +232,29 @@ class Recipe:
         steps = round(self.warmup * total_steps)
         return schedules.Warmup(steps, main) if steps else main
 
+    def make_trainer(self, images: int, callbacks: Iterable[Callback] = ()) -> Trainer:
+        """A `Trainer` of a new network, for so many training images (`limit_train` is not applied).
+
+            recipe, mnist = recipes.get("fast"), pycnn.datasets.load_mnist()
+            trainer = recipe.make_trainer(len(mnist.train))
+            trainer.fit(mnist.train, epochs=recipe.epochs, batch_size=recipe.batch_size)
+
+        With `ema` above 0 an `Ema` comes before the callbacks.
+        """
+        model = self.model()
+        averages = [Ema(self.ema)] if self.ema else []
+        return Trainer(
+            model,
+            self.make_optimizer(model),
+            self.make_loss(),
+            self.make_schedule(self.epochs * (images // self.batch_size)),
+            [*averages, *callbacks],
+            self.seed,
+            augmentation=self.make_augmentation(),
+            plain_epochs=self.plain_epochs,
+            clip_norm=self.clip_norm or None,
+        )
+
     def make_loss(self) -> losses.SoftmaxCrossEntropy:
         """The loss."""
         return losses.SoftmaxCrossEntropy(self.label_smoothing)
@@ -248,12 +273,13 @@ NAMES = tuple(field.name for field in dataclasses.fields(Recipe))
 RECIPES = {
     "lecture": Recipe(),
     "fast": Recipe(
-        channels=(16, 32, 64),
+        channels=(16, 16, 64),
         batch_norm=True,
         init="he",
         zero_last=True,
         epochs=1,
         lr=0.02,
+        label_smoothing=0.05,
         schedule="one-cycle",
         warmup=0.2,
         normalize=True,

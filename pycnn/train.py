@@ -27,7 +27,6 @@ from pycnn.callbacks import (
     Callback,
     Checkpoint,
     Diverged,
-    Ema,
     JsonLog,
     LectureLog,
     NanGuard,
@@ -51,10 +50,7 @@ def make_trainer(
     recipe: Recipe, options: argparse.Namespace, screen: Screen, images: int
 ) -> Trainer:
     """The Trainer of this recipe, with the callbacks that the options ask for."""
-    model = recipe.model()
     callbacks: list[Callback] = [NanGuard()]
-    if recipe.ema:
-        callbacks.append(Ema(recipe.ema))
     if options.dry_run:
         callbacks.append(_Once())
     callbacks.append(LectureLog(options.log_interval, screen.line))
@@ -72,18 +68,7 @@ def make_trainer(
         if options.json_log is None or realpath(options.json_log) != realpath(log):
             callbacks.append(JsonLog(log, options.log_interval))
         callbacks.append(Checkpoint(folder, options.save_every, recipe=recipe.to_dict()))
-    total_steps = recipe.epochs * (images // recipe.batch_size)
-    trainer = Trainer(
-        model,
-        recipe.make_optimizer(model),
-        recipe.make_loss(),
-        recipe.make_schedule(total_steps),
-        callbacks,
-        recipe.seed,
-        augmentation=recipe.make_augmentation(),
-        plain_epochs=recipe.plain_epochs,
-        clip_norm=recipe.clip_norm or None,
-    )
+    trainer = recipe.make_trainer(images, callbacks)
     trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
     return trainer
 

@@ -9,7 +9,7 @@ import pytest
 from idx_files import write_folder
 from train_command import command, small
 
-from pycnn import layers, losses, models, optim, recipes, schedules, train
+from pycnn import callbacks, layers, losses, models, optim, recipes, schedules, train
 from pycnn.recipes import ConfigError, Recipe
 
 ODD = Recipe(
@@ -38,6 +38,22 @@ def test_the_named_recipes_make_their_parts(name):
     assert recipe.make_loss().label_smoothing == recipe.label_smoothing
     assert (recipe.make_augmentation() is None) == (name != "best")
     assert model.normalization.is_identity != recipe.normalize
+
+
+def test_a_recipe_makes_its_trainer():
+    seen = callbacks.LearningRateLog()
+    recipe = recipes.get("best").with_settings({"seed": 3, "clip_norm": 2.0})
+    trainer = recipe.make_trainer(1000, [seen])
+    kinds = [type(callback) for callback in trainer.callbacks]
+    assert kinds == [callbacks.Ema, callbacks.LearningRateLog]
+    assert (trainer.seed, trainer.clip_norm, trainer.plain_epochs) == (3, 2.0, 1)
+    assert trainer.augmentation == recipe.make_augmentation()
+    assert trainer.loss_function.label_smoothing == recipe.label_smoothing
+    assert trainer.model.normalization == recipe.model().normalization
+    assert recipes.get("fast").make_trainer(1000).callbacks == []
+    warm = recipes.get("lecture").with_settings({"warmup": 0.5, "epochs": 2})
+    schedule = warm.make_trainer(1000).schedule  # 20 steps, so 10 of warm-up
+    assert schedule(8) < 1 == schedule(10)
 
 
 def test_the_lecture_is_the_lecture():
