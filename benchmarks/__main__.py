@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_SECTIONS = ("kernels", "gemm", "training", "inference")
-SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour", "parity")
-NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour", "parity")
-PLOTTED = ("sweep", "roofline")
+SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour", "parity", "accuracy")
+NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour", "parity", "accuracy")
+PLOTTED = ("sweep", "roofline", "accuracy")
 
 
 def main() -> int:
@@ -109,6 +109,17 @@ def run_section(
         from . import bench_parity
 
         return bench_parity.run(quick=options.quick)
+    if section == "accuracy":
+        from . import bench_accuracy
+
+        return bench_accuracy.run(
+            names=options.recipes,
+            seeds=min(options.seeds, 2) if options.quick else options.seeds,
+            threads=options.threads[-1],
+            quick=options.quick,
+            peers_python=options.peers_python,
+            plot=plot_of(section, options),
+        )
     return run_contest(section, options, peak)
 
 
@@ -185,11 +196,24 @@ def parse_options() -> argparse.Namespace:
         default=list(NETWORKS),
         help="whose convolutions sweep takes",
     )
+    add(
+        "--recipes",
+        choices=("lecture", "fast", "best"),
+        nargs="+",
+        default=["fast"],
+        help="that accuracy trains",
+    )
+    add("--seeds", type=positive, default=10, metavar="N", help="of accuracy")
     add("--batch", type=positive, default=100, metavar="N", help="images in a batch")
     add("--repeats", type=positive, default=10, metavar="N", help="interleaved rounds")
     add("--quick", action="store_true", help="3 rounds of 5 calls: does it work, not how fast")
     add("--json", type=Path, metavar="FILE", help="also write all results to this file")
-    add("--plot", type=Path, metavar="FILE", help="also draw sweep and roofline as PNG")
+    add(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="also draw the results of sweep, roofline and accuracy as PNG",
+    )
     add(
         "--peers-python",
         default=sys.executable,
@@ -209,7 +233,7 @@ def parse_options() -> argparse.Namespace:
             parser.error(f"--{name} {path}: there is no folder {path.resolve().parent}")
     if options.plot:
         if not set(PLOTTED) & set(options.only):
-            parser.error(f"--plot draws {' and '.join(PLOTTED)}: write --only {PLOTTED[0]}")
+            parser.error(f"--plot draws {', '.join(PLOTTED)}: write --only {PLOTTED[0]}")
         try:
             plots.pyplot()
         except plots.MissingPlotError as error:

@@ -61,3 +61,29 @@ def ratios(contests: list[dict[str, Any]], path: Path) -> None:
         axes.legend(fontsize=8)
     figure.tight_layout()
     save(figure, path)
+
+
+def accuracies(report: dict[str, Any], path: Path) -> None:
+    """Test accuracy, a dot a seed, a row a recipe and contestant; the bar is the mean."""
+    rows = [
+        (f"{name}\n{who}", [100 * run["test"] for run in runs])
+        for name, entry in report["recipes"].items()
+        for who, runs in entry["runs"].items()
+    ]
+    figure, axes = pyplot().subplots(figsize=(8, 1.2 + 0.7 * len(rows)))
+    for at, (_, values) in enumerate(rows):
+        # Equal accuracies lie above one another, not on one another.
+        heights = [at + 0.12 * values[:i].count(value) for i, value in enumerate(values)]
+        axes.plot(values, heights, "o", color="#0072B2", alpha=0.75, markersize=6)
+        mean = sum(values) / len(values)
+        axes.plot([mean, mean], [at - 0.3, at + 0.3], color="#D55E00", linewidth=2)
+        axes.annotate(
+            f"mean {mean:.2f}", (mean, at + 0.32), ha="center", fontsize=8, color="#D55E00"
+        )
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("accuracy on the 10,000 test images, %; a dot is a seed")
+    axes.grid(True, axis="x", alpha=0.3)
+    axes.set_title("The same recipe, other seeds")
+    figure.tight_layout()
+    save(figure, path)

@@ -292,7 +292,7 @@ def test_options(monkeypatch, tmp_path):
     ("arguments", "message"),
     [
         (["--batch-sizes", "16,x"], "'x' is not an integer of at least 1"),
-        (["--plot", "a.png"], "--plot draws sweep and roofline"),
+        (["--plot", "a.png"], "--plot draws sweep, roofline, accuracy"),
         (["--only", "sweep", "--plot", "/no/such/a.png"], "there is no folder /no/such"),
         (["--only", "sweep", "--networks", "alexnet"], "invalid choice: 'alexnet'"),
     ],

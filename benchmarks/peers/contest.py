@@ -135,6 +135,14 @@ class Worker:
         return reply
 
 
+def worker_of(
+    contestant: Contestant, task: str, threads: int, data: Path, peers_python: str
+) -> Worker:
+    """pycnn in this interpreter, another in the peers'."""
+    python = sys.executable if contestant.module == "peer_pycnn" else peers_python
+    return Worker(contestant, python, task, threads, data)
+
+
 def hold(
     contestants: list[Contestant],
     task: str,
@@ -160,8 +168,7 @@ def hold(
         data = network.save(folder, parameters, images, labels)
         entries: list[tuple[Worker, Result]] = []
         for contestant in contestants:
-            python = sys.executable if contestant.module == "peer_pycnn" else peers_python
-            worker = stack.enter_context(Worker(contestant, python, task, threads, data))
+            worker = stack.enter_context(worker_of(contestant, task, threads, data, peers_python))
             try:
                 result = Result(contestant.name, worker.prepare(), threads)
                 result.values = worker.block(calls)["values"]

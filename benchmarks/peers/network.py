@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 CHANNELS = (1, 32, 64, 128)
 SIZES = (28, 14, 7)
@@ -75,6 +78,26 @@ def load(path: Path) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     with np.load(path) as file:
         parameters = [file[f"parameter_{i}"] for i in range(len(parameter_shapes()))]
         return parameters, file["images"], file["labels"]
+
+
+def save_splits(folder: Path, splits: Any) -> Path:
+    """Write the images and labels of `load_mnist()` for the task "recipe"; returns the file."""
+    path = folder / "splits.npz"
+    named = {}
+    for name in ("train", "validation", "test"):
+        split = getattr(splits, name)
+        named.update({f"{name}_images": split.images, f"{name}_labels": split.labels})
+    np.savez(path, **named)
+    return path
+
+
+def load_splits(path: Path) -> Splits:
+    """Read the file of `save_splits`: (images uint8 [n, 28, 28, 1], labels) by name."""
+    with np.load(path) as file:
+        return {
+            name: (file[f"{name}_images"], file[f"{name}_labels"])
+            for name in ("train", "validation", "test")
+        }
 
 
 def nchw_parameters(parameters: list[np.ndarray]) -> list[np.ndarray]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 import pycnn
-from pycnn import losses, models, ops, optim
+from pycnn import losses, models, ops, optim, recipes
 
 
 def version() -> str:
@@ -66,6 +67,27 @@ def convolution(
         ),
     }
     return {direction: (call, (0, 1, 2, 3)) for direction, call in calls.items()}
+
+
+def recipe(
+    splits: dict[str, tuple[np.ndarray, np.ndarray]], threads: int, variant: str
+) -> Callable[[dict[str, Any], int], dict[str, float]]:
+    """One training a call; see `benchmarks.peers`."""
+    pycnn.set_num_threads(threads)
+
+    def train(settings: dict[str, Any], seed: int) -> dict[str, float]:
+        chosen = recipes.Recipe(**{**settings, "seed": seed})
+        images, labels = (array[: chosen.limit_train or None] for array in splits["train"])
+        trainer = chosen.make_trainer(len(images))
+        began = perf_counter()
+        trainer.fit((images, labels), epochs=chosen.epochs, batch_size=chosen.batch_size)
+        seconds = perf_counter() - began
+        found = {
+            name: trainer.evaluate(splits[name])["accuracy"] for name in ("test", "validation")
+        }
+        return {"seconds": seconds, **found}
+
+    return train
 
 
 def _model(parameters: list[np.ndarray], threads: int) -> pycnn.layers.Sequential:

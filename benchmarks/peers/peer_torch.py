@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .network import nchw_parameters
+from .torch_recipe import recipe as recipe
 
 
 def version() -> str:

@@ -10,6 +10,10 @@ or, if the task is "convolution", for a convolution to build and for samples of 
     {"convolution"}                         ->  {"call_s", "values"}, each by direction
     {"direction", "samples", "sample_s"}    ->  {"seconds", "calls", "idle_cpu_s"}
 
+or, if the task is "recipe", for one whole training:
+
+    {"settings", "seed"}                    ->  {"seconds", "test", "validation", "idle_cpu_s"}
+
 Between blocks the process is blocked in a read. `idle_cpu_s` is the CPU time that its threads took
 since the last block all the same: pools that spin when idle would disturb the others.
 """
@@ -67,6 +71,9 @@ def _prepare(job: dict[str, Any]) -> tuple[str, Answer]:
     peer = importlib.import_module(f"benchmarks.peers.{job['module']}")
     if job["task"] == "convolution":
         return peer.version(), Convolutions(peer, job["threads"])
+    if job["task"] == "recipe":
+        train = peer.recipe(network.load_splits(Path(job["data"])), job["threads"], job["variant"])
+        return peer.version(), lambda request: train(request["settings"], request["seed"])
     parameters, images, labels = network.load(Path(job["data"]))
     if job["task"] == "training":
         call = peer.training(parameters, images, labels, job["threads"], job["variant"])
