@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import reference
 import tolerance
+import winograd_bound
 
 import pycnn
 from pycnn import ops
@@ -67,6 +68,15 @@ def check_forward(x, weight, bias, **options):
     return y, where
 
 
+def dx_bound(g, weight, input_shape, conv):
+    """Of Winograd, where dx of a dense map takes that; else 0."""
+    chosen = pycnn.explain_conv2d(input_shape, weight.shape, **conv)
+    if chosen.backward_input != "winograd":
+        return 0.0
+    m = winograd_bound.tile_size(*input_shape[1:3])
+    return winograd_bound.conv2d_backward_input(g, weight, input_shape, chosen.padding, m)
+
+
 def check_backward(dy, y, where, x, weight, **options):
     conv, _, relu = parts(options)
     shape = reference.conv2d(x[:1], weight, **conv).shape
@@ -82,6 +92,8 @@ def check_backward(dy, y, where, x, weight, **options):
     for name, op, arguments, keywords in names:
         exact = getattr(reference, op)(*arguments, **keywords)
         bound = getattr(tolerance, op)(*arguments, **keywords)
+        if name == "dx" and not relu:
+            bound = np.maximum(bound, dx_bound(g, weight, x.shape, conv))
         tolerance.assert_within(getattr(result, name), exact, bound, name)
     first = ops.conv2d_block_backward(dy, y, where, x, weight, input_gradient=False, **options)
     assert first.dx is None
@@ -136,14 +148,30 @@ def test_every_share_of_zeros(isa, rng, share, C):
         assert not any(array.any() for array in result)
 
 
-def lecture_sized(rng, N, H, C, OC):
+def lecture_sized(rng, N, H, C, OC, relu=True):
     x, weight, bias = make(rng, N, H, H, C, OC)
-    options = GEOMETRIES["same"]
+    options = {**GEOMETRIES["same"], "relu": relu}
     y, where = ops.conv2d_block(x, weight, bias, return_where=True, **options)
     return gradient(rng, y, 0.9), y, where, x, weight, options
 
 
-BITS = [(50, 28, 1, 32), (37, 14, 32, 64), (21, 7, 64, 128), (17, 9, 3, 40), (16, 6, 17, 33)]
+BITS = [
+    (50, 28, 1, 32), (37, 14, 32, 64), (21, 7, 64, 128), (17, 9, 3, 40), (16, 6, 17, 33),
+    (50, 14, 16, 16, False), (31, 7, 32, 64, False),
+]  # fmt: skip
+
+
+# Without a relu dx goes through the un-pooled map where Winograd pays; odd maps, VALID leaves the
+# last row and column of them out.
+@pytest.mark.parametrize("pool_padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [(7, 7), (8, 9), (14, 14)])
+def test_dx_by_winograd(isa, rng, size, pool_padding):
+    x, weight, bias = make(rng, 20, *size, 32, 64)
+    options = {"padding": "same", "pool_padding": pool_padding, "relu": False}
+    chosen = pycnn.explain_conv2d(x.shape, weight.shape, padding="same")
+    assert chosen.backward_input == "winograd"
+    y, where = ops.conv2d_block(x, weight, bias, return_where=True, **options)
+    check_backward(gradient(rng, y), y, where, x, weight, **options)
 
 
 @pytest.mark.parametrize("shape", BITS)

@@ -25,13 +25,20 @@ namespace {
 // alone. Where few products hang on an element of a list, dense wins at some share, but never by half: dweight of
 // 32x32x3->64 from three quarters of the windows on, 1 x 1 kernels 64->64 near all; dx of 28x28x8->16 takes 2.3 instead
 // of 1.7 ms (50 images) at half of them, dx of 14x14x6->16 with 5 x 5 kernels and AVX2 1.3 instead of 1.0.
-enum class Way { sparse, one_channel, dense };
+//
+// Without a relu every window has its gradient, as where normalisation comes between pool and relu. Then dx by Winograd
+// over the un-pooled map takes less than lists, dweight does not. Both, 100 images, one thread, ms, lists for both ->
+// lists for dweight alone: 14x14x16->16 1.02 -> 0.92 (AVX2 1.11 -> 1.01), 7x7x16->64 0.97 -> 0.88 (1.05 -> 0.94),
+// 7x7x32->64 1.70 -> 1.60 (2.14 -> 1.72), but 14x14x16->32 1.70 -> 1.74 (1.86 -> 1.87).
+enum class Way { sparse, sparse_dweight, one_channel, dense };
 
 Way choose_way(const BlockShape& b, bool wants_dx) {
     const Conv2dShape& s = b.conv;
     if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.groups != 1)
         return Way::dense;
-    return s.C == 1 && !wants_dx ? Way::one_channel : Way::sparse;
+    if (s.C == 1 && !wants_dx) return Way::one_channel;
+    const bool fast_dx = wants_dx && !b.relu && choose(s, Direction::backward_input).algorithm == Algorithm::winograd;
+    return fast_dx ? Way::sparse_dweight : Way::sparse;
 }
 
 // A power of two, so that a few threads get equal shares; some images in each, or adding slots up would weigh too much.
@@ -144,9 +151,13 @@ int64_t bad_window(const uint8_t* where, const BlockShape& b) {
 
 void block_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
                     const float* x, const float* weight, const BlockShape& b) {
-    const block::Arrays a{dweight, dbias, dx, dy, y, where, x, weight};
+    block::Arrays a{dweight, dbias, dx, dy, y, where, x, weight};
     switch (block::choose_way(b, dx != nullptr)) {
         case block::Way::sparse:
+            return block::sparse(a, b);
+        case block::Way::sparse_dweight:
+            block::dense_dx(a, b);
+            a.dx = nullptr;
             return block::sparse(a, b);
         case block::Way::one_channel:
             return block::one_channel(a, b);

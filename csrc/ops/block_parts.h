@@ -41,7 +41,8 @@ void one_channel_images(float* slot, const Arrays&, const BlockShape&, int64_t b
 // g = dy where the window passes its relu, else zero: `room` or dy itself.
 const float* masked(float* room, const Arrays&, const BlockShape&, int64_t first_image, int64_t images);
 
-// Un-pools dy and runs the convolution's own gradients: every shape.
+// Un-pools dy and runs the convolution's own gradients, or that of the input alone: every shape.
 void dense(const Arrays&, const BlockShape&);
+void dense_dx(const Arrays&, const BlockShape&);
 
 }  // namespace pycnn::block
