@@ -172,6 +172,8 @@ def test_the_plan_can_be_read():
     assert "one block, forward direct" in lines[0]
     assert "forward winograd, gradients without products with zero" in lines[1]
     assert "a view" in lines[3]
+    normed = models.stages((16, 16, 64), batch_norm=True).plan((100, 28, 28, 1)).splitlines()
+    assert "dx winograd, dweight without products with zero" in normed[2]
     unfused = model.fuse(False).plan((100, 28, 28, 1)).splitlines()
     assert len(unfused) == 11
     assert "gradients winograd, winograd" in unfused[3]

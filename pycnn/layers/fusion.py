@@ -301,7 +301,7 @@ def describe(order: tuple[Layer, ...], input_shape: Shape | None) -> str:
 
 def _how(step: Layer, first: Layer, input_shape: Shape | None) -> str:
     """What `plan` says of one step behind its layers."""
-    block = isinstance(step, Block)
+    block = step if isinstance(step, Block) else None
     notes = ["one block"] if block else ["a view"] if step._is_view() else []
     if isinstance(step, (ConvRelu, NormRelu)):
         notes.append("one pass" if isinstance(step, NormRelu) else "one operator")
@@ -309,7 +309,9 @@ def _how(step: Layer, first: Layer, input_shape: Shape | None) -> str:
         weight_shape = first.weight.data.shape
         chosen = ops.explain_conv2d(input_shape, weight_shape, **first._geometry)
         notes.append(f"forward {chosen.forward}")
-        if block:
+        if block and block._relu is None and chosen.backward_input == "winograd":
+            notes.append("dx winograd, dweight without products with zero")
+        elif block:
             notes.append("gradients without products with zero")
         else:
             notes.append(f"gradients {chosen.backward_input}, {chosen.backward_weight}")
