@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_SECTIONS = ("kernels", "gemm", "training", "inference")
-SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour", "parity", "accuracy")
-NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour", "parity", "accuracy")
+SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour", "parity", "accuracy", "trainer")
+NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour", "parity", "accuracy", "trainer")
 PLOTTED = ("sweep", "roofline", "accuracy")
 
 
@@ -120,6 +120,10 @@ def run_section(
             peers_python=options.peers_python,
             plot=plot_of(section, options),
         )
+    if section == "trainer":
+        from . import bench_trainer
+
+        return bench_trainer.run(threads=options.threads[-1], quick=options.quick)
     return run_contest(section, options, peak)
 
 

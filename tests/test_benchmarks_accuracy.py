@@ -12,7 +12,7 @@ from pycnn import datasets, recipes
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is a folder of the checkout, not installed
 
-from benchmarks import bench_accuracy, plots  # noqa: E402
+from benchmarks import bench_accuracy, bench_trainer, plots  # noqa: E402
 from benchmarks.peers import network, peer_pycnn  # noqa: E402
 
 RUNS = [
@@ -92,3 +92,38 @@ def test_the_plot_has_a_dot_a_seed(tmp_path):
         "fast\npycnn", "fast\nPyTorch",
     ]  # fmt: skip
     plots.pyplot().close(drawn[0])
+
+
+def test_the_bare_loop_does_what_the_trainer_does(monkeypatch):
+    """Both leave the same weights, so their seconds can be compared."""
+    recipe = recipes.get("fast")
+    train = datasets.load_mnist().train
+    split = datasets.Split(train.images[:500], train.labels[:500])
+    made = []
+    model_of = recipes.Recipe.model
+
+    def remembered(self, *arguments):
+        made.append(model_of(self, *arguments))
+        return made[-1]
+
+    monkeypatch.setattr(recipes.Recipe, "model", remembered)
+    assert bench_trainer.bare_epoch(recipe, split) > 0
+    assert bench_trainer.trainer_epoch(recipe, split) > 0
+    one, other = (model.state_dict() for model in made)
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], name)
+
+
+def test_the_text_of_the_trainer_section():
+    found = {"bare": [0.5, 0.4, 0.6], "trainer": [0.42, 0.7, 0.55]}
+    text = bench_trainer.text(
+        {
+            "threads": 2,
+            "loops": dict.fromkeys(bench_trainer.STEPS, found),
+            "checkpoint": [0.004, 0.002],
+            "import": {"numpy": [0.1], "pycnn": [0.2]},
+        }
+    )
+    assert text.count("1.050 / 1.100") == 2
+    assert "a checkpoint of the lecture's model: 2.00 ms / 3.00 ms" in text
+    assert bench_trainer.checkpoints(2)[0] > 0
