@@ -23,16 +23,8 @@ def train(
     recipe: recipes.Recipe, data: datasets.Splits, epochs: int
 ) -> tuple[Trainer, LearningRateLog]:
     """A Trainer that has trained by the recipe."""
-    model, rates = recipe.model(), LearningRateLog()
-    trainer = Trainer(
-        model,
-        recipe.make_optimizer(model),
-        recipe.make_loss(),
-        recipe.make_schedule(epochs * (len(data.train) // recipe.batch_size)),
-        [rates],
-        recipe.seed,
-        augmentation=recipe.make_augmentation(),
-    )
+    rates = LearningRateLog()
+    trainer = recipe.with_settings({"epochs": epochs}).make_trainer(len(data.train), [rates])
     trainer.fit(data.train, data.validation, epochs=epochs, batch_size=recipe.batch_size)
     return trainer, rates
 

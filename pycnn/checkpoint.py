@@ -82,7 +82,7 @@ def load(trainer: Trainer, path: FilePath) -> None:
     """
     tensors, metadata = read(path)
     for what, found, expected in (
-        ("a model", metadata["model"], modelfile.describe(trainer.model)),
+        ("a model", _layers(metadata["model"]), _layers(modelfile.describe(trainer.model))),
         ("an optimizer", metadata["optimizer"], type(trainer.optimizer).__name__),
         ("seed", metadata["seed"], trainer.seed),
         ("lr", metadata["base_lr"], trainer.base_lr),
@@ -117,6 +117,13 @@ def load(trainer: Trainer, path: FilePath) -> None:
             "was loaded."
         ) from error
     trainer.resumed_from = str(path)
+
+
+def _layers(description: Any) -> Any:
+    """Without the shape of an image, which a model that was never fitted need not know."""
+    if not isinstance(description, dict):
+        return description
+    return {key: value for key, value in description.items() if key != "input_shape"}
 
 
 @dataclass

@@ -153,7 +153,8 @@ class Trainer:
 
         Another call goes on where the last one ended, with the same data: for other data make a new
         Trainer. At the end the optimizer has its own lr again, and the model is in train mode;
-        `evaluate` and `predict` use eval mode by themselves, `model(x)` does not.
+        `evaluate` and `predict` use eval mode by themselves, `model(x)` does not. A model without
+        `input_shape` gets that of the images.
 
         Raises ValueError for a batch size above the number of images, TypeError or ValueError for
         data that does not fit, `FileError` for other data than a resumed run began with, and what
@@ -171,6 +172,8 @@ class Trainer:
             )
         self.steps_per_epoch = len(images) // self.batch_size
         self._identify(images, labels)
+        if self.model.input_shape is None:
+            self.model.input_shape = images.shape[1:]  # saved with the model, for prediction
         self.schedule.bind(self.epochs * self.steps_per_epoch, self.steps_per_epoch)
         self.base_lr = self.optimizer.lr
         self.stop_reason = None

@@ -19,6 +19,13 @@ def plain_trainer(**options):
     return pycnn.Trainer(model, optim.Adam(model.parameters(), 0.01), **options)
 
 
+def test_fit_tells_the_model_the_shape_of_its_images():
+    trainer = plain_trainer()
+    assert trainer.model.input_shape is None
+    trainer.fit(TRAIN, epochs=1, batch_size=10)
+    assert trainer.model.input_shape == (6, 6, 1)
+
+
 def test_fit_is_the_loop_that_one_writes_by_hand():
     schedule = schedules.Cosine(20)
     trainer = plain_trainer(schedule=schedule, seed=5, clip_norm=0.5)
