@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+DISTRIBUTIONS = {"PIL": "Pillow", "sklearn": "scikit-learn"}  # where a module's name is another
+
 
 def need(module: str, extra: str, who: str) -> ModuleType:
     """The module, or an ImportError that says which extra of pycnn installs it."""
@@ -16,10 +18,11 @@ def need(module: str, extra: str, who: str) -> ModuleType:
         raise missing(error.name, extra, who) from error
 
 
-def missing(library: str, extra: str, who: str) -> ImportError:
-    """The error with the line to type."""
+def missing(module: str, extra: str, who: str) -> ImportError:
+    """The error with the library's name and the line to type."""
+    module = module.partition(".")[0]
+    library = DISTRIBUTIONS.get(module, module)
     return ImportError(
-        f"{who} needs {library}, which is not installed: pip install '.[{extra}]' in the folder of "
-        "pycnn.",
-        name=library,
+        f"{who} needs {library}, which is not installed: pip install 'pycnn[{extra}]'.",
+        name=module,
     )

@@ -1,8 +1,7 @@
-"""Files that are written whole or not at all, in the safetensors format.
+"""Files that are written whole or not at all, and arrays in the safetensors format.
 
-The format (github.com/huggingface/safetensors): 8 bytes, the length n of the header, little-endian;
-n bytes of JSON, `{"__metadata__": {str: str}, name: {"dtype", "shape", "data_offsets"}}`; then the
-numbers, little-endian, in C order, without gaps. No code is ever loaded from a file.
+The library `safetensors` writes and checks the format; no code is ever loaded from a file. It is
+imported at its first use, so that `import pycnn` stays fast.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeAlias
 
@@ -25,13 +22,8 @@ from pycnn._arrays import Array
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
-KEY = "pycnn"  # the one entry of __metadata__: several would make the order of bytes a choice
-DTYPES = {
-    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "F16": "<f2",
-    "U32": "<u4", "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8",
-}  # fmt: skip
-NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
-LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
+KEY = "pycnn"  # the one entry of the file's metadata: several would have no certain order
+LONGEST_HEADER = 100_000_000  # bytes, the format's limit; some versions of safetensors pass it
 PREFIX, SUFFIX = ".pycnn-", ".tmp"  # of temporary files
 
 
@@ -51,37 +43,25 @@ def write_safetensors(
     Raises FileError if the disk is full, or the folder is missing or read-only: the old file is
     then unchanged. TypeError or ValueError for what the format cannot hold.
     """
-    arrays = {name: _little_endian(name, array) for name, array in tensors.items()}
-    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # stays aligned
-    head = _header({name: arrays[name] for name in order}, metadata)
+    content = _encoded(tensors, metadata)
     with replacing(path) as file:
-        file.write(head)
-        for name in order:
-            file.write(arrays[name].reshape(-1).view(np.uint8).data)
+        file.write(content)
 
 
 def read_safetensors(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays of a file by name, and the metadata that `write_safetensors` was given.
 
     Any safetensors file of numbers that NumPy has is read; the metadata of one that pycnn did not
-    write is empty. NaN and Inf are numbers here. Raises FileError for a file that is missing, cut
-    short, too long, or not of this format.
+    write is empty. NaN and Inf are numbers here. The arrays are the caller's own. Raises FileError
+    for a file that is missing, cut short, too long, or not of this format.
     """
     path = Path(path)
-    with _opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        header, start = _read_header(file, path, size)
-        metadata = _metadata(header.pop("__metadata__", {}), path)
-        places = {name: _place(name, entry, path) for name, entry in header.items()}
-        _check_places(places, size - start, path)
-        tensors = {}
-        for name, (dtype, shape, begin, _) in places.items():
-            array = np.empty(shape, dtype)
-            file.seek(start + begin)
-            if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-                _refuse(path, f"the file ended inside tensor {name!r} while it was read")
-            tensors[name] = array
-    return tensors, metadata
+    with _reading(path):
+        from safetensors import safe_open
+
+        with safe_open(path, framework="np") as file:
+            metadata = _metadata(file.metadata() or {}, path)
+            return {name: _tensor(file, name, path) for name in file.keys()}, metadata  # noqa: SIM118
 
 
 @contextlib.contextmanager
@@ -155,32 +135,29 @@ def _why_not_written(path: FilePath, target: Path, error: OSError) -> str:
     return f"{path}: cannot write: {reason}.{kept}"
 
 
-def _little_endian(name: str, array: Array) -> Array:
+def _encoded(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save
+
+    if "__metadata__" in tensors:
+        raise ValueError("a tensor is called '__metadata__', a name that the format reserves.")
+    arrays = {name: _contiguous(name, array) for name, array in tensors.items()}
+    try:
+        content = save(arrays, {KEY: to_json(metadata)})
+    except SafetensorError as error:
+        raise ValueError(f"the safetensors format cannot hold this: {_line(error)}.") from error
+    if int.from_bytes(content[:8], "little") > LONGEST_HEADER:
+        raise ValueError("the metadata is longer than 100 MB, the limit of safetensors.")
+    return content
+
+
+def _contiguous(name: str, array: Array) -> Array:
+    """In C order, which `save` takes for granted."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"tensor {name!r} is a {type(array).__name__}; expected a NumPy array.")
-    dtype = array.dtype.newbyteorder("<")
-    if dtype not in NAMES:
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"tensor {name!r} is {array.dtype}; safetensors has no such type.")
-    return np.asarray(array, dtype, order="C")
-
-
-def _header(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
-    header: dict[str, Any] = {"__metadata__": {KEY: to_json(metadata)}}
-    end = 0
-    for name, array in arrays.items():
-        if name == "__metadata__":
-            raise ValueError("a tensor is called '__metadata__', a name that the format reserves.")
-        begin, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": NAMES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the numbers start at a multiple of 8
-    if len(text) > LONGEST_HEADER:
-        raise ValueError("the metadata is longer than 100 MB, the limit of safetensors.")
-    return len(text).to_bytes(8, "little") + text
+    return np.asarray(array, order="C")
 
 
 def to_json(value: Any) -> str:
@@ -192,84 +169,61 @@ def to_json(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
+def _reading(path: Path) -> Iterator[None]:
+    """Make one sentence of what is wrong with `path`, before and while the library reads it."""
+    from safetensors import SafetensorError
+
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise FileError(f"{path}: this is a folder; expected a safetensors file.")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(found.st_mode):
             raise FileError(f"{path}: this is no regular file; expected a safetensors file.")
-        with open(path, "rb") as file:
-            yield file
+        with open(path, "rb"):  # the library tells no other fault of the system from a missing file
+            pass
+        if found.st_size == 0:
+            _refuse(path, "the file is empty")
+        yield
     except FileError:
         raise
+    except SafetensorError as error:
+        what = f"its {found.st_size:,} bytes are cut short, damaged, or another kind of file"
+        _refuse(path, f"{what} ({_line(error)})")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"{path}: cannot read: {reason}.") from error
 
 
-def _read_header(file: BinaryIO, path: Path, size: int) -> tuple[dict[str, Any], int]:
-    """The JSON, and where the numbers start."""
-    if size == 0:
-        _refuse(path, "the file is empty")
-    n = int.from_bytes(file.read(8), "little")
-    if size < 8 or file.read(1) not in (b"{", b""):
-        _refuse(path, "the file does not begin as safetensors do")
-    if n > LONGEST_HEADER or 8 + n > size:
-        _refuse(path, f"it has {size:,} bytes, fewer than its header says: cut short or damaged")
-    file.seek(8)
-    try:
-        header = json.loads(file.read(n))
-    except (ValueError, RecursionError):
-        _refuse(path, "its header is no JSON: damaged, or another kind of file")
-    if not isinstance(header, dict):
-        _refuse(path, "its header is no JSON object")
-    return header, 8 + n
-
-
-def _metadata(entries: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(entries, dict):
-        _refuse(path, "its __metadata__ is no JSON object")
+def _metadata(entries: Mapping[str, str], path: Path) -> dict[str, Any]:
     if KEY not in entries:
         return {}
     try:
         metadata = json.loads(entries[KEY])
-    except (TypeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         _refuse(path, f"its metadata {KEY!r} is no JSON object: damaged")
     return metadata
 
 
-Place: TypeAlias = tuple[np.dtype[Any], tuple[int, ...], int, int]  # dtype, shape, begin, end
-
-
-def _place(name: str, entry: Any, path: Path) -> Place:
+def _tensor(file: Any, name: str, path: Path) -> Array:
+    """A copy: what the library gives may be a part of the mapped file in some version."""
     try:
-        kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
-    except (TypeError, KeyError, ValueError):
-        whole = False
-    if not whole:
-        _refuse(path, f"its header describes tensor {name!r} in another way than safetensors do")
-    if kind not in DTYPES:
+        array: Array = np.array(file.get_tensor(name), order="C")
+        known = array.dtype.kind in "biufc"  # another library may have added types to NumPy's
+    except (AttributeError, TypeError):  # NumPy's answers to the name of a type
+        known = False
+    except (ValueError, OverflowError) as error:
+        _refuse(path, f"tensor {name!r} is no array that NumPy can hold ({_line(error)})")
+    if not known:
+        kind = file.get_slice(name).get_dtype()
         _refuse(path, f"tensor {name!r} is {kind!r}, a type that NumPy does not have")
-    dtype = np.dtype(DTYPES[kind])
-    if end - begin != math.prod(shape) * dtype.itemsize:
-        _refuse(path, f"tensor {name!r} has another number of bytes than its shape {shape} needs")
-    return dtype, tuple(shape), begin, end
+    return array
 
 
-def _check_places(places: Mapping[str, Place], size: int, path: Path) -> None:
-    """The numbers fill the rest of the file, without holes and overlaps."""
-    at = 0
-    for name, (_, _, begin, end) in sorted(places.items(), key=lambda item: item[1][2:]):
-        if begin != at:
-            _refuse(path, f"tensor {name!r} does not begin where the one before ends")
-        at = end
-    if at != size:
-        how = "cut short" if size < at else "damaged"
-        _refuse(path, f"it has {size:,} bytes of numbers where its header says {at:,}: {how}")
+def _line(error: Exception) -> str:
+    """What a library says, which may quote a damaged file, as a part of a sentence."""
+    return " ".join(str(error).split())[:200].rstrip(".")
 
 
 def _refuse(path: FilePath, found: str) -> NoReturn:

@@ -27,6 +27,7 @@ from pycnn.layers import Sequential
 from pycnn.modelfile import load_model
 
 STDIN = "-"
+READING = "reading pictures"
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -101,8 +102,7 @@ def found(names: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 def look(model: Sequential, size: tuple[int, int], name: str, top: int) -> dict[str, Any]:
     """What the command says of a picture; OSError or ValueError if it cannot be read."""
-    from PIL import Image
-
+    Image = need("PIL.Image", "images", READING)
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name
     with Image.open(source) as picture:
         picture.load()
@@ -140,7 +140,7 @@ def _fault(name: str, error: Exception | str) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    need("PIL", "images", "pycnn.predict")
+    need("PIL", "images", READING)
     model = load_model(options.model)
     check_finite(options.model, model.state_dict())
     try:

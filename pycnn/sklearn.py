@@ -27,7 +27,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
-    raise missing("scikit-learn", "sklearn", "pycnn.sklearn") from error
+    raise missing("sklearn", "sklearn", "pycnn.sklearn") from error
 
 Factory: TypeAlias = Callable[[tuple[int, ...], int, np.random.Generator], Sequential]
 

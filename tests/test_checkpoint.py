@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors
 from train_command import ENVIRONMENT
 from trainer_cases import StopAt, bits, make_data, make_model, make_trainer
 
@@ -343,7 +344,6 @@ def test_a_folder_that_vanishes(tmp_path):
 
 
 def test_the_metadata_is_json_for_other_tools(used):
-    safetensors = pytest.importorskip("safetensors")
     with safetensors.safe_open(used / "last.safetensors", "numpy") as file:
         metadata = file.metadata()
         assert "model.0.weight" in file.keys()  # noqa: SIM118

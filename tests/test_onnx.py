@@ -277,9 +277,9 @@ def test_a_missing_library_gives_the_line_to_type(tmp_path, monkeypatch):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr("importlib.import_module", hide)
-    with pytest.raises(ImportError, match=r"export_onnx needs onnx.*pip install '\.\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"export_onnx needs onnx.*pip install 'pycnn\[onnx\]'"):
         export_onnx(models.mnist_cnn(), tmp_path / "m")
-    with pytest.raises(ImportError, match=r"import_onnx needs onnx.*pip install '\.\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"import_onnx needs onnx.*pip install 'pycnn\[onnx\]'"):
         import_onnx(tmp_path / "m")
 
 

@@ -104,7 +104,7 @@ def test_a_missing_matplotlib_is_a_sentence(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"confusion_matrix needs .*pip install '\.\[plot\]"):
+    with pytest.raises(ImportError, match=r"confusion_matrix needs matplotlib, .*'pycnn\[plot\]'"):
         plots.confusion_matrix([0], [0])
 
 

@@ -245,9 +245,12 @@ def test_usage(capsys):
 
 def test_a_missing_library_gives_the_line_to_type(model_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "PIL.Image")
     assert predict.main([str(model_path), "a.png"]) == 1
-    assert "pycnn.predict needs PIL" in (err := capsys.readouterr().err)
-    assert "pip install '.[images]'" in err
+    expected = "needs Pillow, which is not installed: pip install 'pycnn[images]'."
+    assert capsys.readouterr().err == f"pycnn.predict: reading pictures {expected}\n"
+    with pytest.raises(ImportError, match=r"^reading pictures needs Pillow, which is not "):
+        predict.look(models.mnist_cnn(), (28, 28), "a.png", 1)
 
 
 def test_as_a_process(model_path, digits, tmp_path):

@@ -238,4 +238,5 @@ def test_a_missing_library_gives_the_line_to_type():
     for program in (code, hide):
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert run.returncode == 1
-        assert "needs scikit-learn, which is not installed: pip install '.[sklearn]'" in run.stderr
+        assert "pycnn.sklearn needs scikit-learn, which is not installed" in run.stderr
+        assert ": pip install 'pycnn[sklearn]'." in run.stderr
