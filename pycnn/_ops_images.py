@@ -141,9 +141,7 @@ def _normalization(mean: Channels, std: Channels, shape: tuple[int, ...], op: st
     """[2, C] (or [2, 1], for all channels): means and standard deviations; None for 0 and 1."""
     if isinstance(mean, float) and isinstance(std, float) and mean == 0.0 and std == 1.0:
         return None
-    channels = shape[-1] if len(shape) > 1 else 1
-    means = _channels(mean, channels, op, "mean")
-    stds = _channels(std, channels, op, "std")
+    means, stds = _channels(mean, shape, op, "mean"), _channels(std, shape, op, "std")
     if not (np.isfinite(stds) & (stds > 0)).all():
         raise ValueError(f"{op}: std is {std!r}; expected finite numbers above 0 (in float32).")
     if not np.isfinite(means).all():
@@ -153,15 +151,18 @@ def _normalization(mean: Channels, std: Channels, shape: tuple[int, ...], op: st
     return np.ascontiguousarray(np.stack(np.broadcast_arrays(means, stds)))
 
 
-def _channels(value: Channels, channels: int, op: str, name: str) -> Floats:
-    """[1] or [channels] in float32."""
+def _channels(value: Channels, shape: tuple[int, ...], op: str, name: str) -> Floats:
+    """[1] or [channels] in float32, for images of `shape`."""
+    channels = shape[-1] if len(shape) > 1 else 1
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{op}: {name} is {value!r}; expected a number, or one a channel.")
     if array.shape not in ((), (channels,)):
+        nchw = len(shape) == 4 and array.shape == shape[1:2]
         raise ValueError(
             f"{op}: {name} has shape {array.shape}; expected a number, or one for each of the "
-            f"channels, the last axis of images: ({channels},)."
+            f"channels, the last axis of images: ({channels},)"
+            + (": for [n, C, H, W] write images.transpose(0, 2, 3, 1)." if nchw else ".")
         )
     with np.errstate(over="ignore"):
         return array.astype(np.float32).reshape(-1)
