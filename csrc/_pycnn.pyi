@@ -39,6 +39,7 @@ class Conv2dShape:
         padding: tuple[int, int, int, int] | None,
         dilation: tuple[int, int],
         groups: int,
+        nchw: bool,
     ) -> None: ...
     @property
     def input_shape(self) -> tuple[int, int, int, int]: ...

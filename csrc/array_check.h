@@ -66,11 +66,19 @@ inline void check_rank(const py::array& a, const Argument& who, const char* lett
                           " axes; expected " + std::to_string(rank) + ": " + axes(letters) + ".");
 }
 
+// What to write for an image in NCHW whose shape would fit in NHWC; `expected_axes` tells an image.
+inline std::string nchw_advice(const py::array& a, const Argument& who, const Extents& expected,
+                               const std::string& expected_axes) {
+    if (a.ndim() != 4 || expected_axes.rfind("[N", 0) != 0 || std::string(who.name).rfind("out", 0) == 0) return "";
+    if (Extents{a.shape(0), a.shape(2), a.shape(3), a.shape(1)} != expected) return "";
+    return std::string(": for [N, C, H, W] write ") + who.name + ".transpose(0, 2, 3, 1)";
+}
+
 inline void check_shape(const py::array& a, const Argument& who, const Extents& expected,
                         const std::string& axes_text) {
     if (extents(a) == expected) return;
     throw py::value_error(who.text() + " has shape " + text(extents(a)) + "; expected " + text(expected) + " " +
-                          axes_text + ".");
+                          axes_text + nchw_advice(a, who, expected, axes_text) + ".");
 }
 
 inline void check_contiguous(const py::array& a, const Argument& who) {

@@ -16,31 +16,52 @@ const std::string kX = "[N, H, W, C]", kWeight = "[KH, KW, C/groups, OC]", kY = 
 
 std::string size_text(int64_t h, int64_t w) { return std::to_string(h) + " x " + std::to_string(w); }
 
-// padding: top, bottom, left, right, or null for SAME.
+// What to write where channels do not fit, but would in another layout of x, of weight (OIHW) or of both; x is NHWC.
+std::string layout_advice(const Extents& x, const Extents& weight, int64_t groups, bool nchw) {
+    const auto fits = [&](bool turn_x, bool turn_weight) {
+        const py::ssize_t C = x[turn_x ? (nchw ? 2 : 1) : 3], OC = weight[turn_weight ? 0 : 3];
+        return C == weight[turn_weight ? 1 : 2] * groups && OC % groups == 0;
+    };
+    const std::string turned_x =
+        nchw ? "for x [N, H, W, C] write data_format=\"NHWC\"" : "for x [N, C, H, W] write x.transpose(0, 2, 3, 1)";
+    const std::string turned_weight = "for weight [OC, C/groups, KH, KW] write weight.transpose(2, 3, 1, 0)";
+    const bool square_oihw = weight[2] == weight[3] && weight[0] != weight[1];  // a square window in OIHW alone
+    if (fits(true, false) && !(square_oihw && fits(true, true))) return ": " + turned_x;
+    if (fits(false, true)) return ": " + turned_weight;
+    if (fits(true, true)) return ": " + turned_x + ", and " + turned_weight;
+    return "";
+}
+
+// padding: top, bottom, left, right, or null for SAME. x is NHWC; nchw says that the caller's array is not.
 Conv2dShape make_shape(const Extents& x, const Extents& weight, std::array<int64_t, 2> stride,
-                       const std::array<int64_t, 4>* padding, std::array<int64_t, 2> dilation, int64_t groups) {
+                       const std::array<int64_t, 4>* padding, std::array<int64_t, 2> dilation, int64_t groups,
+                       bool nchw) {
+    const std::string axes = nchw ? "[N, C, H, W]" : kX;
     if (x.size() != 4)
         throw py::value_error("conv2d: x has shape " + text(x) + ", " + std::to_string(x.size()) +
-                              " axes; expected 4: " + kX +
-                              ": write x[None] for one image or x[..., None] for one channel.");
+                              " axes; expected 4: " + axes + ": write x[None] for one image or " +
+                              (nchw ? "x[:, None]" : "x[..., None]") + " for one channel.");
+    const std::string x_text = text(nchw ? Extents{x[0], x[3], x[1], x[2]} : x);
     if (weight.size() != 4)
         throw py::value_error("conv2d: weight has shape " + text(weight) + ", " + std::to_string(weight.size()) +
                               " axes; expected 4: " + kWeight + ".");
     for (std::size_t axis = 0; axis < 4; ++axis)
         if (weight[axis] < 1 || (axis > 0 && x[axis] < 1))
-            throw py::value_error("conv2d: x has shape " + text(x) + " and weight " + text(weight) +
-                                  "; expected at least one row, column and channel in " + kX + " and " + kWeight +
+            throw py::value_error("conv2d: x has shape " + x_text + " and weight " + text(weight) +
+                                  "; expected at least one row, column and channel in " + axes + " and " + kWeight +
                                   " (only N may be 0).");
     Conv2dShape s{x[0],      x[1],      x[2],        x[3],        weight[3], weight[0], weight[1],
                   stride[0], stride[1], dilation[0], dilation[1], groups,    {}};
     if (groups < 1 || s.C % groups || s.OC % groups)
         throw py::value_error("conv2d: groups = " + std::to_string(groups) +
                               " does not divide C = " + std::to_string(s.C) + " of x and OC = " + std::to_string(s.OC) +
-                              " of weight; expected a divisor of both.");
+                              " of weight; expected a divisor of both" +
+                              (groups < 1 ? "" : layout_advice(x, weight, groups, nchw)) + ".");
     if (weight[2] != s.group_C())
-        throw py::value_error("conv2d: x " + text(x) + " has C = " + std::to_string(s.C) + " channels, so weight " +
-                              kWeight + " must have " + std::to_string(s.group_C()) + " on axis 2 with groups = " +
-                              std::to_string(groups) + "; it has shape " + text(weight) + ".");
+        throw py::value_error("conv2d: x " + x_text + " has C = " + std::to_string(s.C) + " channels, so weight " +
+                              kWeight + " must have " + std::to_string(s.group_C()) +
+                              " on axis 2 with groups = " + std::to_string(groups) + "; it has shape " + text(weight) +
+                              layout_advice(x, weight, groups, nchw) + ".");
     if (padding) {
         s.pad = {(*padding)[0], (*padding)[1], (*padding)[2], (*padding)[3]};
     } else {
@@ -197,12 +218,12 @@ py::tuple choice(const Conv2dShape& s, const std::string& direction) {
 void bind_conv2d(py::module_& m) {
     py::class_<Conv2dShape>(m, "Conv2dShape")
         .def(py::init([](const Extents& x, const Extents& weight, std::array<int64_t, 2> stride,
-                         std::optional<std::array<int64_t, 4>> padding, std::array<int64_t, 2> dilation,
-                         int64_t groups) {
-                 return make_shape(x, weight, stride, padding ? &*padding : nullptr, dilation, groups);
+                         std::optional<std::array<int64_t, 4>> padding, std::array<int64_t, 2> dilation, int64_t groups,
+                         bool nchw) {
+                 return make_shape(x, weight, stride, padding ? &*padding : nullptr, dilation, groups, nchw);
              }),
              py::arg("x_shape"), py::arg("weight_shape"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
-             py::arg("groups"))
+             py::arg("groups"), py::arg("nchw"))
         .def_property_readonly("input_shape", [](const Conv2dShape& s) { return as_tuple(x_shape(s)); })
         .def_property_readonly("weight_shape", [](const Conv2dShape& s) { return as_tuple(weight_shape(s)); })
         .def_property_readonly("output_shape", [](const Conv2dShape& s) { return as_tuple(y_shape(s)); })

@@ -14,6 +14,7 @@ struct Norm {  // the arguments that all have
     const char* op;
     bool float64;
     int64_t rows, C;
+    int64_t first;  // the size of the first axis behind N, C of an image in NCHW
 };
 
 Norm check_x(const char* op, const py::array& x, const char* name) {
@@ -23,11 +24,13 @@ Norm check_x(const char* op, const py::array& x, const char* name) {
         throw py::value_error(std::string(op) + ": " + name + " has shape " + text(extents(x)) +
                               "; expected at least one channel on the last of at least two axes: [N, ..., C].");
     const int64_t C = x.shape(x.ndim() - 1);
-    return {op, float64, static_cast<int64_t>(x.size() / C), C};
+    return {op, float64, static_cast<int64_t>(x.size() / C), C, x.ndim() == 4 ? x.shape(1) : C};
 }
 
 void check_vector(const Norm& n, const py::array& a, const char* name) {
-    check_input(a, {n.op, name}, n.float64, "x", {n.C}, kC);
+    const bool nchw = n.first != n.C && extents(a) == Extents{n.first};
+    const std::string advice = nchw ? ": for x [N, C, H, W] write x.transpose(0, 2, 3, 1)" : "";
+    check_input(a, {n.op, name}, n.float64, "x", {n.C}, kC + advice);
 }
 void check_vector_out(const Norm& n, const py::array& a, const char* name) {
     check_output(a, {n.op, name}, n.float64, "x", {n.C}, kC);

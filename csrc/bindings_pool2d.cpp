@@ -88,7 +88,7 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
     if (!py::isinstance<py::array_t<int32_t>>(indices))
         throw py::type_error("max_pool2d_backward: indices is " + dtype_name(indices) +
                              "; expected int32, as max_pool2d(..., return_indices=True) returns them.");
-    check_shape(indices, {op, "indices"}, extents(dy), "as dy " + kY);
+    check_shape(indices, {op, "indices"}, extents(dy), kY + ", as dy");
     check_contiguous(indices, {op, "indices"});
     check_rank(dx, {op, "out"}, "NHWC");
     if (dx.shape(1) < 1 || dx.shape(2) < 1)

@@ -59,7 +59,9 @@ def conv2d_shape(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    nchw: bool = False,
 ) -> _pycnn.Conv2dShape:
+    """The shape of all three directions; x_shape is NHWC, nchw says that the caller's x is not."""
     # A network asks for the same few shapes in every step: 2 us instead of 20. repr tells True
     # from 1, which are equal as keys; what is refused is not remembered.
     key = x_shape, weight_shape, repr((stride, padding, dilation, groups))
@@ -72,6 +74,7 @@ def conv2d_shape(
             four_sided(padding, op),
             pair(dilation, op, "dilation"),
             count(groups, op, "groups"),
+            nchw,
         )
         if len(_known_shapes) >= _MOST_KNOWN:
             _known_shapes.clear()
@@ -121,7 +124,7 @@ def conv2d(
     bias_array = None if bias is None else contiguous(bias)
     if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
-    shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups, nchw)
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x), weight=w_array, bias=bias_array)
     relu, how = activation is not None, algorithm_name(algorithm, op)
@@ -156,7 +159,7 @@ def conv2d_backward_input(
     nchw = is_nchw(data_format, op)
     dy_array, w_array = to_nhwc(dy, nchw), contiguous(weight)
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
-    shape = conv2d_shape(op, x_shape, w_array.shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_shape, w_array.shape, stride, padding, dilation, groups, nchw)
     result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy), weight=w_array)
     how = algorithm_name(algorithm, op)
@@ -192,7 +195,7 @@ def conv2d_backward_weight(
     nchw = is_nchw(data_format, op)
     x_array, dy_array = to_nhwc(x, nchw), to_nhwc(dy, nchw)
     w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
-    shape = conv2d_shape(op, x_array.shape, w_shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_array.shape, w_shape, stride, padding, dilation, groups, nchw)
     result = Result(out, shape.weight_shape, x_array.dtype, op, False)
     how = algorithm_name(algorithm, op)
     _pycnn.conv2d_backward_weight(result.array, x_array, dy_array, shape, how)
@@ -276,9 +279,10 @@ def explain_conv2d(
     depend on the shape alone, so the answer is the same on every machine.
     """
     op = "explain_conv2d"
-    x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), is_nchw(data_format, op))
+    nchw = is_nchw(data_format, op)
+    x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
-    shape = conv2d_shape(op, x_shape, w_shape, stride, padding, dilation, groups)
+    shape = conv2d_shape(op, x_shape, w_shape, stride, padding, dilation, groups, nchw)
     choices = [shape.choice(d) for d in ("forward", "backward_input", "backward_weight")]
     return Conv2dExplanation(
         forward=choices[0][0],

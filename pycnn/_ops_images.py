@@ -153,9 +153,7 @@ def _of_numbers(mean: float, std: float, op: str) -> Floats | None:
 
 
 def _of_channels(mean: Channels, std: Channels, shape: tuple[int, ...], op: str) -> Floats | None:
-    channels = shape[-1] if len(shape) > 1 else 1
-    means = _channels(mean, channels, op, "mean")
-    stds = _channels(std, channels, op, "std")
+    means, stds = _channels(mean, shape, op, "mean"), _channels(std, shape, op, "std")
     if not (np.isfinite(stds) & (stds > 0)).all():
         raise ValueError(f"{op}: std is {std!r}; expected finite numbers above 0 (in float32).")
     if not np.isfinite(means).all():
@@ -165,15 +163,18 @@ def _of_channels(mean: Channels, std: Channels, shape: tuple[int, ...], op: str)
     return np.ascontiguousarray(np.stack(np.broadcast_arrays(means, stds)))
 
 
-def _channels(value: Channels, channels: int, op: str, name: str) -> Floats:
-    """[1] or [channels] in float32."""
+def _channels(value: Channels, shape: tuple[int, ...], op: str, name: str) -> Floats:
+    """[1] or [channels] in float32, for images of `shape`."""
+    channels = shape[-1] if len(shape) > 1 else 1
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{op}: {name} is {value!r}; expected a number, or one a channel.")
     if array.shape not in ((), (channels,)):
+        nchw = len(shape) == 4 and array.shape == shape[1:2]
         raise ValueError(
             f"{op}: {name} has shape {array.shape}; expected a number, or one for each of the "
-            f"channels, the last axis of images: ({channels},)."
+            f"channels, the last axis of images: ({channels},)"
+            + (": for [n, C, H, W] write images.transpose(0, 2, 3, 1)." if nchw else ".")
         )
     with np.errstate(over="ignore"):
         return array.astype(np.float32).reshape(-1)

@@ -156,7 +156,11 @@ class CompiledModel:
             )
         if x.ndim == 0 or x.shape[1:] != self._input:
             axes = ", ".join(str(size) for size in ("N", *self._input))
-            raise ValueError(f"CompiledModel: x has shape {x.shape}; expected [{axes}].")
+            nchw = x.ndim == 4 and (*x.shape[2:], x.shape[1]) == self._input
+            raise ValueError(
+                f"CompiledModel: x has shape {x.shape}; expected [{axes}]"
+                + (": for [N, C, H, W] write x.transpose(0, 2, 3, 1)." if nchw else ".")
+            )
         if not (x.flags.c_contiguous and x.flags.aligned):
             x = np.require(x, requirements=["C", "A"])
         return self._net.run(x, (len(x), *self._output))

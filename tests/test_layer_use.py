@@ -21,6 +21,7 @@ WRONG_INPUTS = [
         r"C = 2 channels in \[N, H, W, C\]; expected in_channels = 3\.",
     ),
     ("conv_valid", np.ones((2, 3, 5, 4)), ValueError, r"write x\.transpose\(0, 2, 3, 1\)"),
+    ("batch_norm", np.ones((2, 5, 3, 4)), ValueError, r"write x\.transpose\(0, 2, 3, 1\)"),
     ("conv_valid", np.ones((2, 2, 4, 3)), ValueError, "the window covers"),
     ("conv_valid", np.ones((2, 5, 4, 3), np.float32), TypeError, "x is float32; expected float64"),
     ("conv_valid", np.ones((2, 5, 4, 3), np.uint8), TypeError, "x is uint8; expected float64"),

@@ -114,14 +114,7 @@ class Conv2d(Layer):
         net.conv2d(x, self.weight.data, bias, self._geometry)
 
     def _output_shape(self, x: Shape) -> Shape:
-        self._expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
-        if x[3] != self.in_channels:
-            channels_first = x[1] == self.in_channels
-            self._refuse(
-                f"x has shape {x}, C = {x[3]} channels in [N, H, W, C]; "
-                f"expected in_channels = {self.in_channels}"
-                + (": for [N, C, H, W] write x.transpose(0, 2, 3, 1)." if channels_first else ".")
-            )
+        self._expect_channels(x, self.in_channels, "in_channels")
         return self._shape_by(ops.conv2d_output_shape, x, self.weight.data.shape, **self._geometry)
 
     def _refuse_bad_padding(self, weight_shape: Shape) -> None:

@@ -133,12 +133,7 @@ class BatchNorm2d(Layer):
         net.batch_norm(*vectors, eps=self.eps, relu=relu)
 
     def _output_shape(self, x: Shape) -> Shape:
-        self._expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
-        if x[3] != self.channels:
-            self._refuse(
-                f"x has shape {x}, C = {x[3]} channels in [N, H, W, C]; "
-                f"expected channels = {self.channels}."
-            )
+        self._expect_channels(x, self.channels, "channels")
         return x
 
     def _arguments(self) -> str:

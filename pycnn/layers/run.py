@@ -175,6 +175,16 @@ class Runnable:
         if len(x) != rank:
             self._refuse(f"x has shape {x}, {len(x)} axes; expected {rank}: {axes}: {advice}.")
 
+    def _expect_channels(self, x: Shape, expected: int, name: str) -> None:
+        """Refuse an x [N, H, W, C] with other channels than the argument `name` of the layer."""
+        self._expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
+        if x[3] != expected:
+            self._refuse(
+                f"x has shape {x}, C = {x[3]} channels in [N, H, W, C]; "
+                f"expected {name} = {expected}"
+                + (": for [N, C, H, W] write x.transpose(0, 2, 3, 1)." if x[1] == expected else ".")
+            )
+
     def _shape_by(self, rule: Callable[..., Shape], *arguments: Any, **keywords: Any) -> Shape:
         """`rule(...)`, one of `ops`, whose errors then name the layer."""
         try:
