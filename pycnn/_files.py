@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
@@ -157,7 +157,7 @@ def _why_not_written(path: FilePath, target: Path, error: OSError) -> str:
 
 def _little_endian(name: str, array: Array) -> Array:
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"tensor {name!r} is a {type(array).__name__}; expected a NumPy array.")
+        raise TypeError(f"tensor {name!r} is {kind_of(array)}; expected a NumPy array.")
     dtype = array.dtype.newbyteorder("<")
     if dtype not in NAMES:
         raise TypeError(f"tensor {name!r} is {array.dtype}; safetensors has no such type.")
