@@ -1,4 +1,4 @@
-"""`python -m pycnn`: what it says of itself and of the other commands."""
+"""`python -m pycnn`, and what all commands say where pycnn refuses to be imported."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import pytest
 from train_command import ENVIRONMENT
 
 import pycnn
+from pycnn import _start
 
 COMMANDS = ["pycnn", "pycnn.train", "pycnn.predict"]
 
@@ -27,6 +28,7 @@ def test_the_commands_are_those_that_there_are():
     folder = Path(pycnn.__file__).parent
     mains = {path.stem for path in folder.rglob("*.py") if "__main__" in path.read_text()}
     assert mains == {"__main__", "train", "predict"}
+    assert set(_start.COMMANDS) == set(COMMANDS)
 
 
 def test_without_arguments_it_says_what_there_is():
@@ -73,3 +75,53 @@ def test_a_stdout_that_takes_nothing_is_a_sentence(arguments):
         result = run("pycnn", *arguments, stdout=full)
     assert result.returncode == 1
     assert result.stderr == "pycnn: cannot write its lines: No space left on device.\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("PYCNN_ISA", "avx1024", f"this machine can run: {', '.join(pycnn.available_isas())}."),
+        ("PYCNN_NUM_THREADS", "two", "expected a whole number of threads from 1 to 4096"),
+        ("PYCNN_NUM_THREADS", "0", "expected a whole number of threads from 1 to 4096"),
+    ],
+)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wrong_environment_is_a_usage_error(command, variable, value, words):
+    result = run(command, "--help", **{variable: value})
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"{command}: {variable}")
+    assert f"'{value}'" in line
+    assert words in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_module_of_other_sources_is_a_sentence(command, tmp_path):
+    (tmp_path / "_pycnn.py").write_text("source_hash = 'another'\n")
+    if not (Path(pycnn.__file__).parent.parent / "csrc").is_dir():
+        pytest.skip("only a checkout, with csrc beside pycnn, can tell a stale module")
+    result = run(command, PYTHONPATH=f"{tmp_path}:{ENVIRONMENT['PYTHONPATH']}")
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"{command}: the installed _pycnn")
+    assert "type: pip install " in line
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ["-c", "import pycnn"],
+        ["-m", "pycnn.recipes"],  # no command
+    ],
+)
+def test_a_program_of_its_own_gets_the_exception(code):
+    result = subprocess.run(
+        [sys.executable, *code],
+        env={**ENVIRONMENT, "PYCNN_ISA": "avx1024"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "ImportError: PYCNN_ISA: 'avx1024'" in result.stderr
