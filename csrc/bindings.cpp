@@ -45,7 +45,9 @@ py::array matmul(const py::array& a, const py::array& b, bool transpose_a, bool 
     if (out.is_none()) {
         c = py::array(a.dtype(), {m, n});
     } else {
-        if (!py::isinstance<py::array>(out)) throw py::type_error("matmul: out must be a NumPy array.");
+        if (!py::isinstance<py::array>(out))
+            throw py::type_error("matmul: out is a " + std::string(py::str(py::type::of(out).attr("__name__"))) +
+                                 "; expected a NumPy array.");
         c = py::reinterpret_borrow<py::array>(out);
         const Argument who{"matmul", "out"};
         check_output(c, who, float64, "a", {m, n}, "[m, n]");

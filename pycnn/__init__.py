@@ -8,14 +8,19 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pycnn import _stale, _waiting
+from pycnn import _stale, _start, _waiting
 
-with _waiting.short_spin() as _decides:
-    _stale.check()  # loads _pycnn, and libgomp with it
+try:
+    with _waiting.short_spin() as _decides:
+        _stale.check()  # loads _pycnn, and libgomp with it
+    from pycnn import _config
+except ImportError as _error:
+    _start.end_command(_error)
+    raise
 
 from _pycnn import __version__
 
-from pycnn import _config, datasets, init, layers, losses, models, ops, optim, preprocessing
+from pycnn import datasets, init, layers, losses, models, ops, optim, preprocessing
 from pycnn._config import (
     available_isas,
     get_num_threads,

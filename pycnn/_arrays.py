@@ -29,15 +29,51 @@ def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> 
     return room[start : start + count].reshape(shape)
 
 
-def contiguous(x: npt.ArrayLike) -> Array:
+def kind_of(value: object) -> str:
+    """What a sentence calls a value that is no array: "None", "a str", "an int"."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def to_write(value: object, name: str) -> str:
+    """The end of a sentence on a value that is no float32 array, but may hold its numbers."""
+    hopeless = value is None or isinstance(value, str)
+    return "." if hopeless else f": write np.asarray({name}, np.float32)."
+
+
+def _numbers(x: npt.ArrayLike, op: str, name: str) -> Array:
+    """X as an array; what holds other things than numbers, None or a str for example, is refused.
+
+    An array of any type passes: C++ names the types that it computes.
+    """
+    if isinstance(x, np.ndarray):
+        return x
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{op}: {name} is {kind_of(x)} that makes no array: {error}") from None
+    if array.dtype.kind not in "biufc":
+        held = " that holds other things than numbers" if array.ndim else ""
+        raise TypeError(
+            f"{op}: {name} is {kind_of(x)}{held}; expected a NumPy array, or numbers in lists."
+        )
+    return array
+
+
+def contiguous(x: npt.ArrayLike, op: str, name: str) -> Array:
     """X itself if it is an aligned array without gaps, else a copy that is.
 
     This is the one place where the operators convert an input; its type never changes.
     """
-    array = np.asarray(x)
+    array = _numbers(x, op, name)
     if array.flags.c_contiguous and array.flags.aligned:
         return array
     return np.require(array, requirements=["C", "A"])
+
+
+def inputs(op: str, **arrays: npt.ArrayLike) -> list[Array]:
+    """Each array `contiguous`, in the order given."""
+    return [contiguous(array, op, name) for name, array in arrays.items()]
 
 
 def _is_int(value: object) -> bool:
@@ -140,7 +176,7 @@ def check_updated(op: str, **arrays: Array) -> None:
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise TypeError(
-                f"{op}: {name} is a {type(array).__name__}; expected a NumPy array, "
+                f"{op}: {name} is {kind_of(array)}; expected a NumPy array, "
                 "since it is updated in place."
             )
 
@@ -163,10 +199,11 @@ def nhwc_shape(shape: Sequence[int], nchw: bool) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def to_nhwc(x: npt.ArrayLike, nchw: bool) -> Array:
+def to_nhwc(x: npt.ArrayLike, nchw: bool, op: str, name: str) -> Array:
     """X as a contiguous NHWC array: a copy where it is NCHW."""
-    array = np.asarray(x)
-    return contiguous(array.transpose(0, 2, 3, 1) if nchw and array.ndim == 4 else array)
+    array = _numbers(x, op, name)
+    turned = array.transpose(0, 2, 3, 1) if nchw and array.ndim == 4 else array
+    return contiguous(turned, op, name)
 
 
 class Result:
@@ -179,7 +216,7 @@ class Result:
         self, out: Array | None, shape: tuple[int, ...], like: npt.DTypeLike, op: str, nchw: bool
     ) -> None:
         if out is not None and not isinstance(out, np.ndarray):
-            raise TypeError(f"{op}: out is {type(out).__name__}; expected a NumPy array.")
+            raise TypeError(f"{op}: out is {kind_of(out)}; expected a NumPy array.")
         if out is None and math.prod(shape) >= 2**58:
             raise ValueError(
                 f"{op}: the result would have shape {shape}, more numbers than memory can hold; "

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
@@ -154,7 +154,7 @@ def _encoded(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes
 def _contiguous(name: str, array: Array) -> Array:
     """In C order, which `save` takes for granted."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"tensor {name!r} is a {type(array).__name__}; expected a NumPy array.")
+        raise TypeError(f"tensor {name!r} is {kind_of(array)}; expected a NumPy array.")
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"tensor {name!r} is {array.dtype}; safetensors has no such type.")
     return np.asarray(array, order="C")

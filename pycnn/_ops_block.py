@@ -15,6 +15,8 @@ from pycnn._arrays import (
     Result,
     algorithm_name,
     contiguous,
+    inputs,
+    kind_of,
 )
 from pycnn._ops_conv2d import conv2d_shape
 
@@ -108,14 +110,14 @@ def conv2d_block(
     Raises ValueError for shapes or options that do not fit, TypeError for types.
     """
     op = "conv2d_block"
-    x_array, w_array = contiguous(x), contiguous(weight)
-    bias_array = None if bias is None else contiguous(bias)
+    x_array, w_array = inputs(op, x=x, weight=weight)
+    bias_array = None if bias is None else contiguous(bias, op, "bias")
     shape = _shape(
         x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
     )
     if return_where and out is not None and not (isinstance(out, tuple) and len(out) == 2):
         raise TypeError(
-            f"{op}: out is {type(out).__name__}; expected a pair (y, where) with return_where=True."
+            f"{op}: out is {kind_of(out)}; expected a pair (y, where) with return_where=True."
         )
     how = algorithm_name(algorithm, op)
     out_y, out_where = out if isinstance(out, tuple) else (out, None)
@@ -171,8 +173,8 @@ def conv2d_block_backward(
     TypeError for types.
     """
     op = "conv2d_block_backward"
-    dy_array, y_array, where_array = contiguous(dy), contiguous(y), contiguous(where)
-    x_array, w_array = contiguous(x), contiguous(weight)
+    dy_array, y_array, where_array = inputs(op, dy=dy, y=y, where=where)
+    x_array, w_array = inputs(op, x=x, weight=weight)
     shape = _shape(
         x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
     )
@@ -208,7 +210,7 @@ def conv2d_relu_backward(
     ValueError for shapes or options that do not fit, TypeError for types.
     """
     op = "conv2d_relu_backward"
-    dy_array, y_array, x_array, w_array = map(contiguous, (dy, y, x, weight))
+    dy_array, y_array, x_array, w_array = inputs(op, dy=dy, y=y, x=x, weight=weight)
     shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
     result = _results(op, shape, out, input_gradient)
     how = algorithm_name(algorithm, op)
@@ -228,7 +230,7 @@ def _results(
         given = out
     elif out is not None:
         raise TypeError(
-            f"{op}: out is {type(out).__name__}; expected a triple (dweight, dbias, dx), with None "
+            f"{op}: out is {kind_of(out)}; expected a triple (dweight, dbias, dx), with None "
             "for dx exactly if input_gradient=False."
         )
     shapes = shape.weight_shape, shape.output_shape[3:], shape.input_shape

@@ -120,8 +120,8 @@ def conv2d(
     """
     op = "conv2d"
     nchw = is_nchw(data_format, op)
-    x_array, w_array = to_nhwc(x, nchw), contiguous(weight)
-    bias_array = None if bias is None else contiguous(bias)
+    x_array, w_array = to_nhwc(x, nchw, op, "x"), contiguous(weight, op, "weight")
+    bias_array = None if bias is None else contiguous(bias, op, "bias")
     if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
     shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups, nchw)
@@ -157,7 +157,7 @@ def conv2d_backward_input(
     """
     op = "conv2d_backward_input"
     nchw = is_nchw(data_format, op)
-    dy_array, w_array = to_nhwc(dy, nchw), contiguous(weight)
+    dy_array, w_array = to_nhwc(dy, nchw, op, "dy"), contiguous(weight, op, "weight")
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     shape = conv2d_shape(op, x_shape, w_array.shape, stride, padding, dilation, groups, nchw)
     result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
@@ -193,7 +193,7 @@ def conv2d_backward_weight(
     """
     op = "conv2d_backward_weight"
     nchw = is_nchw(data_format, op)
-    x_array, dy_array = to_nhwc(x, nchw), to_nhwc(dy, nchw)
+    x_array, dy_array = to_nhwc(x, nchw, op, "x"), to_nhwc(dy, nchw, op, "dy")
     w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
     shape = conv2d_shape(op, x_array.shape, w_shape, stride, padding, dilation, groups, nchw)
     result = Result(out, shape.weight_shape, x_array.dtype, op, False)
@@ -211,7 +211,7 @@ def conv2d_backward_bias(
     Raises ValueError for a dy without four axes.
     """
     op = "conv2d_backward_bias"
-    dy_array = to_nhwc(dy, is_nchw(data_format, op))
+    dy_array = to_nhwc(dy, is_nchw(data_format, op), op, "dy")
     result = Result(out, dy_array.shape[-1:], dy_array.dtype, op, False)
     _pycnn.conv2d_backward_bias(result.array, dy_array)
     return result.finish()

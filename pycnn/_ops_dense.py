@@ -12,6 +12,7 @@ from pycnn._arrays import (
     check_updated,
     contiguous,
     flag,
+    inputs,
     number,
 )
 
@@ -31,12 +32,13 @@ def matmul(
     """
     op = "matmul"
     turn_a, turn_b = flag(transpose_a, op, "transpose_a"), flag(transpose_b, op, "transpose_b")
-    return _pycnn.matmul(contiguous(a), contiguous(b), turn_a, turn_b, out)
+    left, right = inputs(op, a=a, b=b)
+    return _pycnn.matmul(left, right, turn_a, turn_b, out)
 
 
 def relu(x: npt.ArrayLike, out: Array | None = None) -> Array:
     """Y = max(x, 0), of any shape; NaN stays NaN. `out` may be x itself."""
-    x_array = contiguous(x)
+    x_array = contiguous(x, "relu", "x")
     result = Result(out, x_array.shape, x_array.dtype, "relu", False)
     _pycnn.relu(result.array, x_array)
     return result.finish()
@@ -47,7 +49,7 @@ def relu_backward(dy: npt.ArrayLike, y: npt.ArrayLike, out: Array | None = None)
 
     dy, y: of one shape. `out` may be dy itself. Raises ValueError if the shapes differ.
     """
-    dy_array, y_array = contiguous(dy), contiguous(y)
+    dy_array, y_array = inputs("relu_backward", dy=dy, y=y)
     result = Result(out, dy_array.shape, dy_array.dtype, "relu_backward", False)
     _pycnn.relu_backward(result.array, dy_array, y_array)
     return result.finish()
@@ -55,7 +57,7 @@ def relu_backward(dy: npt.ArrayLike, y: npt.ArrayLike, out: Array | None = None)
 
 def softmax(x: npt.ArrayLike, out: Array | None = None) -> Array:
     """Y = exp(x - max) / sum of exp(x - max) over the last axis; x: [..., K], K at least 1."""
-    x_array = contiguous(x)
+    x_array = contiguous(x, "softmax", "x")
     result = Result(out, x_array.shape, x_array.dtype, "softmax", False)
     _pycnn.softmax(result.array, x_array, False)
     return result.finish()
@@ -63,7 +65,7 @@ def softmax(x: npt.ArrayLike, out: Array | None = None) -> Array:
 
 def log_softmax(x: npt.ArrayLike, out: Array | None = None) -> Array:
     """Y = x - max - log(sum of exp(x - max)) over the last axis; x: [..., K], K at least 1."""
-    x_array = contiguous(x)
+    x_array = contiguous(x, "log_softmax", "x")
     result = Result(out, x_array.shape, x_array.dtype, "log_softmax", False)
     _pycnn.softmax(result.array, x_array, True)
     return result.finish()
@@ -71,7 +73,7 @@ def log_softmax(x: npt.ArrayLike, out: Array | None = None) -> Array:
 
 def softmax_backward(dy: npt.ArrayLike, y: npt.ArrayLike, out: Array | None = None) -> Array:
     """Gradient of `softmax` from its output: dx = y * (dy - sum of dy * y over the last axis)."""
-    dy_array, y_array = contiguous(dy), contiguous(y)
+    dy_array, y_array = inputs("softmax_backward", dy=dy, y=y)
     result = Result(out, dy_array.shape, dy_array.dtype, "softmax_backward", False)
     _pycnn.softmax_backward(result.array, dy_array, y_array, False)
     return result.finish()
@@ -79,7 +81,7 @@ def softmax_backward(dy: npt.ArrayLike, y: npt.ArrayLike, out: Array | None = No
 
 def log_softmax_backward(dy: npt.ArrayLike, y: npt.ArrayLike, out: Array | None = None) -> Array:
     """Gradient of `log_softmax` from its output: dx = dy - exp(y) * (sum of dy over axis -1)."""
-    dy_array, y_array = contiguous(dy), contiguous(y)
+    dy_array, y_array = inputs("log_softmax_backward", dy=dy, y=y)
     result = Result(out, dy_array.shape, dy_array.dtype, "log_softmax_backward", False)
     _pycnn.softmax_backward(result.array, dy_array, y_array, True)
     return result.finish()
@@ -97,8 +99,7 @@ def softmax_cross_entropy(
     label out of range (it names the row) or a smoothing outside 0 .. 1, TypeError for types.
     """
     op = "softmax_cross_entropy"
-    x = contiguous(logits)
-    target = contiguous(labels)
+    x, target = inputs(op, logits=logits, labels=labels)
     if target.dtype.kind in "iu" and target.ndim == 2:
         raise TypeError(
             f"{op}: labels is {target.dtype} of shape {target.shape}; expected one-hot rows to be "
@@ -126,10 +127,10 @@ def softmax_cross_entropy(
 def add_bias(y: Array, bias: npt.ArrayLike) -> None:
     """Y += bias over the last axis, in place; y: [..., C], bias: [C]."""
     check_updated("add_bias", y=y)
-    _pycnn.add_bias(y, contiguous(bias))
+    _pycnn.add_bias(y, contiguous(bias, "add_bias", "bias"))
 
 
 def accumulate(total: Array, part: npt.ArrayLike) -> None:
     """Add part to total in place; both of one shape and type."""
     check_updated("accumulate", total=total)
-    _pycnn.accumulate(total, contiguous(part))
+    _pycnn.accumulate(total, contiguous(part, "accumulate", "part"))

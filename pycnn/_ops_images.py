@@ -37,7 +37,7 @@ def gather_images(
     for shapes or numbers that do not fit, a std of 0 for example; TypeError for types.
     """
     op = "gather_images"
-    source, which = contiguous(images), _indices(indices, images, op)
+    source, which = contiguous(images, op, "images"), _indices(indices, images, op)
     factor = (_BYTE if source.dtype == np.uint8 else 1.0) if scale is None else number(scale)
     if not math.isfinite(factor):
         raise ValueError(f"{op}: scale is {scale!r}; expected a finite number.")
@@ -74,7 +74,7 @@ def augment_images(
     y: float32 [B, H, W, C]. Raises as `gather_images`, and ValueError for an option out of range.
     """
     op = "augment_images"
-    source, which = contiguous(images), _indices(indices, images, op)
+    source, which = contiguous(images, op, "images"), _indices(indices, images, op)
     options = check_options(op, shift, rotation, scale, shear, elastic_alpha, elastic_sigma, erase)
     words = _word(seed, op, "seed"), _word(epoch, op, "epoch")
     means = _normalization(mean, std, source.shape, op)
@@ -123,7 +123,7 @@ def check_options(
 
 
 def _indices(indices: npt.ArrayLike, images: npt.ArrayLike, op: str) -> Array:
-    which = contiguous(indices)
+    which = contiguous(indices, op, "indices")
     if which.dtype.kind not in "iu":
         raise TypeError(f"{op}: indices is {which.dtype}; expected integers [B].")
     return as_int64(which, op, "indices", IndexError, f"an index of images {np.shape(images)}")

@@ -9,7 +9,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, Result, contiguous, number
+from pycnn._arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
 
 
 class BatchNorm(NamedTuple):
@@ -58,7 +58,7 @@ def batch_norm(
     M = 1, for shapes and options that do not fit, TypeError for types.
     """
     op = "batch_norm"
-    x_array, relu = contiguous(x), _is_relu(activation, op)
+    x_array, relu = contiguous(x, op, "x"), _is_relu(activation, op)
     y_out, mean_out, var_out = _triple(out, op, "(y, mean, var)")
     channels = x_array.shape[-1:]
     y = Result(y_out, x_array.shape, x_array.dtype, op, False).array
@@ -69,21 +69,19 @@ def batch_norm(
             f"{op}: running_mean and running_var belong together; expected both or neither."
         )
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        if running is not None and not isinstance(running, np.ndarray):
-            raise TypeError(
-                f"{op}: {name} is a {type(running).__name__}; expected a NumPy array, since it is "
-                "updated in place."
-            )
+        if running is not None:
+            check_updated(op, **{name: running})
     share = number(momentum)
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{op}: momentum is {momentum!r}; expected a number from 0 to 1.")
+    w, b = inputs(op, weight=weight, bias=bias)
     _pycnn.batch_norm(
         y,
         mean,
         var,
         x_array,
-        contiguous(weight),
-        contiguous(bias),
+        w,
+        b,
         running_mean,
         running_var,
         share,
@@ -110,10 +108,10 @@ def batch_norm_inference(
     Raises ValueError for shapes and options that do not fit, TypeError for types.
     """
     op = "batch_norm_inference"
-    x_array, relu = contiguous(x), _is_relu(activation, op)
+    x_array, relu = contiguous(x, op, "x"), _is_relu(activation, op)
     result = Result(out, x_array.shape, x_array.dtype, op, False)
-    vectors = (contiguous(weight), contiguous(bias), contiguous(mean), contiguous(var))
-    _pycnn.batch_norm_inference(result.array, x_array, *vectors, _positive(eps, op), relu)
+    w, b, m, v = inputs(op, weight=weight, bias=bias, mean=mean, var=var)
+    _pycnn.batch_norm_inference(result.array, x_array, w, b, m, v, _positive(eps, op), relu)
     return result.finish()
 
 
@@ -144,7 +142,7 @@ def batch_norm_backward(
     options that do not fit, TypeError for types.
     """
     op = "batch_norm_backward"
-    x_array, relu = contiguous(x), _is_relu(activation, op)
+    x_array, relu = contiguous(x, op, "x"), _is_relu(activation, op)
     dx_out, dweight_out, dbias_out = _triple(out, op, "(dx, dweight, dbias)")
     if out is not None and (dx_out is not None) != bool(input_gradient):
         raise TypeError(
@@ -157,9 +155,9 @@ def batch_norm_backward(
         dx = Result(dx_out, x_array.shape, x_array.dtype, op, False).array
     dweight = Result(dweight_out, channels, x_array.dtype, op, False).array
     dbias = Result(dbias_out, channels, x_array.dtype, op, False).array
-    vectors = (contiguous(weight), contiguous(bias), contiguous(mean), contiguous(var))
+    w, b, m, v = inputs(op, weight=weight, bias=bias, mean=mean, var=var)
     _pycnn.batch_norm_backward(
-        dx, dweight, dbias, contiguous(dy), x_array, *vectors, _positive(eps, op), relu
+        dx, dweight, dbias, contiguous(dy, op, "dy"), x_array, w, b, m, v, _positive(eps, op), relu
     )
     return BatchNormGradients(dx, dweight, dbias)
 
@@ -175,7 +173,7 @@ def dropout(
     be x itself. Raises ValueError for options out of range, TypeError for types.
     """
     op = "dropout"
-    x_array = contiguous(x)
+    x_array = contiguous(x, op, "x")
     share = number(p)
     if not 0.0 <= share < 1.0:
         raise ValueError(f"{op}: p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
@@ -195,7 +193,7 @@ def _triple(
         return None, None, None
     if isinstance(out, tuple) and len(out) == 3:
         return out
-    raise TypeError(f"{op}: out is {type(out).__name__}; expected a triple {names}.")
+    raise TypeError(f"{op}: out is {kind_of(out)}; expected a triple {names}.")
 
 
 def _is_relu(activation: str | None, op: str) -> bool:

@@ -55,7 +55,7 @@ def adam_step(
         if not 0.0 <= number(beta) < 1.0:
             raise ValueError(f"{op}: {name} is {beta!r}; expected 0 or more and less than 1.")
     betas = number(beta1), number(beta2)
-    _pycnn.adam_step(param, contiguous(grad), m, v, t, rate, *betas, epsilon, decay)
+    _pycnn.adam_step(param, contiguous(grad, op, "grad"), m, v, t, rate, *betas, epsilon, decay)
 
 
 def sgd_step(
@@ -86,7 +86,9 @@ def sgd_step(
         raise ValueError(
             f"{op}: velocity is None; expected an array of param's shape with momentum."
         )
-    _pycnn.sgd_step(param, contiguous(grad), velocity, rate, inertia, bool(nesterov), decay)
+    _pycnn.sgd_step(
+        param, contiguous(grad, op, "grad"), velocity, rate, inertia, bool(nesterov), decay
+    )
 
 
 def rmsprop_step(
@@ -125,7 +127,7 @@ def rmsprop_step(
     elif inertia != 0.0:
         raise ValueError(f"{op}: buffer is None; expected an array of param's shape with momentum.")
     _pycnn.rmsprop_step(
-        param, contiguous(grad), square, buffer, rate, share, epsilon, inertia, decay
+        param, contiguous(grad, op, "grad"), square, buffer, rate, share, epsilon, inertia, decay
     )
 
 

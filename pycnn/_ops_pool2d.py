@@ -18,6 +18,7 @@ from pycnn._arrays import (
     contiguous,
     four_sided,
     is_nchw,
+    kind_of,
     nhwc_shape,
     pair,
     shape4,
@@ -96,7 +97,7 @@ def max_pool2d(
     """
     op = "max_pool2d"
     nchw = is_nchw(data_format, op)
-    x_array = to_nhwc(x, nchw)
+    x_array = to_nhwc(x, nchw, op, "x")
     shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding)
     out_y, out_indices = _split_out(out, return_indices)
     y = Result(out_y, shape.output_shape, x_array.dtype, op, nchw)
@@ -119,7 +120,7 @@ def _split_out(
         if isinstance(out, tuple) and len(out) == 2:
             return out
         raise TypeError(
-            f"max_pool2d: out is {type(out).__name__}; expected a pair (y, indices) with "
+            f"max_pool2d: out is {kind_of(out)}; expected a pair (y, indices) with "
             "return_indices=True."
         )
     if isinstance(out, tuple):
@@ -145,7 +146,7 @@ def max_pool2d_backward(
     """
     op = "max_pool2d_backward"
     nchw = is_nchw(data_format, op)
-    dy_array, where = to_nhwc(dy, nchw), to_nhwc(indices, nchw)
+    dy_array, where = to_nhwc(dy, nchw, op, "dy"), to_nhwc(indices, nchw, op, "indices")
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     result = Result(out, x_shape, dy_array.dtype, op, nchw)
     if result.array.shape != x_shape:
@@ -172,7 +173,7 @@ def avg_pool2d(
     """
     op = "avg_pool2d"
     nchw = is_nchw(data_format, op)
-    x_array = to_nhwc(x, nchw)
+    x_array = to_nhwc(x, nchw, op, "x")
     shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding)
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x))
@@ -198,12 +199,12 @@ def avg_pool2d_backward(
     """
     op = "avg_pool2d_backward"
     nchw = is_nchw(data_format, op)
-    dy_array = to_nhwc(dy, nchw)
+    dy_array = to_nhwc(dy, nchw, op, "dy")
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     shape = pool2d_shape(op, x_shape, kernel_size, stride, padding)
     result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy))
-    _pycnn.avg_pool2d_backward(result.array, contiguous(dy_array), shape, bool(count_include_pad))
+    _pycnn.avg_pool2d_backward(result.array, dy_array, shape, bool(count_include_pad))
     return result.finish()
 
 
@@ -217,7 +218,7 @@ def global_avg_pool2d(
     """
     op = "global_avg_pool2d"
     nchw = is_nchw(data_format, op)
-    x_array = to_nhwc(x, nchw)
+    x_array = to_nhwc(x, nchw, op, "x")
     _floating(x_array, op, "x")
     n, h, w, c = _four_axes(x_array.shape, op, "x", nchw)
     result = Result(out, (n, c), x_array.dtype, op, False)
@@ -241,7 +242,7 @@ def global_avg_pool2d_backward(
     """
     op = "global_avg_pool2d_backward"
     nchw = is_nchw(data_format, op)
-    dy_array = contiguous(dy)
+    dy_array = contiguous(dy, op, "dy")
     _floating(dy_array, op, "dy")
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     n, h, w, c = _four_axes(x_shape, op, "input_shape", nchw)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._arrays import kind_of
 from pycnn.layers import Parameter, state
 
 Array = npt.NDArray[Any]
@@ -32,7 +33,7 @@ class Optimizer:
         for parameter in self.parameters:
             if not isinstance(parameter, Parameter):
                 self._refuse(
-                    f"a parameter is a {type(parameter).__name__}; expected layers.Parameter: "
+                    f"a parameter is {kind_of(parameter)}; expected layers.Parameter: "
                     "write model.parameters().",
                     TypeError,
                 )

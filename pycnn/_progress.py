@@ -53,7 +53,9 @@ def complain(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def abandon_stdout() -> None:
-    """After a write to stdout has failed: or Python tries, and fails, once more when it ends."""
+def abandon_stdout(who: str, error: CannotWrite) -> None:
+    """Complain, and write no more: or Python tries, and fails, once more when it ends."""
+    if not isinstance(error.reason, BrokenPipeError):  # or the reader has left
+        complain(f"{who}: cannot write its lines: {error.reason.strerror or error.reason}.")
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from pycnn import _start
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -34,12 +35,9 @@ def _stop_while_starting(number: int, frame: FrameType | None) -> None:
 def answer_while_starting() -> None:
     """If this process is `python -m pycnn.train`: answer SIGINT from now on, not only in `main`.
 
-    `-m` imports pycnn, and with it NumPy, before the first line of train.py; that is nearly all of
-    the start. While it does, sys.argv is ["-m", *arguments]. For any other program an import
-    changes no handler.
+    For any other program an import changes no handler.
     """
-    module = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
-    if module.removeprefix("-m") == "pycnn.train" and (
+    if _start.command() == "pycnn.train" and (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):
         signal.signal(signal.SIGINT, _stop_while_starting)

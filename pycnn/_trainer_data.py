@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of
 from pycnn.datasets import Split
 
 Data = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -27,15 +27,17 @@ def whole(name: str, value: object, low: int) -> int:
     return int(value)
 
 
+def _described(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else kind_of(value)
+
+
 def images_of(images: object, name: str) -> npt.NDArray[Any]:
     """The images themselves: uint8 or float32 [n, H, W, C]."""
     good = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
     if not (good and images.ndim == 4):  # type: ignore[attr-defined]
-        kind = f"a {type(images).__name__}"
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else kind
         raise TypeError(
-            f"Trainer: {name} is {found}; expected images [n, H, W, C], uint8 or float32: write "
-            "x.reshape(-1, 28, 28, 1), x.astype(np.float32)."
+            f"Trainer: {name} is {_described(images)}; expected images [n, H, W, C], uint8 or "
+            "float32: write x.reshape(-1, 28, 28, 1), x.astype(np.float32)."
         )
     return images  # type: ignore[return-value]
 
@@ -46,13 +48,14 @@ def checked(data: object, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
         data = data.images, data.labels
     if not (isinstance(data, Sequence) and len(data) == 2):
         raise TypeError(
-            f"Trainer: {name} is a {type(data).__name__}; expected a split of load_mnist, or "
+            f"Trainer: {name} is {kind_of(data)}; expected a split of load_mnist, or "
             "(images, labels)."
         )
     images, labels = images_of(data[0], f"{name} images"), np.asarray(data[1])
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        found = _described(labels if labels.dtype.kind in "biufc" else data[1])
         raise TypeError(
-            f"Trainer: {name} labels are {labels.dtype} {labels.shape}; expected integers "
+            f"Trainer: {name} labels are {found}; expected integers "
             f"[{len(images)}], one for each image: for one-hot rows write labels.argmax(axis=1)."
         )
     return images, labels

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn import _ops_conv2d, _ops_pool2d
+from pycnn._arrays import kind_of, to_write
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -149,10 +150,9 @@ class CompiledModel:
     def __call__(self, x: Array) -> Array:
         """Compute y. Raises TypeError or ValueError for another type or shape of x."""
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-            found = x.dtype if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+            found = x.dtype if isinstance(x, np.ndarray) else kind_of(x)
             raise TypeError(
-                f"CompiledModel: x is {found}; expected a float32 array: "
-                "write np.asarray(x, np.float32)."
+                f"CompiledModel: x is {found}; expected a float32 array{to_write(x, 'x')}"
             )
         if x.ndim == 0 or x.shape[1:] != self._input:
             axes = ", ".join(str(size) for size in ("N", *self._input))

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from pycnn import _layout
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of
 from pycnn.layers import state, summary
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
@@ -77,7 +77,7 @@ def _channels(
     who: str, model: Sequential, input_shape: tuple[int | None, ...] | None
 ) -> dict[str, int]:
     if not isinstance(model, Sequential):
-        raise TypeError(f"{who}: model is a {type(model).__name__}; expected a Sequential.")
+        raise TypeError(f"{who}: model is {kind_of(model)}; expected a Sequential.")
     image = model.input_shape if input_shape is None else summary.one_image(input_shape)[1:]
     return _layout.linear_channels(who, model, image)
 

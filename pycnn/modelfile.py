@@ -13,6 +13,7 @@ import numpy as np
 
 import pycnn
 from pycnn import layers
+from pycnn._arrays import kind_of
 from pycnn._files import FileError, FilePath, read_safetensors, write_safetensors
 from pycnn.layers.base import Layer
 from pycnn.layers.sequential import Sequential
@@ -120,7 +121,7 @@ def describe(model: Sequential) -> dict[str, Any]:
     """
     if not isinstance(model, Sequential):
         raise TypeError(
-            f"describe: the model is a {type(model).__name__}; expected a Sequential: "
+            f"describe: the model is {kind_of(model)}; expected a Sequential: "
             "write Sequential(layer) for a single layer."
         )
     dtypes = {str(parameter.data.dtype) for parameter in model.parameters()} or {"float32"}

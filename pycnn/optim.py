@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pycnn import _ops_optim, ops
+from pycnn._arrays import kind_of
 from pycnn._optimizer import Array, Optimizer, is_real
 from pycnn.layers import Parameter
 
@@ -229,7 +230,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     for parameter in all_parameters:
         if not isinstance(parameter, Parameter):
             raise TypeError(
-                f"{who}: a parameter is a {type(parameter).__name__}; expected layers.Parameter: "
+                f"{who}: a parameter is {kind_of(parameter)}; expected layers.Parameter: "
                 "write model.parameters()."
             )
     if not all_parameters:

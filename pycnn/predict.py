@@ -182,10 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(f"pycnn.predict: stopped by {signal.Signals(stop.number).name}.")
             return 128 + stop.number
         except CannotWrite as error:
-            if not isinstance(error.reason, BrokenPipeError):  # or the reader has left
-                reason = error.reason.strerror or error.reason
-                complain(f"pycnn.predict: cannot write its lines: {reason}.")
-            abandon_stdout()
+            abandon_stdout("pycnn.predict", error)
             return FAILED
         except (FileError, ImportError) as error:
             complain(f"pycnn.predict: {error}")

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of
 
 PerChannel: TypeAlias = float | tuple[float, ...]
 
@@ -64,7 +64,7 @@ class Normalization:
         std have.
         """
         if not isinstance(images, np.ndarray) or images.dtype != np.float32:
-            found = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+            found = images.dtype if isinstance(images, np.ndarray) else kind_of(images)
             raise TypeError(
                 f"Normalization: images is {found}; expected a float32 array in 0 .. 1: "
                 "write images.astype(np.float32) / 255 for bytes."

@@ -350,10 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(f"pycnn.train: diverged: {error}; {reached}. Try a smaller --lr.")
             return DIVERGED
         except CannotWrite as error:
-            if not isinstance(error.reason, BrokenPipeError):  # or the reader has left
-                reason = error.reason.strerror or error.reason
-                complain(f"pycnn.train: cannot write its lines: {reason}.")
-            abandon_stdout()
+            abandon_stdout("pycnn.train", error)
             return FAILED
         except (datasets.IdxError, FileError) as error:
             complain(f"pycnn.train: {error}")

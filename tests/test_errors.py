@@ -92,3 +92,46 @@ def test_a_missing_axis_is_named(name, array):
     refused(
         operator, arrays, options, ValueError, rf"\b{array}\b", r"\[[A-Z/a-z]+(, [A-Z/a-z]+)*\]"
     )
+
+
+ARRAYS = [(name, array) for name, operator in OPERATORS.items() for array in operator.arrays]
+OPTIONAL = {("conv2d", "bias"), ("sgd_step", "velocity"), ("rmsprop_step", "buffer")}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "None"),
+        ("x.npy", "a str"),
+        ({"x": 1.0}, "a dict"),
+        ([1.0, None], "a list"),
+        (["1.0"], "a list"),
+    ],
+)
+@pytest.mark.parametrize(("name", "array"), ARRAYS, ids=["-".join(case) for case in ARRAYS])
+def test_what_is_no_array_is_called_by_its_kind(name, array, value, said):
+    if value is None and (name, array) in OPTIONAL:
+        return
+    operator = OPERATORS[name]
+    arrays, options = arguments(operator, {array: value})
+    with pytest.raises(TypeError) as caught:
+        in_place(operator)(arrays, options)
+    message = str(caught.value)
+    assert message.startswith(f"{name}: {array} is {said}")
+    assert "expected a NumPy array" in message
+    assert "astype" not in message
+
+
+def test_rows_of_different_lengths_are_a_sentence():
+    from pycnn import ops
+
+    with pytest.raises(ValueError, match=r"^relu: x is a list that makes no array: .*shape"):
+        ops.relu([[1.0, 2.0], [3.0]])
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATORS if OPERATORS[name].has_out])
+def test_an_out_that_is_no_array_is_called_by_its_kind(name):
+    operator = OPERATORS[name]
+    arrays, options = arguments(operator, {"out": "y.npy"})
+    with pytest.raises(TypeError, match=rf"^{name}: out is a str; expected a "):
+        in_place(operator)(arrays, options)

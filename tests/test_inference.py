@@ -152,7 +152,8 @@ class Doubled(Layer):
     ("x", "error", "words"),
     [
         (np.zeros((2, 28, 28, 1)), TypeError, r"x is float64; expected a float32"),
-        ([[1.0]], TypeError, r"x is a list"),
+        ([[1.0]], TypeError, r"x is a list; .*write np\.asarray\(x, np\.float32\)\."),
+        (None, TypeError, r"x is None; expected a float32 array\."),
         (np.zeros((2, 28, 28), np.float32), ValueError, r"\(2, 28, 28\).*\[N, 28, 28, 1\]"),
         (np.zeros((2, 28, 27, 1), np.float32), ValueError, r"27.*\[N, 28, 28, 1\]"),
         (np.zeros((), np.float32), ValueError, r"shape \(\)"),

@@ -26,6 +26,8 @@ WRONG_INPUTS = [
     ("conv_valid", np.ones((2, 5, 4, 3), np.float32), TypeError, "x is float32; expected float64"),
     ("conv_valid", np.ones((2, 5, 4, 3), np.uint8), TypeError, "x is uint8; expected float64"),
     ("conv_valid", [1.0], TypeError, r"x is a list; .*write np\.asarray\(x, np\.float32\)"),
+    ("relu", None, TypeError, r"x is None; expected a NumPy array\.$"),
+    ("relu", "x.npy", TypeError, r"x is a str; expected a NumPy array\.$"),
     ("max_pool", np.ones((2, 3)), ValueError, r"2 axes; expected 4: \[N, H, W, C\]"),
     ("max_pool", np.ones((2, 3, 3, 1), int), TypeError, "expected float32 or float64"),
     ("avg_pool_with_padding", np.ones((1, 0, 2, 1)), ValueError, r"avg_pool2d|pool2d"),

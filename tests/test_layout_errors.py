@@ -34,12 +34,8 @@ def refusal(function, *arguments, **options):
         ((8, 16, 7, 7), (3, 3, 1, 16), {"groups": 16}, f"divisor of both: {TURN_X}."),
         ((8, 7, 7, 16), (16, 1, 3, 3), {"groups": 16}, f"divisor of both: {TURN_WEIGHT}."),
         ((8, 9, 7, 5), WEIGHT, {}, f"it has shape {WEIGHT}."),
-        (
-            (8, 9, 9, 16),
-            (3, 3, 9, 4),
-            {"groups": 2},
-            "it has shape (3, 3, 9, 4).",
-        ),  # 2 * 9 channels
+        # C = 6 = 2 * 3 fits in OIHW, but OC = 3 cannot be cut into 2 groups.
+        ((8, 9, 9, 6), (3, 3, 2, 4), {"groups": 2}, "it has shape (3, 3, 2, 4)."),
         (X, WEIGHT, {"data_format": "NCHW"}, 'for x [N, H, W, C] write data_format="NHWC".'),
         # In NCHW, axis 1 of what C++ sees is H: no reason to turn an image of H = C.
         ((8, 5, 3, 9), WEIGHT, {"data_format": "NCHW"}, f"it has shape {WEIGHT}."),

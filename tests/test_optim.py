@@ -270,7 +270,7 @@ def test_state_dict_has_the_step_and_the_moments():
         (lambda d: d.update(u=d["m.0"]), "unexpected: 'u'."),
         (lambda d: d.update({"v.0": d["v.1"]}), "'v.0' has shape (5,); expected (7, 5)."),
         (lambda d: d.update({"v.1": np.zeros(5)}), "'v.1' is float64; expected float32"),
-        (lambda d: d.update(step=3), "'step' is a int; expected a NumPy array."),
+        (lambda d: d.update(step=3), "'step' is an int; expected a NumPy array."),
         (lambda d: d.update(step=np.array(3.0)), "'step' is float64; expected int64"),
         (lambda d: d.update(step=np.array(-1)), "'step' is -1; expected 0 or more."),
     ],

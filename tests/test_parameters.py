@@ -61,6 +61,8 @@ def test_parameter_takes_only_what_fits():
     assert parameter.grad is None
     with pytest.raises(TypeError, match="data is int64; expected a float32 or float64 array"):
         layers.Parameter(np.zeros(3, np.int64))
+    with pytest.raises(TypeError, match=r"data is None; expected a float32 or float64 array\."):
+        layers.Parameter(None)
 
 
 def test_an_assigned_gradient_is_copied():

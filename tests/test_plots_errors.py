@@ -18,6 +18,7 @@ WRONG = {
     "labels": (lambda: plots.confusion_matrix([0.5], [1]), r"labels is float64 \(1,\); expected"),
     "one_hot": (lambda: plots.confusion_matrix(np.eye(3, dtype=int), [1]), r"write x.argmax"),
     "length": (lambda: plots.confusion_matrix([0, 1], [1]), r"expected integers \[2\]"),
+    "none": (lambda: plots.confusion_matrix(None, [1]), r"is None; expected integers \[n\]"),
     "empty": (lambda: plots.confusion_matrix(np.zeros(0, int), np.zeros(0, int)), "is empty"),
     "negative": (lambda: plots.confusion_matrix([0, -1], [1, 1]), "negative at 1"),
     "names": (lambda: plots.confusion_matrix([2], [1], ["a", "b"]), "2 names; expected 3 names"),

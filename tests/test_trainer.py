@@ -247,7 +247,7 @@ def test_an_error_leaves_the_learning_rate_and_the_mode():
 
 IMAGES, LABELS = TRAIN
 BAD_DATA = [
-    (3, TypeError, "train is a int; expected a split of load_mnist, or"),
+    (3, TypeError, "train is an int; expected a split of load_mnist, or"),
     ((IMAGES,), TypeError, "train is a tuple; expected"),
     ((IMAGES.astype(float), LABELS), TypeError, r"images is float64 \(37, 6, 6, 1\); expected"),
     ((IMAGES[..., 0], LABELS), TypeError, r"uint8 \(37, 6, 6\); expected images \[n, H, W, C\]"),
@@ -255,6 +255,8 @@ BAD_DATA = [
     ((IMAGES, LABELS[1:]), TypeError, r"labels are int64 \(36,\); expected integers \[37\]"),
     ((IMAGES, np.eye(4)[LABELS]), TypeError, r"write labels.argmax\(axis=1\)"),
     ((IMAGES, LABELS + 0.5), TypeError, "labels are float64"),
+    ((IMAGES, None), TypeError, r"train labels are None; expected integers \[37\]"),
+    ((None, LABELS), TypeError, r"train images is None; expected images \[n, H, W, C\]"),
     (datasets.Split(IMAGES.astype(float), LABELS), TypeError, "images is float64"),
     ((IMAGES, LABELS + 1), ValueError, "label"),
     ((IMAGES.repeat(2, axis=3), LABELS), ValueError, "expected"),

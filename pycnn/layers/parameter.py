@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn import ops
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of, to_write
 
 
 def _own(array: Array) -> Array:
@@ -39,10 +39,10 @@ class Parameter:
     def __init__(self, data: Array, name: str = "parameter", *, decays: bool = True) -> None:
         """Own `data`, or a copy if it has gaps or is read-only; TypeError for another type."""
         if not isinstance(data, np.ndarray) or data.dtype not in (np.float32, np.float64):
-            found = data.dtype if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
+            found = data.dtype if isinstance(data, np.ndarray) else kind_of(data)
             raise TypeError(
-                f"Parameter {name}: data is {found}; expected a float32 or float64 array: "
-                "write np.asarray(data, np.float32)."
+                f"Parameter {name}: data is {found}; expected a float32 or float64 array"
+                + to_write(data, "data")
             )
         self.name = name
         self.decays = bool(decays)
@@ -109,7 +109,7 @@ class Parameter:
         expected = f"{self._data.dtype} of shape {self._data.shape}"
         if not isinstance(value, np.ndarray):
             raise TypeError(
-                f"Parameter {self.name}: {attribute} is a {type(value).__name__}; "
+                f"Parameter {self.name}: {attribute} is {kind_of(value)}; "
                 f"expected a NumPy array, {expected}."
             )
         if value.dtype != self._data.dtype or value.shape != self._data.shape:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from pycnn._arrays import Array, aligned_empty
+from pycnn._arrays import Array, aligned_empty, kind_of, to_write
 from pycnn.layers.memory import Buffers, Place
 from pycnn.layers.parameter import Parameter
 
@@ -146,8 +146,7 @@ class Runnable:
             return  # what a training does some twenty times a step
         if not isinstance(a, np.ndarray):
             self._refuse(
-                f"{name} is a {type(a).__name__}; expected a NumPy array: "
-                f"write np.asarray({name}, np.float32).",
+                f"{name} is {kind_of(a)}; expected a NumPy array{to_write(a, name)}",
                 TypeError,
             )
         if a.dtype == np.uint8 and name == "x" and expected != np.float64:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of
 
 if TYPE_CHECKING:
     from pycnn.layers.base import Layer
@@ -27,7 +27,7 @@ def load(
     """
     if not isinstance(d, Mapping):
         raise TypeError(
-            f"{who}: got a {type(d).__name__}; expected a dict of arrays, as state_dict() returns."
+            f"{who}: got {kind_of(d)}; expected a dict of arrays, as state_dict() returns."
         )
     wrong = [
         _listed("missing", [name for name in targets if name not in d]),
@@ -50,9 +50,7 @@ def load(
 def load_rng(who: str, layers: Mapping[str, Layer], d: Mapping[str, list[int]]) -> None:
     """Set layers[name] to d[name], its seed and calls, for all names, or raise and set none."""
     if not isinstance(d, Mapping):
-        raise TypeError(
-            f"{who}: got a {type(d).__name__}; expected a dict, as rng_state() returns."
-        )
+        raise TypeError(f"{who}: got {kind_of(d)}; expected a dict, as rng_state() returns.")
     wrong = [
         _listed("missing", [name for name in layers if name not in d]),
         _listed("unexpected", [name for name in d if name not in layers]),
@@ -81,7 +79,7 @@ def _listed(kind: str, names: list[str]) -> str:
 
 def _difference(name: str, target: Array, value: Array) -> str:
     if not isinstance(value, np.ndarray):
-        return f"{name!r} is a {type(value).__name__}; expected a NumPy array."
+        return f"{name!r} is {kind_of(value)}; expected a NumPy array."
     if value.shape != target.shape:
         return f"{name!r} has shape {value.shape}; expected {target.shape}."
     if value.dtype != target.dtype:

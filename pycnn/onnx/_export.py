@@ -13,7 +13,7 @@ import numpy as np
 
 import pycnn
 from pycnn import _layout
-from pycnn._arrays import Array, four_sided
+from pycnn._arrays import Array, four_sided, kind_of
 from pycnn._extras import need
 from pycnn._files import FilePath, replacing
 from pycnn.layers import summary
@@ -45,7 +45,7 @@ def export_onnx(
     """
     onnx = need("onnx", "onnx", "export_onnx")
     if not isinstance(model, Sequential):
-        raise TypeError(f"export_onnx: model is a {type(model).__name__}; expected a Sequential.")
+        raise TypeError(f"export_onnx: model is {kind_of(model)}; expected a Sequential.")
     for parameter in model.parameters():
         if parameter.data.dtype != np.float32:
             raise TypeError(

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array
+from pycnn._arrays import Array, kind_of
 from pycnn.layers import BatchNorm2d, Conv2d, Dropout, Layer, Sequential
 
 
@@ -26,7 +26,7 @@ def described(value: object) -> str:
 def checked_model(who: str, model: object) -> Sequential:
     """The model, if it is a Sequential."""
     if not isinstance(model, Sequential):
-        refuse(who, "model", f"a {type(model).__name__}", "a layers.Sequential")
+        refuse(who, "model", kind_of(model), "a layers.Sequential")
     return model
 
 
@@ -58,7 +58,8 @@ def checked_labels(who: str, name: str, labels: object, count: int | None = None
     if found.dtype.kind not in "iu" or found.ndim != 1 or count not in (None, len(found)):
         length = "n" if count is None else count
         advice = ": for one row a class write x.argmax(axis=1)" if found.ndim == 2 else ""
-        refuse(who, name, described(found), f"integers [{length}]{advice}")
+        given = found if found.dtype.kind in "biufc" else labels
+        refuse(who, name, described(given), f"integers [{length}]{advice}")
     if found.size and found.min() < 0:
         refuse(who, name, f"negative at {int(found.argmin())}", "classes from 0 on", ValueError)
     return found.astype(np.int64)
