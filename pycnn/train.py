@@ -77,10 +77,9 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
     """Of the checkpoint, or of --recipe and --config, with the settings that were given."""
     given = given_settings(options)
     if metadata is None:
-        settings = {} if options.config is None else recipes.read_config(options.config)
-        name = options.recipe or settings.pop("recipe", "lecture")
-        settings.pop("recipe", None)
-        return recipes.get(name).with_settings(settings).with_settings(given)
+        if options.config is None:
+            return recipes.get(options.recipe or "lecture").with_settings(given)
+        return recipes.load_config(options.config, options.recipe).with_settings(given)
     for option in ("recipe", "config"):
         if getattr(options, option) is not None:
             raise ConfigError(
@@ -93,7 +92,7 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
             "expected one of this command: go on with checkpoint.load(trainer, file) there."
         )
     try:
-        before = Recipe().with_settings(metadata["recipe"])
+        before = recipes.restored(metadata["recipe"])
     except (ConfigError, TypeError) as error:
         raise FileError(f"{options.resume}: found another recipe: {error}") from error
     recipe = before.with_settings(given)
