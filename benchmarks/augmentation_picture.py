@@ -58,8 +58,8 @@ def main() -> None:
     path = parser.parse_args().path
     try:
         draw(path)
-    except MissingPlotError:
-        parser.exit(1, "the picture needs matplotlib: pip install 'pycnn[plot]'.\n")
+    except MissingPlotError as error:
+        parser.exit(1, f"{error}\n")
     print(f"written: {path}")
 
 

@@ -19,9 +19,9 @@ def pyplot() -> ModuleType:
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingPlotError(
-            f"--plot needs matplotlib ({error}): pip install 'pycnn[plot]', or leave --plot away."
-        ) from None
+        from pycnn._extras import missing
+
+        raise MissingPlotError(str(missing("matplotlib", "plot", "drawing pictures"))) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pycnn import _toml, datasets, recipes
+from pycnn import _settings, _toml, datasets, recipes
 from pycnn._config import MAX_THREADS
 from pycnn._progress import writing
 
@@ -102,7 +102,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:
+        if action.default in (None, False, []):
             return action.help
         return super()._get_help_string(action)
 
@@ -148,11 +148,12 @@ def _of_recipe(
     group: argparse._ArgumentGroup,
     name: str,
     kind: Callable[[str], object],
-    meaning: str,
     metavar: str = "N",
+    more: str = "",
 ) -> None:
-    default = getattr(recipes.Recipe(), name[2:].replace("-", "_"))
-    _option(group, name, kind, f"{meaning} (lecture: {default})", metavar, argparse.SUPPRESS)
+    setting = name[2:].replace("-", "_")
+    meaning = f"{_settings.MEANINGS[setting]}{more} (lecture: {getattr(recipes.Recipe(), setting)})"
+    _option(group, name, kind, meaning.replace("%", "%%"), metavar, argparse.SUPPRESS)
 
 
 def _recipe_options(group: argparse._ArgumentGroup) -> None:
@@ -160,7 +161,7 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
         "--recipe",
         choices=list(recipes.RECIPES),
         default=None,
-        help="lecture (default); fast: 99 %% in one short epoch; best: 99.65 %% in 20 epochs",
+        help="lecture (default); fast: one short epoch; best: the most accurate, 20 epochs",
     )
     meaning = "a TOML file of settings, as --print-config writes it; options win over it"
     _option(group, "--config", _path, meaning, "FILE")
@@ -170,38 +171,36 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="one more setting of the recipe, for example --set dropout=0.4; may be repeated",
+        help="any setting of the recipe, for example --set ema=0.999; may be repeated",
     )
     group.add_argument(
-        "--print-config", action="store_true", help="print all settings as TOML, and end"
+        "--print-config", action="store_true", help="print all settings as TOML, explained, and end"
     )
 
 
 def _training_options(group: argparse._ArgumentGroup) -> None:
-    kind = _whole_number(1, "a number of epochs")
-    _of_recipe(group, "--epochs", kind, "passes over the training images")
-    kind = _whole_number(1, "a batch size")
-    meaning = "images a step; those at the end of an epoch that are too few for one are dropped"
-    _of_recipe(group, "--batch-size", kind, meaning)
-    _of_recipe(group, "--lr", _number_above_0("a learning rate"), "learning rate", "X")
+    _of_recipe(group, "--epochs", _whole_number(1, "a number of epochs"))
+    _of_recipe(group, "--batch-size", _whole_number(1, "a batch size"))
+    _of_recipe(group, "--lr", _number_above_0("a learning rate"), "X")
     for name, choices in (("--optimizer", recipes.OPTIMIZERS), ("--schedule", recipes.SCHEDULES)):
-        meaning = f"one of {', '.join(choices)} (lecture: {getattr(recipes.Recipe(), name[2:])})"
+        default = getattr(recipes.Recipe(), name[2:])
         group.add_argument(
-            name, choices=choices, default=argparse.SUPPRESS, metavar="NAME", help=meaning
+            name,
+            choices=choices,
+            default=argparse.SUPPRESS,
+            metavar="NAME",
+            help=f"{_settings.MEANINGS[name[2:]]} (lecture: {default})",
         )
-    meaning = "the step schedule's factor an epoch; alone it chooses that schedule"
-    _of_recipe(group, "--gamma", _number_above_0("a factor", 1), meaning, "X")
-    kind = _whole_number(0, "a seed")
-    _of_recipe(group, "--seed", kind, "of the initial values and of the order of images")
+    more = "; alone it chooses that schedule"
+    _of_recipe(group, "--gamma", _number_above_0("a factor", 1), "X", more)
+    _of_recipe(group, "--seed", _whole_number(0, "a seed"))
     group.add_argument("--dry-run", action="store_true", help="one step and an evaluation only")
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:
     meaning = "a folder of four IDX files, plain or .gz, instead of the embedded MNIST"
     _option(group, "--data-dir", _folder, meaning, "DIR")
-    kind = _whole_number(0, "a number of images")
-    meaning = "first training images that are set aside for validation"
-    _of_recipe(group, "--validation-size", kind, meaning)
+    _of_recipe(group, "--validation-size", _whole_number(0, "a number of images"))
     kind = _whole_number(1, "a number of images")
     meaning = (
         "train on the first N of the other images only; by default on all. From the "

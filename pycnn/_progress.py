@@ -28,6 +28,11 @@ def writing() -> Iterator[None]:
         raise CannotWrite(error) from error
 
 
+def counted(number: int, what: str) -> str:
+    """The number and the word: 1 step, 2,000 steps."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 class Screen:
     """Lines for a person, above a progress bar; quiet: only `result` prints."""
 

@@ -12,78 +12,27 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import numpy as np
-
-from pycnn import _toml, losses, models, optim, schedules
-from pycnn._arrays import LARGEST
+from pycnn import _settings, _toml, losses, models, optim, schedules
+from pycnn._settings import OPTIMIZERS, SCHEDULES, ConfigError
 from pycnn.augment import Augmentation
 from pycnn.callbacks import Callback, Ema
 from pycnn.layers import Sequential
 from pycnn.preprocessing import Normalization
 from pycnn.trainer import Trainer
 
+__all__ = [
+    "NAMES", "OPTIMIZERS", "RECIPES", "SCHEDULES", "ConfigError", "Recipe", "get", "load_config",
+    "read_config", "restored",
+]  # fmt: skip
+
 # Of the pixels of MNIST's 60,000 training images, mapped to 0 .. 1.
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
-SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau")
-
-
-class ConfigError(ValueError):
-    """A setting that does not exist, or whose value cannot be; says which and what was expected."""
-
-
-def _converted(name: str, value: Any, kind: Any) -> Any:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if kind is bool:
-        right, expected = isinstance(value, bool), "true or false"
-    elif kind is int:
-        right, expected = whole, "a whole number"
-    elif kind is float:
-        right, expected = whole or isinstance(value, float), "a number"
-    elif kind is str:
-        right, expected = isinstance(value, str), "a text"
-    else:
-        right = isinstance(value, (list, tuple)) and len(value) > 0
-        right = right and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-        expected = "a list of whole numbers"
-    if not right:
-        raise ConfigError(f"{name} is {value!r}; expected {expected}.")
-    try:
-        return tuple(value) if kind == tuple[int, ...] else kind(value)
-    except OverflowError:
-        raise ConfigError(f"{name} is {value!r}; expected a smaller number.") from None
-
-
-_ABOVE_0 = ("epochs", "batch_size", "lr", "first_kernel_size", "elastic_sigma")
-_SHARES = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "warmup", "gamma", "ema",
-           "erase", "scale")  # fmt: skip
-_BELOW_1 = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "ema", "scale")
-_MOST = {"seed": 2**63 - 1}  # of other whole numbers 2**31 - 1, as in operators
-_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "init": ("lecture", "he")}
-
-
-def _check_range(name: str, value: Any) -> None:
-    if name in _CHOICES:
-        if value not in _CHOICES[name]:
-            raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}.")
-        return
-    values = value if isinstance(value, tuple) else (value,)
-    above = name in _ABOVE_0 or isinstance(value, tuple)
-    for number in values:
-        right = number > 0 if above else number >= 0
-        right = right and (name not in _SHARES or number <= 1)
-        right = right and (name not in _BELOW_1 or number < 1) and number < float("inf")
-        if right and isinstance(number, int) and number > _MOST.get(name, LARGEST):
-            raise ConfigError(f"{name} is {value!r}; expected at most {_MOST.get(name, LARGEST)}.")
-        if not right:
-            low = "a finite number above 0" if above else "a finite number, 0 or more"
-            high = ", below 1" if name in _BELOW_1 else ", at most 1" if name in _SHARES else ""
-            raise ConfigError(f"{name} is {value!r}; expected {low}{high}.")
 
 
 @dataclass(frozen=True)
@@ -92,7 +41,10 @@ class Recipe:
 
     Network: a stage is `convolutions[i]` times (3 x 3 convolution "same", normalisation, relu) with
     channels[i] channels, and a 2 x 2 max pool "same"; then dropout and one linear layer. See
-    `models.stages`, which explains these settings.
+    `models.stages`, which explains these settings; `to_toml` explains all.
+
+    A setting that does nothing beside the others is refused unless it has its default: gamma
+    without schedule "step", momentum without optimizer "sgd".
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -111,6 +63,7 @@ class Recipe:
     beta1: float = 0.9
     beta2: float = 0.999
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     schedule: str = "constant"
@@ -137,23 +90,39 @@ class Recipe:
         """Check the types and ranges of all settings."""
         types = get_type_hints(Recipe)
         for field in dataclasses.fields(self):
-            value = _converted(field.name, getattr(self, field.name), types[field.name])
-            _check_range(field.name, value)
+            value = _settings.converted(field.name, getattr(self, field.name), types[field.name])
+            _settings.check_range(field.name, value)
             object.__setattr__(self, field.name, value)
         if len(self.channels) != len(self.convolutions):
             raise ConfigError(
                 f"convolutions has {len(self.convolutions)} numbers; expected "
-                f"{len(self.channels)}, one a stage, as channels."
+                f"{len(self.channels)}, one a stage, as channels.",
+                "convolutions",
+            )
+        for name in _settings.idle(dataclasses.asdict(self), _defaults()):
+            raise ConfigError(
+                f"{name} is {getattr(self, name)!r}, which does nothing here: it goes with "
+                f"{_settings.GOES_WITH[name][1]}.",
+                name,
             )
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
-        """Another recipe with these settings changed; ConfigError names an unknown one."""
+        """Another recipe with these settings changed; ConfigError names an unknown one.
+
+        What the others need changes along: schedule "one-cycle" brings a warmup of 0.2, unless that
+        is given or was there; a setting that no longer does anything gets its default.
+        """
         for name in settings:
             if name not in NAMES:
                 near = difflib.get_close_matches(name, NAMES, 1)
                 hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(NAMES)}."
-                raise ConfigError(f"there is no setting {name!r}{hint}")
-        return dataclasses.replace(self, **settings)
+                raise ConfigError(f"there is no setting {name!r}{hint}", name)
+        values = {**dataclasses.asdict(self), **settings}
+        if settings.get("schedule") == "one-cycle" != self.schedule and not self.warmup:
+            values["warmup"] = settings.get("warmup", 0.2)
+        defaults = _defaults()
+        lost = [name for name in _settings.idle(values, defaults) if name not in settings]
+        return Recipe(**{**values, **{name: defaults[name] for name in lost}})
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON can hold them."""
@@ -161,9 +130,11 @@ class Recipe:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     def to_toml(self) -> str:
-        """The settings as a TOML file."""
-        lines = (f"{name} = {json.dumps(value)}" for name, value in self.to_dict().items())
-        return "\n".join(lines) + "\n"
+        """The settings as a TOML file: one line a setting, with a comment that explains it."""
+        lines = {name: f"{name} = {json.dumps(value)}" for name, value in self.to_dict().items()}
+        width = max(map(len, lines.values()))
+        meanings = _settings.MEANINGS
+        return "".join(f"{line:<{width}}  # {meanings[name]}\n" for name, line in lines.items())
 
     def model(
         self, input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10
@@ -177,7 +148,8 @@ class Recipe:
             if self.init == "lecture":
                 raise ConfigError(
                     'init is "lecture", whose values belong to the lecture\'s network; expected '
-                    '"he" for another one.'
+                    '"he" for another one: in the command --set init=he.',
+                    "init",
                 )
             model = models.stages(
                 self.channels,
@@ -205,21 +177,23 @@ class Recipe:
         """The optimizer of the model's parameters."""
         parameters, betas = model.parameters(), (self.beta1, self.beta2)
         if self.optimizer == "adam" and self.weight_decay:
-            raise ConfigError("weight_decay goes with adamw, sgd or rmsprop; optimizer is adam.")
+            raise ConfigError(
+                "weight_decay goes with adamw, sgd or rmsprop; optimizer is adam.", "weight_decay"
+            )
         if self.optimizer == "adam":
             return optim.Adam(parameters, self.lr, betas)
         if self.optimizer == "adamw":
             return optim.AdamW(parameters, self.lr, betas, weight_decay=self.weight_decay)
         if self.optimizer == "sgd":
             return optim.SGD(
-                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+                parameters, self.lr, self.momentum, self.nesterov, weight_decay=self.weight_decay
             )
         return optim.RMSprop(parameters, self.lr, weight_decay=self.weight_decay)
 
     def make_schedule(self, total_steps: int) -> schedules.Schedule:
         """The schedule; warmup is a share of the steps."""
         if self.schedule == "one-cycle":
-            return schedules.OneCycle(warmup=self.warmup or 0.2)
+            return schedules.OneCycle(warmup=self.warmup)
         main: schedules.Schedule
         if self.schedule == "step":
             main = schedules.StepDecay(gamma=self.gamma)
@@ -261,12 +235,16 @@ class Recipe:
 
     def make_augmentation(self) -> Augmentation | None:
         """The augmentation, if there is any."""
-        names = ("shift", "rotation", "scale", "shear", "elastic_alpha", "erase")
+        names = _settings.DISTORTIONS
         if not any(getattr(self, name) for name in names):
             return None
         return Augmentation(
             **{name: getattr(self, name) for name in names}, elastic_sigma=self.elastic_sigma
         )
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(Recipe)}
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Recipe))
@@ -319,10 +297,49 @@ def get(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def restored(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe of a checkpoint; a setting that did nothing there has its default."""
+    values = {**_defaults(), **settings}
+    lost = set(_settings.idle(values, _defaults()))
+    return Recipe().with_settings({k: v for k, v in settings.items() if k not in lost})
+
+
 def read_config(path: str | Path) -> dict[str, Any]:
     """The settings in a TOML file; ConfigError for a file that is none, or cannot be read."""
+    return _read(path)[0]
+
+
+def load_config(path: str | Path, name: str | None = None) -> Recipe:
+    """The recipe `name`, or that which the file names, or the lecture's, with the file's settings.
+
+    ConfigError says the file and the line.
+    """
+    settings, text = _read(path)
     try:
-        return _toml.loads(Path(path).read_text(encoding="utf-8"))
+        for key, value in settings.items():
+            if isinstance(value, dict):
+                raise ConfigError(
+                    f"[{key}] is a table; expected settings at the top level: leave [{key}] out.",
+                    key,
+                )
+        named = settings.pop("recipe", "lecture")
+        try:
+            base = get(name or named)
+        except ConfigError as error:
+            raise ConfigError(str(error), None if name else "recipe") from error
+        return base.with_settings(settings)
+    except ConfigError as error:
+        name = error.setting
+        pattern = rf"""\s*(\[\s*)?["']?{re.escape(name or "")}["']?\s*[.=\]]"""
+        lines = [n for n, line in enumerate(text.splitlines(), 1) if re.match(pattern, line)]
+        place = f"{path}, line {lines[0]}" if name and lines else f"{path}"
+        raise ConfigError(f"{place}: {error}", name) from error
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return _toml.loads(text), text
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except (_toml.TomlError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pycnn
 from pycnn import plots
 from pycnn._files import replacing
+from pycnn._progress import counted
 from pycnn.callbacks import Checkpoint, LearningRateLog
 from pycnn.layers import Conv2d
 from pycnn.plots._arguments import leaves
@@ -53,20 +54,26 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def write(path: str | os.PathLike[str], trainer: Trainer, test: Data) -> None:
+def write(
+    path: str | os.PathLike[str],
+    trainer: Trainer,
+    test: Data,
+    recipe: Mapping[str, Any] | None = None,
+) -> None:
     """Write the report of a trained model: settings, results of each epoch, all pictures.
 
     path: ends in .html. trainer: after its `fit`. test: a split or (images, labels); the model is
-    evaluated on it, its mistakes are shown, and its first image goes through the layers. The
-    settings are the recipe's, if the trainer has a `callbacks.Checkpoint` that was given one, else
-    those of its parts. The file holds all of its pictures and loads nothing.
+    evaluated on it, its mistakes are shown, and its first image goes through the layers. recipe:
+    the settings by name, as `Recipe.to_dict()` gives them; by default those that a
+    `callbacks.Checkpoint` of the trainer was given, else those of the trainer's parts. The file
+    holds all of its pictures and loads nothing.
 
     Raises `pycnn.FileError` for another ending or a place that cannot be written, ImportError
     without matplotlib.
     """
     check(path)
     images, labels = _arrays(test)
-    body = [*_results(trainer, images, labels), *_settings(trainer)]
+    body = [*_results(trainer, images, labels), *_settings(trainer, recipe)]
     body += [_figure(*picture) for picture in _pictures(trainer, images, labels)]
     text = PAGE.format(title="A training with pycnn", style=STYLE, body="\n".join(body))
     with replacing(path) as file:
@@ -90,17 +97,18 @@ def _arrays(data: Data) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 def _results(trainer: Trainer, images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Iterator[str]:
     if len(images):
         found = trainer.evaluate((images, labels))
+        epochs, steps = counted(trainer.epoch, "epoch"), counted(trainer.steps_per_epoch, "step")
         yield (
             f"<p><strong>Accuracy {100 * found['accuracy']:.2f} %</strong> and loss "
-            f"{found['loss']:.4f} on {len(images):,} test images, after {trainer.epoch} epochs of "
-            f"{trainer.steps_per_epoch:,} steps with {trainer.batch_size} images each.</p>"
+            f"{found['loss']:.4f} on {counted(len(images), 'test image')}, after {epochs} of "
+            f"{steps} with {counted(trainer.batch_size, 'image')} each.</p>"
         )
     if trainer.stop_reason:
         yield f"<p>The training was stopped: {escape(trainer.stop_reason)}.</p>"
     yield (
         f'<p class="small">pycnn {escape(pycnn.__version__)}, {escape(pycnn.isa())}, '
-        f"{pycnn.get_num_threads()} thread(s), {trainer.training_seconds:.2f} s of training in "
-        "this process.</p>"
+        f"{counted(pycnn.get_num_threads(), 'thread')}, "
+        f"{trainer.training_seconds:.2f} s of training in this process.</p>"
     )
     yield "<h2>Each epoch</h2>"
     yield _epochs(trainer)
@@ -129,10 +137,10 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _settings(trainer: Trainer) -> Iterator[str]:
+def _settings(trainer: Trainer, recipe: Mapping[str, Any] | None) -> Iterator[str]:
     yield "<h2>Settings</h2>"
     recipes = [c.recipe for c in trainer.callbacks if isinstance(c, Checkpoint) and c.recipe]
-    values = recipes[0] if recipes else _parts(trainer)
+    values = recipe or (recipes[0] if recipes else _parts(trainer))
     yield _table(["setting", "value"], [[str(k), _plain(v)] for k, v in values.items()])
     yield "<h2>The network</h2>"
     yield f"<pre>{escape(repr(trainer.model))}</pre>"

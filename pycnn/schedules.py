@@ -120,7 +120,8 @@ class OneCycle(Schedule):
     total: steps; None: the whole run. warmup: share of the steps, 0 to 1. start, end: factors of
     the first and of the last step. shape: "linear" (a triangle) or "cosine". As
     torch.optim.lr_scheduler.OneCycleLR(max_lr=lr, pct_start=warmup, div_factor=1 / start,
-    anneal_strategy="linear" or "cos"): the peak is step warmup * total - 1.
+    anneal_strategy="linear" or "cos"): the peak is step warmup * total - 1. A
+    run of a single step is at the peak.
     """
 
     def __init__(
@@ -148,6 +149,8 @@ class OneCycle(Schedule):
     def __call__(self, step: int) -> float:
         """Two straight lines, or two halves of a cosine."""
         last = self._known("total", self._total) - 1
+        if step <= 0 == last:
+            return 1.0  # a run of one step: its rate would be end, so nothing would be learned
         peak = self._warmup * (last + 1) - 1
         if step < peak:
             return self._between(self._start, 1.0, step / peak)

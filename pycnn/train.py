@@ -19,15 +19,17 @@ from typing import Any
 
 import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
+from pycnn._extras import missing
 from pycnn._files import FileError, replacing
 from pycnn._options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
-from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain
+from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain, counted
 from pycnn._signals import Signals, Stopped, stoppable
 from pycnn.callbacks import (
     Callback,
     Checkpoint,
     Diverged,
     JsonLog,
+    LearningRateLog,
     LectureLog,
     NanGuard,
     ProgressBar,
@@ -62,6 +64,8 @@ def make_trainer(
         callbacks.append(TargetAccuracy(options.target_accuracy))
     if options.time_limit is not None:
         callbacks.append(TimeLimit(options.time_limit))
+    if options.plot is not None or options.report is not None:
+        callbacks.append(LearningRateLog())
     if options.checkpoint_dir is not None:  # last: it saves what the others have done
         folder: Path = options.checkpoint_dir
         log = folder / "log.jsonl"
@@ -77,10 +81,9 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
     """Of the checkpoint, or of --recipe and --config, with the settings that were given."""
     given = given_settings(options)
     if metadata is None:
-        settings = {} if options.config is None else recipes.read_config(options.config)
-        name = options.recipe or settings.pop("recipe", "lecture")
-        settings.pop("recipe", None)
-        return recipes.get(name).with_settings(settings).with_settings(given)
+        if options.config is None:
+            return recipes.get(options.recipe or "lecture").with_settings(given)
+        return recipes.load_config(options.config, options.recipe).with_settings(given)
     for option in ("recipe", "config"):
         if getattr(options, option) is not None:
             raise ConfigError(
@@ -93,7 +96,7 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
             "expected one of this command: go on with checkpoint.load(trainer, file) there."
         )
     try:
-        before = Recipe().with_settings(metadata["recipe"])
+        before = recipes.restored(metadata["recipe"])
     except (ConfigError, TypeError) as error:
         raise FileError(f"{options.resume}: found another recipe: {error}") from error
     recipe = before.with_settings(given)
@@ -150,10 +153,7 @@ def _check_outputs(options: argparse.Namespace, source: Path | None) -> None:
         raise ConfigError(f"argument --plot: {str(options.plot)!r} is no .png or .svg.")
     wanted = options.plot is not None or options.report is not None
     if wanted and importlib.util.find_spec("matplotlib") is None:
-        raise FileError(
-            "--plot and --report need matplotlib, which is not installed: "
-            "pip install 'pycnn[plot]', or leave them out."
-        )
+        raise missing("matplotlib", "plot", "--plot or --report")
     taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
     if options.checkpoint_dir is not None:
         for name in ("last.safetensors", "best.safetensors"):
@@ -212,7 +212,8 @@ def _reached(trainer: Trainer | None) -> str:
     if trainer is None or trainer.steps_done == 0:
         return "no step was finished"
     epoch, step = trainer.last_step
-    return f"{trainer.steps_done} steps were finished, the last one epoch {epoch}, step {step}"
+    done, were = counted(trainer.steps_done, "step"), "was" if trainer.steps_done == 1 else "were"
+    return f"{done} {were} finished, the last one epoch {epoch}, step {step}"
 
 
 def _go_on(trainer: Trainer | None) -> str:
@@ -277,7 +278,10 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
         screen.line(f"goes on after epoch {trainer.epoch}, step {trainer.step} of {source}")
     validation = data.validation if len(data.validation) else None
     start = time.perf_counter()
-    trainer.fit(data.train, validation, epochs=recipe.epochs, batch_size=recipe.batch_size)
+    try:
+        trainer.fit(data.train, validation, epochs=recipe.epochs, batch_size=recipe.batch_size)
+    except ValueError as error:  # of a layer: these images in these batches
+        raise ConfigError(str(error)) from error
     elapsed = time.perf_counter() - start
     if signals.number is not None:
         raise Stopped(signals.number)
@@ -288,7 +292,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     screen.line(f"Accuracy = {accuracy:.4f}")
     if options.save_model is not None:
         modelfile.save_model(trainer.model, options.save_model)
-    _pictures(options, trainer, data)
+    _pictures(options, trainer, data, recipe)
     screen.result(_result(accuracy, elapsed, trainer))
     targets = [c for c in trainer.callbacks if isinstance(c, TargetAccuracy)]
     if targets and not targets[0].reached and not options.dry_run:
@@ -312,15 +316,18 @@ def _check_pictures(options: argparse.Namespace) -> None:
         raise FileError(str(error)) from error
 
 
-def _pictures(options: argparse.Namespace, trainer: Trainer, data: datasets.Splits) -> None:
+def _pictures(
+    options: argparse.Namespace, trainer: Trainer, data: datasets.Splits, recipe: Recipe
+) -> None:
     if options.plot is not None:
         from pycnn import plots
 
-        plots.save(plots.learning_curves(trainer.history), options.plot)
+        rates = next(c for c in trainer.callbacks if isinstance(c, LearningRateLog))
+        plots.save(plots.learning_curves(trainer.history, rates), options.plot)
     if options.report is not None:
         from pycnn import report
 
-        report.write(options.report, trainer, data.test)
+        report.write(options.report, trainer, data.test, recipe.to_dict())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

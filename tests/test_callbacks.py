@@ -311,6 +311,8 @@ def test_learning_rate_log():
     fit(trainer)
     assert log.steps == [0, 1, 2, 3, 4, 5]
     assert log.values == [0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125]
+    assert len(log.losses) == 6
+    assert sum(log.losses[3:]) / 3 == pytest.approx(trainer.history.rows[-1]["loss"], rel=1e-12)
 
 
 def test_lecture_log(capsys):

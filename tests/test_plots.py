@@ -94,11 +94,27 @@ def test_learning_curves_show_the_history(tmp_path):
 def test_learning_curves_of_each_step_without_validation(tmp_path):
     rates = LearningRateLog()
     rates.steps, rates.values = list(range(30)), [0.01 * i for i in range(30)]
+    rates.losses = [1.0] * 30  # not shown: three epochs are a curve
     figure = plots.learning_curves(history(validation=False), rates)
     assert [len(axes.lines) for axes in figure.axes] == [1, 1, 1]
     line = figure.axes[2].lines[0]
     np.testing.assert_allclose(line.get_xdata(), np.arange(1, 31) / 10)
     np.testing.assert_array_equal(line.get_ydata(), rates.values)
+    written(figure, tmp_path)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_learning_curves_of_one_epoch_show_its_steps(epochs, tmp_path):
+    rates = LearningRateLog()
+    count = 10 * epochs
+    rates.steps, rates.values = list(range(count)), [0.1] * count
+    rates.losses = [1 / (i + 1) for i in range(count)]
+    figure = plots.learning_curves(history(epochs), rates)
+    assert [len(axes.lines) for axes in figure.axes] == [3, 2, 1]
+    steps = figure.axes[0].lines[0]
+    np.testing.assert_allclose(steps.get_xdata(), np.arange(1, count + 1) / 10)
+    np.testing.assert_array_equal(steps.get_ydata(), rates.losses)
+    assert "each step" in texts(figure)
     written(figure, tmp_path)
 
 

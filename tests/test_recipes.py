@@ -10,11 +10,12 @@ from idx_files import write_folder
 from train_command import command, small
 
 from pycnn import callbacks, layers, losses, models, optim, recipes, schedules, train
+from pycnn._settings import GOES_WITH, MEANINGS
 from pycnn.recipes import ConfigError, Recipe
 
 ODD = Recipe(
     channels=(3, 5), convolutions=(2, 1), first_kernel_size=5, batch_norm=True, dropout=0.25,
-    init="he", optimizer="sgd", schedule="plateau", lr=1e-7, shear=0.3, seed=2**40,
+    init="he", optimizer="sgd", nesterov=True, schedule="plateau", lr=1e-7, shear=0.3, seed=2**40,
 )  # fmt: skip
 
 
@@ -22,7 +23,11 @@ ODD = Recipe(
 def test_toml_goes_round(tmp_path, recipe):
     path = tmp_path / "recipe.toml"
     path.write_text(recipe.to_toml())
-    assert len(path.read_text().splitlines()) == len(recipes.NAMES)
+    lines = path.read_text().splitlines()
+    assert len(lines) == len(recipes.NAMES) == len(MEANINGS)
+    for name, line in zip(recipes.NAMES, lines, strict=True):
+        assert line.startswith(f"{name} = ")
+        assert line.endswith(f"  # {MEANINGS[name]}")
     assert Recipe().with_settings(recipes.read_config(path)) == recipe
     assert Recipe().with_settings(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
@@ -75,7 +80,8 @@ def test_settings_arrive_in_the_parts():
     assert kinds.count("Dropout") == 1
     assert model[0].kernel_size == (5, 5)
     sgd = ODD.with_settings({"momentum": 0.5, "weight_decay": 0.1}).make_optimizer(model)
-    assert (sgd.momentum, sgd.weight_decay) == (0.5, 0.1)
+    assert (sgd.momentum, sgd.nesterov, sgd.weight_decay) == (0.5, True, 0.1)
+    assert not ODD.with_settings({"nesterov": False}).make_optimizer(model).nesterov
     adamw = ODD.with_settings({"optimizer": "adamw", "beta1": 0.5, "weight_decay": 0.1})
     assert adamw.make_optimizer(model).betas == (0.5, 0.999)
     assert ODD.make_augmentation().shear == 0.3
@@ -94,7 +100,8 @@ def test_schedules_by_name():
     assert made(schedule="step", gamma=0.5)(10) == 0.5
     assert made(schedule="cosine")(50) == pytest.approx(0.5)
     assert made(schedule="one-cycle", warmup=0.5)(49) == 1
-    assert made(schedule="one-cycle")(19) == 1
+    assert made(schedule="one-cycle")(0) == pytest.approx(0.99)  # no warm-up: down from the peak
+    assert made(schedule="one-cycle", warmup=0.01)(0) == 1
     assert type(made(schedule="plateau")) is schedules.ReduceOnPlateau
     warm = made(schedule="plateau", warmup=0.1)
     assert (warm(0), warm(10)) == (0.1, 1)
@@ -138,7 +145,7 @@ def test_settings_that_cannot_be(settings, words):
 
 
 def test_combinations_that_cannot_be():
-    with pytest.raises(ConfigError, match='init is "lecture", whose values belong'):
+    with pytest.raises(ConfigError, match=r'"lecture", whose values belong .* --set init=he\.'):
         Recipe(batch_norm=True).model()
     with pytest.raises(ConfigError, match="weight_decay goes with adamw, sgd or rmsprop"):
         Recipe(weight_decay=0.1).make_optimizer(Recipe().model())
@@ -146,6 +153,99 @@ def test_combinations_that_cannot_be():
         recipes.get("bset")
     with pytest.raises(ConfigError, match=r"no recipe \[1\]; expected one of lecture, fast, best"):
         recipes.get([1])
+
+
+IDLE = {
+    "normalize_after_pool": (False, {"batch_norm": True}),
+    "beta1": (0.5, {"optimizer": "adamw"}),
+    "beta2": (0.5, {"optimizer": "adam"}),
+    "momentum": (0.5, {"optimizer": "sgd"}),
+    "nesterov": (True, {"optimizer": "sgd"}),
+    "gamma": (0.5, {"schedule": "step"}),
+    "elastic_sigma": (2.0, {"elastic_alpha": 8.0}),
+    "plain_epochs": (1, {"erase": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", GOES_WITH)
+def test_a_setting_that_does_nothing_is_refused(name):
+    value, with_these = IDLE[name]
+    plain = Recipe(optimizer="rmsprop")
+    words = f"{name} is {value}, which does nothing here: it goes with {GOES_WITH[name][1]}."
+    for make in (
+        lambda: plain.with_settings({name: value}),
+        lambda: Recipe(**{"optimizer": "rmsprop", name: value}),
+        lambda: Recipe(**with_these).with_settings({"optimizer": "rmsprop", **OFF, name: value}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            make()
+        assert str(caught.value) == words
+    both = plain.with_settings({**with_these, name: value})
+    assert getattr(both, name) == value
+    # Not given: it goes along with what it went with, and the printed recipe can be read again.
+    without = both.with_settings({"optimizer": "rmsprop", **OFF})
+    assert without == plain
+    assert plain.with_settings({name: getattr(Recipe(), name)}) == plain
+    assert recipes.restored({"optimizer": "rmsprop", name: value}) == plain  # of a checkpoint
+
+
+OFF = {"batch_norm": False, "schedule": "constant", "elastic_alpha": 0.0, "erase": 0.0}
+
+
+def test_one_cycle_brings_its_warmup():
+    chosen = Recipe().with_settings({"schedule": "one-cycle"})
+    assert chosen.warmup == 0.2
+    assert chosen.with_settings({"warmup": 0}).warmup == 0
+    assert Recipe().with_settings({"schedule": "one-cycle", "warmup": 0.0}).warmup == 0
+    assert Recipe(warmup=0.1).with_settings({"schedule": "one-cycle"}).warmup == 0.1
+    again = Recipe(schedule="one-cycle", warmup=0.0).with_settings({"schedule": "one-cycle"})
+    assert again.warmup == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("\n lr = 'x'\n", "line 2: lr is 'x'; expected a number."),
+        ("epochs = 3\n'lrr' = 1\n", "line 2: there is no setting 'lrr'; did you mean lr?"),
+        ("recipe = 'fats'", "line 1: there is no recipe 'fats'"),
+        ("recipe = 'fast'\n[ training ]\nlr = 1", "line 2: [training] is a table; expected settin"),
+        ("# mine\n[recipe]\nlr = 0.1", "line 2: [recipe] is a table; expected settings at the top"),
+        (
+            "lr.x = 0.1",
+            "line 1: [lr] is a table; expected settings at the top level: leave [lr] out",
+        ),
+        (
+            "gamma = 0.5",
+            "line 1: gamma is 0.5, which does nothing here: it goes with schedule step.",
+        ),
+        ("channels = [4]", ": convolutions has 3 numbers"),
+    ],
+)
+def test_errors_of_a_file_name_its_line(tmp_path, capsys, content, words):
+    path = tmp_path / "mine.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        recipes.load_config(path)
+    expected = f"{path}{'' if words.startswith(':') else ', '}{words}"
+    assert str(caught.value).startswith(expected)
+    with pytest.raises(SystemExit):
+        train.main(["--config", str(path), "--print-config"])
+    assert expected.rstrip(".") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("normalize=True", "expected true or false: write true, in small letters and without"),
+        ('normalize="false"', "write false, in small"),
+        ("normalize=yes", "normalize is 'yes'; expected true or false (see"),
+        ("dropout=0.3", 'expected "he" for another one: in the command --set init=he (see'),
+    ],
+)
+def test_errors_of_set_say_what_to_write(capsys, option, words):
+    with pytest.raises(SystemExit):
+        train.main(["--set", option, "--limit-train", "100"])
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -199,7 +299,8 @@ def config(tmp_path_factory):
         (["--set", "channels=[4, 4, 4]"], {"channels": (4, 4, 4)}),
         (["--recipe", "best"], {"lr": 0.5, "epochs": 7, "ema": 0.999}),  # the file over best
         (["--gamma", 0.5], {"schedule": "step", "gamma": 0.5}),
-        (["--gamma", 0.5, "--schedule", "plateau"], {"schedule": "plateau", "gamma": 0.5}),
+        (["--gamma", 0.5, "--set", "schedule=step"], {"schedule": "step", "gamma": 0.5}),
+        (["--set", "warmup=0"], {"warmup": 0.0}),
     ],
 )
 def test_flags_win_over_the_file_over_the_recipe(config, tmp_path, capsys, options, expected):

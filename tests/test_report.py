@@ -6,14 +6,18 @@ import os
 
 import numpy as np
 import pytest
+from idx_files import write_folder
+from train_command import small
 
 import pycnn
-from pycnn import layers, models
+from pycnn import layers, models, recipes, train
 from pycnn.callbacks import Checkpoint
 from pycnn.datasets import Split
 
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
-from pycnn import report
+from matplotlib.figure import Figure
+
+from pycnn import plots, report
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -55,11 +59,11 @@ def data(rng):
     )
 
 
-def trained(data, callbacks=(), model=None, epochs=2):
+def trained(data, callbacks=(), model=None, epochs=2, batch_size=20):
     model = model or models.stages([2, 3], input_shape=(10, 10, 1), classes=3, batch_norm=True)
     adam = pycnn.optim.Adam(model.parameters(), lr=0.0125)
     trainer = pycnn.Trainer(model, adam, callbacks=callbacks)
-    trainer.fit(data, data, epochs=epochs, batch_size=20)
+    trainer.fit(data, data, epochs=epochs, batch_size=batch_size)
     return trainer
 
 
@@ -99,6 +103,41 @@ def test_the_recipe_is_shown_and_escaped(data, tmp_path):
     assert "16, 32" in page.cells
     assert "<b>&\"'" in page.cells
     assert any("<i>enough</i>" in text for text in page.texts)
+
+
+def test_the_recipe_that_is_given_is_the_one_shown(data, tmp_path):
+    trainer = trained(data, [Checkpoint(tmp_path / "c", recipe={"note": "old"})], epochs=1)
+    report.write(tmp_path / "run.html", trainer, data, {"note": "new", "shift": 2.5})
+    page = Page((tmp_path / "run.html").read_text(encoding="utf-8"))
+    assert {"note", "new", "shift", "2.5"} <= set(page.cells)
+    assert "old" not in page.cells
+
+
+def test_the_counts_are_words(data, tmp_path):
+    with pycnn.num_threads(1):
+        many = written(tmp_path / "many.html", trained(data), data)
+        one = written(tmp_path / "one.html", trained(data, epochs=1, batch_size=60), data)
+    assert any("on 60 test images, after 2 epochs of 3 steps with 20 images each." in text
+               for text in many.texts)  # fmt: skip
+    assert any("after 1 epoch of 1 step with 60 images each." in text for text in one.texts)
+    assert any(", 1 thread, " in text for text in one.texts)
+
+
+def test_the_command_draws_steps_and_all_settings(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "data", train=40, test=10)
+    drawn = []
+    monkeypatch.setattr(plots, "learning_curves", lambda *given: drawn.append(given) or Figure())
+    monkeypatch.setattr(plots, "layer_times", lambda *_: Figure())  # the slow one
+    options = ["--recipe", "fast", "--set", "channels=[2, 2, 2]", *small(folder, "--quiet")]
+    files = ["--plot", tmp_path / "a.png", "--report", tmp_path / "a.html"]
+    assert train.main([str(option) for option in [*options, *files]]) == 0
+    assert len(drawn) == 2
+    for history, rates in drawn:
+        assert rates.steps == [0, 1]
+        assert sum(rates.losses) / 2 == pytest.approx(history.rows[0]["loss"])
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert set(recipes.NAMES) <= set(page.cells)
+    assert "one-cycle" in page.cells
 
 
 def test_a_model_without_convolution_and_no_test_images(data, tmp_path):

@@ -56,6 +56,14 @@ def test_one_cycle_of_any_length_stays_between_0_and_1(warmup, total, shape):
     assert all(0 <= factor <= 1 for factor in found)
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.2, 1.0])
+def test_one_cycle_of_one_step_is_its_peak(warmup):
+    assert OneCycle(1, warmup=warmup)(0) == 1
+    schedule = OneCycle(warmup=warmup)
+    schedule.bind(1, 1)
+    assert schedule(0) == 1
+
+
 def test_warmup_then_another():
     schedule = Warmup(4, Cosine())
     schedule.bind(14, 7)  # the cosine has the other ten steps

@@ -128,7 +128,9 @@ def test_options_that_do_not_fit_the_data(folder, options, words):
 def test_help_groups_options_and_shows_defaults():
     run = command("--help")
     assert run.returncode == 0
+    words = " ".join(run.stdout.split())
     for text in (
+        "learning rate, which the schedule multiplies",
         "recipe:",
         "training: settings of the recipe:",
         "data:",
@@ -140,9 +142,10 @@ def test_help_groups_options_and_shows_defaults():
         "default: 100",
         "130",
     ):
-        assert text in run.stdout
-    assert "None" not in run.stdout
-    words = " ".join(run.stdout.split())
+        assert text in words
+    assert "None" not in words
+    assert "[]" not in words
+    assert "best: the most accurate, 20 epochs" in words  # figures belong to the documents
     assert "A signal waits for the end of the step, longer for a larger --batch-size," in words
 
 

@@ -237,6 +237,13 @@ def test_the_first_signal_saves(folder, tmp_path, capsys, after_step, number, co
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_one_step_is_no_steps(folder, capsys, after_step):
+    after_step(1, lambda: signal.raise_signal(signal.SIGINT))
+    assert main(*small(folder)) == 130
+    err = capsys.readouterr().err
+    assert "; 1 step was finished, the last one epoch 0, step 0." in err
+
+
 def test_a_second_signal_ends_at_once(folder, tmp_path, capsys, after_step):
     seen = []
 

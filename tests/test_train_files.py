@@ -16,6 +16,11 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("data"), train=120, test=40)
 
 
+# Batch normalisation of one number, which a step alone can refuse.
+BATCHES_OF_ONE = ["--batch-size", 1, "--set", "batch_norm=true", "--set", "init=he",
+                  "--set", "channels=[2,2,2,2,2]", "--set", "convolutions=[1,1,1,1,1]"]  # fmt: skip
+
+
 @pytest.fixture
 def run(capsys, tmp_path, monkeypatch):
     """run(*options) -> (code, stdout, stderr), in a folder of its own."""
@@ -135,6 +140,7 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
         (["--save-model", "a" * 5000], 1, "cannot write: File name too long"),
         (["--save-model", "x", "--json-log", "x"], 2, "x is the file of --save-model already"),
         (["--plot", "x.gif"], 2, "argument --plot: 'x.gif' is no .png or .svg"),
+        (BATCHES_OF_ONE, 2, "BatchNorm2d"),
         (["--json-log", "folder"], 1, "folder: cannot be written: Is a directory"),
         (["--json-log", "no/log"], 1, "no/log: cannot be written: No such file or directory"),
         (["--json-log", "/dev/full"], 1, "cannot be written: No space left on device"),
@@ -169,6 +175,15 @@ def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options,
     assert err.count("\n") == 1
     assert "RESULT" not in out
     assert sorted(os.listdir()) == before
+
+
+def test_without_matplotlib_the_extra_is_named(folder, run, monkeypatch):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    code, out, err = run(*small(folder), "--plot", "a.png")
+    words = (
+        "--plot or --report needs matplotlib, which is not installed: pip install 'pycnn[plot]'."
+    )
+    assert (code, out, err) == (1, "", f"pycnn.train: {words}\n")
 
 
 def test_a_model_may_go_into_the_new_folder_of_checkpoints(folder, run):

@@ -91,17 +91,19 @@ class LectureLog(Callback):
 
 
 class LearningRateLog(Callback):
-    """`.steps` and `.values`: the learning rate of every step of this process, for a plot."""
+    """`.steps`, `.values`, `.losses`: rate and loss of every step of this process, for a plot."""
 
     def __init__(self) -> None:
         """Empty lists."""
         self.steps: list[int] = []
         self.values: list[float] = []
+        self.losses: list[float] = []
 
     def on_step_end(self, trainer: Trainer) -> None:
         """One more."""
         self.steps.append(trainer.steps_done - 1)
         self.values.append(trainer.optimizer.lr)
+        self.losses.append(trainer.loss)
 
 
 class JsonLog(Callback):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pycnn.plots._figure import BLUE, GREY, ORANGE, new_figure, sentence, whole_ticks
 
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from pycnn.callbacks import LearningRateLog
     from pycnn.trainer import History
 
+FEW_EPOCHS = 2  # points that are no curve
+
 
 def learning_curves(history: History, learning_rates: LearningRateLog | None = None) -> Figure:
     """Loss, accuracy and learning rate over the epochs.
 
     history: what `Trainer.fit` returned, or `trainer.history`. learning_rates: the callback of that
-    training, for the rate of every step; by default the rate at the end of each epoch is shown.
+    training, for the rate of every step; by default the rate at the end of each epoch is shown. Of
+    one or two epochs, which are no curve, the loss of every step is shown with it.
 
     The training curves are means over an epoch's batches while the weights changed, with
     augmentation and dropout; validation is measured at the end of the epoch. So training may look
@@ -30,6 +33,9 @@ def learning_curves(history: History, learning_rates: LearningRateLog | None = N
         return figure
     panels = figure.subplots(1, 3)
     epochs = [row["epoch"] + 1 for row in history.rows]
+    if len(epochs) <= FEW_EPOCHS and learning_rates is not None and learning_rates.steps:
+        at = _at(learning_rates, history)
+        panels[0].plot(at, learning_rates.losses, color=BLUE, alpha=0.4, lw=0.8, label="each step")
     for axes, column, factor, label in (
         (panels[0], "loss", 1, "loss"),
         (panels[1], "accuracy", 100, "accuracy / %"),
@@ -64,10 +70,18 @@ def _last(history: History, column: str, factor: int) -> str:
     return f"{kind} {column}: {value}"
 
 
-def _draw_rates(axes: Axes, history: History, epochs: list[float], rates: Any) -> None:
-    per_epoch = history.rows[-1]["step"] / epochs[-1]
+def _at(rates: LearningRateLog, history: History) -> list[float]:
+    """The end of each step, in epochs."""
+    row = history.rows[-1]
+    per_epoch = row["step"] / (row["epoch"] + 1)
+    return [(step + 1) / per_epoch for step in rates.steps]
+
+
+def _draw_rates(
+    axes: Axes, history: History, epochs: list[float], rates: LearningRateLog | None
+) -> None:
     if rates is not None and rates.steps:
-        axes.plot([(step + 1) / per_epoch for step in rates.steps], rates.values, color=GREY)
+        axes.plot(_at(rates, history), rates.values, color=GREY)
         axes.set_title("rate of each step", fontsize=10)
     else:
         axes.plot(epochs, history["lr"], color=GREY, marker="o", markersize=4)
