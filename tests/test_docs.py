@@ -3,6 +3,7 @@
 All ```python blocks of one document run in order, in one namespace, in an empty working directory.
 """
 
+import importlib
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("csrc/*/*.md")])
-LECTURE = ROOT / "docs/lecture.md"
+LECTURE, TRAINING = ROOT / "docs/lecture.md", ROOT / "docs/training.md"
 
 # What a document's programs need beside pycnn: a module, and the extra that brings it.
 NEEDS = {
@@ -71,13 +72,35 @@ def has_program(path):
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in DOCUMENTS if has_program(path) and path != LECTURE], ids=name
+    "path",
+    [path for path in DOCUMENTS if has_program(path) and path not in (LECTURE, TRAINING)],
+    ids=name,
 )
 def test_programs_run(path, tmp_path, monkeypatch):
     for module, extra in NEEDS.get(name(path), []):
         pytest.importorskip(module, reason=f"the extra `{extra}` is not installed")
     monkeypatch.chdir(tmp_path)
     run(path)
+
+
+def test_the_tutorial_runs_from_its_first_line(tmp_path, monkeypatch, capsys):
+    """Commands and programs of docs/training.md in their order; the command trains on less."""
+    for module, extra in (("matplotlib", "plot"), ("PIL", "images")):
+        pytest.importorskip(module, reason=f"the extra `{extra}` is not installed")
+    monkeypatch.chdir(tmp_path)
+    namespace, ran = {"__name__": "__main__"}, []
+    for language, first, source in blocks(TRAINING.read_text(encoding="utf-8")):
+        if language == "python":
+            exec(compile("\n" * first + source, str(TRAINING), "exec"), namespace)
+        elif language == "sh" and source.startswith("python -m pycnn."):
+            module, *options = source.removeprefix("python -m ").split()
+            short = ["--limit-train", "3000"] if module == "pycnn.train" else []
+            ran.append(module)
+            assert importlib.import_module(module).main([*options, *short]) == 0
+    assert ran == ["pycnn.train", "pycnn.predict"]
+    made = {"curves.png", "digits.safetensors", "mistakes.png", "my_digit.png", "run.html"}
+    assert {path.name for path in tmp_path.iterdir()} == made
+    assert "my_digit.png: 7 (" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/gradients.md", "docs/lecture.md"])
