@@ -7,7 +7,6 @@ lines and exit codes. The options stand in `_options.py`, what a signal does in 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import signal
 import sys
@@ -19,8 +18,9 @@ from typing import Any
 
 import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
-from pycnn._files import FileError, replacing
+from pycnn._files import FileError
 from pycnn._options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
+from pycnn._outputs import check_outputs
 from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain
 from pycnn._signals import Signals, Stopped, stoppable
 from pycnn.callbacks import (
@@ -144,48 +144,6 @@ def _check_fits(option: str, value: int, data: datasets.Splits) -> None:
         )
 
 
-def _check_outputs(options: argparse.Namespace, source: Path | None) -> None:
-    """Say before hours of training what would only fail after them."""
-    if options.plot is not None and options.plot.suffix.lower() not in (".png", ".svg"):
-        raise ConfigError(f"argument --plot: {str(options.plot)!r} is no .png or .svg.")
-    wanted = options.plot is not None or options.report is not None
-    if wanted and importlib.util.find_spec("matplotlib") is None:
-        raise FileError(
-            "--plot and --report need matplotlib, which is not installed: "
-            "pip install 'pycnn[plot]', or leave them out."
-        )
-    taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
-    if options.checkpoint_dir is not None:
-        for name in ("last.safetensors", "best.safetensors"):
-            taken[realpath(options.checkpoint_dir / name)] = "a checkpoint"
-    for name in ("save_model", "json_log", "plot", "report"):
-        path: Path | None = getattr(options, name)
-        if path is None:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if realpath(path) in taken:
-            raise ConfigError(
-                f"argument {option}: {path} is {taken[realpath(path)]}; expected another file."
-            )
-        taken[realpath(path)] = f"the file of {option} already"
-        made = options.checkpoint_dir is not None and path.parent == options.checkpoint_dir
-        if name != "json_log" and not made:  # the log may be a pipe, and fails at once in any case
-            _try_to_write(path)
-
-
-def _try_to_write(path: Path) -> None:
-    """Raise the FileError that writing this file would raise; it stays as it is."""
-    try:
-        with replacing(path):
-            raise _Enough
-    except _Enough:
-        pass
-
-
-class _Enough(Exception):
-    """Leaves `replacing` before the file is replaced."""
-
-
 def _head(data: datasets.Splits, screen: Screen) -> None:
     """The lecture's first lines: sizes of training, test and validation set, and shapes."""
     screen.line(f"{len(data.train)} {len(data.test)} {len(data.validation)}")
@@ -257,7 +215,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     if options.print_config:
         screen.result(recipe.to_toml().rstrip("\n"))
         return DONE
-    _check_outputs(options, source)
+    check_outputs(options, source)
     _check_pictures(options)
     data = _load(options, recipe)
     _check_validated(options, recipe, data)

@@ -270,11 +270,31 @@ def test_json_log_of_a_run_that_goes_on_is_the_same(tmp_path, stop):
     checkpoint.load(trainer, file)
     fit(trainer)
     assert log.read_bytes() == whole.read_bytes()
-    log.write_text("no JSON\n" + log.read_text())
-    trainer = trainer_with(callbacks.JsonLog(log, every=2))
-    checkpoint.load(trainer, file)
-    fit(trainer)
-    assert log.read_text() in whole.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("no JSON\n", 1),
+        ("[]", 1),
+        ('{"kind": "end", "step": 3, "reason": "done"}\n\n', 2),
+        ("x", 1),
+    ],
+)
+def test_json_log_refuses_what_it_did_not_write(tmp_path, text, line):
+    log = tmp_path / "log"
+    log.write_text(text)
+    with pytest.raises(pycnn.FileError, match=f"log: line {line} is not one of JsonLog; expected"):
+        fit(trainer_with(callbacks.JsonLog(log)))
+    assert log.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"kind": "end", "st', "\0\0", '{"kind": "\0'])
+def test_json_log_writes_over_a_line_that_was_cut_off(tmp_path, text):
+    log = tmp_path / "log"
+    log.write_text(text)
+    fit(trainer_with(callbacks.JsonLog(log)), epochs=1)
+    assert [line["kind"] for line in lines_of(log)] == ["step", "epoch", "end"]
 
 
 def test_json_log_of_failures(tmp_path):

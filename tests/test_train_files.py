@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 from idx_files import write_folder
@@ -78,6 +79,41 @@ def test_resume_into_another_folder(folder, run):
     assert open_bytes("used/last.safetensors") == before
 
 
+def all_bytes(folder):
+    return {name: open_bytes(f"{folder}/{name}") for name in os.listdir(folder) if name != ".lock"}
+
+
+def test_a_checkpoint_moved_beside_those_of_another_run(folder, run):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    run(*small(folder, "--epochs", 1, "--seed", 2, "--checkpoint-dir", "used"))
+    shutil.copy("runs/last.safetensors", "used/other.safetensors")
+    before = all_bytes("used")
+    again = ["--resume", "used/other.safetensors", "--data-dir", folder, "--epochs", 2]
+    code, _, err = run(*again)
+    assert code == 1
+    assert "used: found checkpoints of another run than used/other.safetensors; expected an" in err
+    assert all_bytes("used") == before
+    assert run(*again, "--checkpoint-dir", "new")[0] == 0
+    assert all_bytes("used") == before
+
+
+def test_the_log_of_another_program_stays(folder, run):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    os.mkdir("used")
+    shutil.copy("runs/last.safetensors", "used/ck.safetensors")
+    with open("used/log.jsonl", "w") as file:
+        file.write('{"kind": "step", "of": "another program"}\n')
+    before = all_bytes("used")
+    for options in (
+        small(folder, "--epochs", 1, "--checkpoint-dir", "used"),
+        ("--resume", "used/ck.safetensors", "--data-dir", folder, "--epochs", 2),
+    ):
+        code, _, err = run(*options)
+        assert code == 1
+        assert "used/log.jsonl: line 1 is not one of JsonLog; expected no file, or the log" in err
+        assert all_bytes("used") == before
+
+
 def open_bytes(path):
     with open(path, "rb") as file:
         return file.read()
@@ -134,6 +170,12 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
         (["--save-model", "no/model"], 1, "cannot write: there is no folder"),
         (["--save-model", "a" * 5000], 1, "cannot write: File name too long"),
         (["--save-model", "x", "--json-log", "x"], 2, "x is the file of --save-model already"),
+        (["--save-model", "r/log.jsonl", "--checkpoint-dir", "r"], 2, "the log of --checkpoint-d"),
+        (
+            ["--save-model", "r/.lock", "--checkpoint-dir", "r"],
+            2,
+            "is the lock of --checkpoint-dir",
+        ),
         (["--plot", "x.gif"], 2, "argument --plot: 'x.gif' is no .png or .svg"),
         (["--json-log", "folder"], 1, "folder: cannot be written: Is a directory"),
         (["--json-log", "no/log"], 1, "no/log: cannot be written: No such file or directory"),

@@ -27,7 +27,7 @@ class Checkpoint(Callback):
     there is no best.
 
     One run a folder: a lock, folder/.lock, lives as long as its process. A run that begins in a
-    folder with checkpoints is refused, unless it goes on from one of them (`checkpoint.load`).
+    folder with checkpoints is refused, unless it goes on from one of the two (`checkpoint.load`).
     Raises FileError for both, and if a file cannot be written: the one before is then as it was;
     Diverged for a state with NaN or infinity, which is not written.
     """
@@ -74,8 +74,7 @@ class Checkpoint(Callback):
             used = self.last.exists() or self.best.exists()
             if used and not self._is_own(trainer):
                 raise FileError(
-                    f"{self.folder}: found checkpoints of another run; expected an empty folder: "
-                    "go on with --resume, or take another folder."
+                    f"{self.folder}: found checkpoints of another run{self._advice(trainer)}"
                 )
         except OSError as error:
             self._release()
@@ -129,7 +128,15 @@ class Checkpoint(Callback):
         source = trainer.resumed_from
         return self._began or (
             source is not None
-            and os.path.realpath(self.folder) == os.path.dirname(os.path.realpath(source))
+            and os.path.realpath(source) in map(os.path.realpath, (self.last, self.best))
+        )
+
+    def _advice(self, trainer: Trainer) -> str:
+        if trainer.resumed_from is None:
+            return "; expected an empty folder: go on with --resume, or take another folder."
+        return (
+            f" than {trainer.resumed_from}; expected an empty folder, or to go on from its "
+            "last.safetensors or best.safetensors: take another folder (--checkpoint-dir)."
         )
 
     def _save(self, trainer: Trainer, path: Path) -> None:
