@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Schedule:
     """What all schedules share. To write one, define `__call__`, and `bind` if it needs lengths."""
+
+    _arguments: ClassVar[dict[str, str]] = {}  # of the constructor, and where they are kept
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
         """Learn how long the run is; `Trainer.fit` calls this, again for a resumed run."""
@@ -28,6 +30,10 @@ class Schedule:
 
     def observe(self, row: dict[str, float]) -> None:
         """Look at an epoch's row of the History; `Trainer.fit` calls this after each epoch."""
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the constructor, JSON-able: a resumed run has the same."""
+        return {name: getattr(self, attribute) for name, attribute in self._arguments.items()}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold besides the step: JSON-able, empty for a pure function."""
@@ -76,6 +82,8 @@ class StepDecay(Schedule):
     PyTorch MNIST example.
     """
 
+    _arguments: ClassVar = {"every": "_given", "gamma": "_gamma"}
+
     def __init__(self, every: int | None = None, gamma: float = 0.7) -> None:
         """Raises ValueError for numbers out of range."""
         self._given = None if every is None else self._whole("every", every)
@@ -97,6 +105,8 @@ class Cosine(Schedule):
     total: steps; None: the whole run. end: the factor after them, 0 to 1. The first cycle of
     torch.optim.lr_scheduler.CosineAnnealingLR.
     """
+
+    _arguments: ClassVar = {"total": "_given", "end": "_end"}
 
     def __init__(self, total: int | None = None, end: float = 0.0) -> None:
         """Raises ValueError for numbers out of range."""
@@ -122,6 +132,14 @@ class OneCycle(Schedule):
     torch.optim.lr_scheduler.OneCycleLR(max_lr=lr, pct_start=warmup, div_factor=1 / start,
     anneal_strategy="linear" or "cos"): the peak is step warmup * total - 1.
     """
+
+    _arguments: ClassVar = {
+        "total": "_given",
+        "warmup": "_warmup",
+        "start": "_start",
+        "end": "_end",
+        "cosine": "_cosine",
+    }
 
     def __init__(
         self,
@@ -182,6 +200,10 @@ class Warmup(Schedule):
             return (step + 1) / self._steps
         return self._then(step - self._steps)
 
+    def settings(self) -> dict[str, Any]:
+        """Steps, and those of `then`."""
+        return {"steps": self._steps, type(self._then).__name__: self._then.settings()}
+
     def observe(self, row: dict[str, float]) -> None:
         """Hand it to `then`."""
         self._then.observe(row)
@@ -205,6 +227,14 @@ class ReduceOnPlateau(Schedule):
 
     With a loop of your own call `observe({"val_loss": loss})` after each epoch.
     """
+
+    _arguments: ClassVar = {
+        "factor": "_shrink",
+        "patience": "_patience",
+        "threshold": "_threshold",
+        "minimum": "_minimum",
+        "monitor": "_monitor",
+    }
 
     def __init__(
         self,
@@ -256,5 +286,10 @@ class ReduceOnPlateau(Schedule):
         return {"factor": self._factor, "best": self._best, "bad": self._bad}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
-        self._factor, self._best, self._bad = state["factor"], state["best"], state["bad"]
+        """Go on from `state()`; ValueError for another one."""
+        best = state["best"]
+        if not (best is None or isinstance(best, (int, float))):
+            raise ValueError(f"ReduceOnPlateau: best is {best!r}; expected a number, or None.")
+        factor = self._real("factor", state["factor"], 0, 1)
+        bad = self._whole("bad", state["bad"], 0)
+        self._factor, self._best, self._bad = factor, best, bad

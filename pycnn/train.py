@@ -225,7 +225,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
         raise ConfigError(str(error)) from error
     _head(data, screen)
     if source is not None:
-        checkpoint.load(trainer, source)
+        checkpoint.load(trainer, source, same_settings=False)  # _recipe has compared them
         if options.test_batch_size not in (None, trainer.evaluation_batch):
             raise ConfigError(
                 f"--resume with another --test-batch-size: that of the checkpoint is "

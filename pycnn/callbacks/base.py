@@ -56,6 +56,13 @@ class Callback:
         If one of these raises, those of the other callbacks are called all the same.
         """
 
+    def settings(self) -> dict[str, Any]:
+        """Arguments that decide the numbers of a run, JSON-able: a resumed run has the same.
+
+        Asked for of callbacks with `load_state`.
+        """
+        return {}
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold, JSON-able, so that a resumed run goes on the same way."""
         return {}

@@ -67,6 +67,7 @@ class Checkpoint(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Make the folder, lock it, look what is in it."""
+        checkpoint.check(trainer)  # what could not be saved is said now, not after an epoch
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -119,7 +120,10 @@ class Checkpoint(Callback):
 
     def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from it."""
-        self._best = state["best"]
+        best = state["best"]
+        if not (best is None or isinstance(best, (int, float))):
+            raise ValueError(f"Checkpoint: best is {best!r}; expected a number, or None.")
+        self._best = best
 
     def _is_own(self, trainer: Trainer) -> bool:
         """Whether the checkpoints in the folder are those of this run."""

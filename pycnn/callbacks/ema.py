@@ -68,6 +68,10 @@ class Ema(Callback):
         if self.average:
             trainer.model.load_state_dict(self.average)
 
+    def settings(self) -> dict[str, Any]:
+        """Both arguments."""
+        return {"decay": self._decay, "warmup": self._warmup}
+
     def state(self) -> dict[str, Any]:
         """Nothing: the number of steps is the trainer's."""
         return {}

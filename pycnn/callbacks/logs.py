@@ -232,7 +232,7 @@ def _is_ours(line: bytes) -> bool:
     start = b'{"kind": "'
     try:
         values = json.loads(line)
-        return values["step"] >= 0 and values.keys() >= _KEYS[values["kind"]]
+        return bool(values["step"] >= 0 and values.keys() >= _KEYS[values["kind"]])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         cut_off = not line.endswith(b"\n")
         return cut_off and (

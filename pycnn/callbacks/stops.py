@@ -162,7 +162,10 @@ class EarlyStopping(Callback):
 
     def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from there."""
-        self.best, self.epochs_without = state["best"], state["epochs_without"]
+        best, without = state["best"], state["epochs_without"]
+        if not (best is None or isinstance(best, (int, float))) or type(without) is not int:
+            raise ValueError(f"EarlyStopping: its state is {state!r}; expected numbers.")
+        self.best, self.epochs_without = best, without
         self._weights = dict(arrays)
 
 
