@@ -193,7 +193,9 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
     _of_recipe(group, "--gamma", _number_above_0("a factor", 1), meaning, "X")
     kind = _whole_number(0, "a seed")
     _of_recipe(group, "--seed", kind, "of the initial values and of the order of images")
-    group.add_argument("--dry-run", action="store_true", help="one step and an evaluation only")
+    group.add_argument(
+        "--dry-run", action="store_true", help="one step and an evaluation only; no checkpoint"
+    )
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:

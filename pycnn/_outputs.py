@@ -1,14 +1,33 @@
-"""The files that `python -m pycnn.train` is to write, checked before the training."""
+"""What `python -m pycnn.train` checks of its options before it begins: files, and --eval."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+from collections.abc import Mapping
 from os.path import realpath
 from pathlib import Path
+from typing import Any
 
 from pycnn._files import FileError, replacing
 from pycnn.recipes import ConfigError
+
+EVALUATION = {"eval", "data_dir", "test_batch_size", "threads", "quiet"}
+
+
+def check_evaluation(options: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+    """Refuse options that mean nothing with --eval, and a folder."""
+    for name, value in vars(options).items():
+        if name not in EVALUATION and (name not in defaults or value != defaults[name]):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} with --eval, which only evaluates; leave it out."
+            )
+    folder: Path = options.eval
+    for name in ("best.safetensors", "last.safetensors"):
+        if (folder / name).is_file():
+            raise FileError(
+                f"{folder}: this is a folder; expected a file, for example {folder / name}."
+            )
 
 
 def check_outputs(options: argparse.Namespace, source: Path | None) -> None:

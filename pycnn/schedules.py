@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 class Schedule:
     """What all schedules share. To write one, define `__call__`, and `bind` if it needs lengths."""
 
+    needs_validation = False  # True: fit refuses to begin without validation data
     _arguments: ClassVar[dict[str, str]] = {}  # of the constructor, and where they are kept
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
@@ -189,6 +190,7 @@ class Warmup(Schedule):
         if then is not None and not isinstance(then, Schedule):
             raise TypeError(f"Warmup: then is {then!r}; expected a schedule, for example Cosine().")
         self._then = then or Constant()
+        self.needs_validation = self._then.needs_validation
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
         """`then` has the steps after the warm-up."""
@@ -252,6 +254,7 @@ class ReduceOnPlateau(Schedule):
         self._threshold = self._real("threshold", threshold, 0, 1)
         self._minimum = self._real("minimum", minimum, 0, 1)
         self._monitor = monitor
+        self.needs_validation = monitor in ("val_loss", "val_accuracy")
         self._grows = monitor.endswith("accuracy")
         self._factor, self._bad = 1.0, 0
         self._best: float | None = None

@@ -20,7 +20,7 @@ import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
 from pycnn._files import FileError
 from pycnn._options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
-from pycnn._outputs import check_outputs
+from pycnn._outputs import check_evaluation, check_outputs
 from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain
 from pycnn._signals import Signals, Stopped, stoppable
 from pycnn.callbacks import (
@@ -35,7 +35,7 @@ from pycnn.callbacks import (
     TimeLimit,
 )
 from pycnn.recipes import ConfigError, Recipe
-from pycnn.trainer import Trainer
+from pycnn.trainer import OtherDataError, Trainer
 
 
 class _Once(Callback):
@@ -206,6 +206,10 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
 
 def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int:
     source = metadata = None
+    if options.dry_run:
+        if options.resume is not None:
+            raise ConfigError("--dry-run with --resume: a dry run saves nothing; leave one out.")
+        options.checkpoint_dir = None
     if options.resume is not None:
         source = checkpoint.checkpoint_in(options.resume)
         _, metadata = checkpoint.read(source)
@@ -235,13 +239,22 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
         screen.line(f"goes on after epoch {trainer.epoch}, step {trainer.step} of {source}")
     validation = data.validation if len(data.validation) else None
     start = time.perf_counter()
-    trainer.fit(data.train, validation, epochs=recipe.epochs, batch_size=recipe.batch_size)
+    try:
+        trainer.fit(data.train, validation, epochs=recipe.epochs, batch_size=recipe.batch_size)
+    except OtherDataError as error:
+        raise FileError(
+            f"{source}: the run began with other data: give --data-dir again, as it was ({error})"
+        ) from error
     elapsed = time.perf_counter() - start
     if signals.number is not None:
         raise Stopped(signals.number)
     screen.line(f"elapsed time = {elapsed:.3f} s")
     if trainer.stop_reason:
         screen.line(f"stopped: {trainer.stop_reason}")
+    elif not trainer.steps_of_fit:
+        screen.line(
+            f"nothing to do: {trainer.epoch} epochs were done before, --epochs is {recipe.epochs}"
+        )
     accuracy = trainer.evaluate(data.test)["accuracy"]
     screen.line(f"Accuracy = {accuracy:.4f}")
     if options.save_model is not None:
@@ -294,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 with pycnn.num_threads(options.threads or pycnn.get_num_threads()):
                     if options.eval is not None:
+                        check_evaluation(options, vars(parser.parse_args([])))
                         return _evaluate(options, screen)
                     return _train(options, screen, signals)
             except ConfigError as error:

@@ -205,8 +205,12 @@ def test_target_accuracy():
 
 @pytest.mark.parametrize("stock", [callbacks.TargetAccuracy(0.5), callbacks.EarlyStopping()])
 def test_a_figure_that_is_not_measured(stock):
-    with pytest.raises(ValueError, match=r"val_accuracy is not measured .* pass validation data"):
-        fit(trainer_with(stock), validation=None)
+    trainer = trainer_with(stock)
+    with pytest.raises(
+        ValueError, match=r"looks at the validation, and there is none; expected valid"
+    ):
+        fit(trainer, validation=None)
+    assert trainer.steps_done == 0
 
 
 def test_time_limit(monkeypatch):
@@ -362,23 +366,3 @@ def test_logs_change_no_bits(tmp_path):
     fit(first)
     fit(second)
     assert bits(first) == bits(second)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: callbacks.Ema(1.0), "decay is 1.0; expected at least 0 and below 1"),
-        (lambda: callbacks.EarlyStopping(0), "patience is 0; expected a whole number of epochs"),
-        (lambda: callbacks.EarlyStopping(min_delta=-1), "min_delta is -1; expected 0 or more"),
-        (lambda: callbacks.TargetAccuracy(99), "accuracy is 99; .* 0.99, not 99"),
-        (lambda: callbacks.TimeLimit(0), "seconds is 0; expected a number above 0"),
-        (lambda: callbacks.TimeLimit(math.nan), "seconds is nan"),
-        (lambda: callbacks.JsonLog("x", 0), "JsonLog: every is 0; expected a whole number"),
-        (lambda: callbacks.LectureLog(True), "LectureLog: every is True"),
-        (lambda: callbacks.Checkpoint("x", 0), "Checkpoint: every is 0; expected a whole number"),
-        (lambda: callbacks.Checkpoint("x", "1"), "Checkpoint: every is '1'"),
-    ],
-)
-def test_wrong_numbers(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

@@ -146,6 +146,7 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
     other = write_folder(tmp_path / "other", train=120, test=40, seed=1)
     code, _, err = run("--resume", "runs", "--data-dir", other, "--epochs", 2)
     assert code == 1
+    assert "the run began with other data: give --data-dir again, as it was" in err
     assert "got other images or labels, 100 training images in batches of 10; expected" in err
 
 
@@ -189,10 +190,8 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
         (["--resume", "a" * 5000], 1, "cannot be read: File name too long"),
         (["--resume", "model"], 1, "found a model's file, without the state of its training"),
         (["--resume", "library"], 1, "found a checkpoint without a recipe"),
-        (["--eval", "no"], 1, "no: cannot read: No such file or directory"),
-        (["--eval", "folder"], 1, "folder: this is a folder; expected a safetensors file"),
-        (["--eval", "file"], 1, "file: the file is empty"),
-        (["--eval", "model"], 1, "model: the model does not fit the images: "),
+        (["--resume", "no", "--dry-run"], 2, "--dry-run with --resume: a dry run saves nothing"),
+        (["--eval", "no"], 2, "--epochs with --eval, which only evaluates; leave it out"),
     ],
 )
 def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options, code, words):
@@ -211,6 +210,53 @@ def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options,
     assert err.count("\n") == 1
     assert "RESULT" not in out
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["no"], 1, "no: cannot read: No such file or directory"),
+        (["folder"], 1, "folder: this is a folder; expected a safetensors file"),
+        (
+            ["runs"],
+            1,
+            "runs: this is a folder; expected a file, for example runs/best.safetensors.",
+        ),
+        (["file"], 1, "file: the file is empty"),
+        (["model"], 1, "model: the model does not fit the images: "),
+        (["model", "--config", "x"], 2, "--config with --eval, which only evaluates; leave it out"),
+        (["model", "--recipe", "fast"], 2, "--recipe with --eval"),
+        (["model", "--resume", "x"], 2, "--resume with --eval"),
+        (["model", "--plot", "x.png"], 2, "--plot with --eval"),
+        (["model", "--report", "x"], 2, "--report with --eval"),
+        (["model", "--save-model", "x"], 2, "--save-model with --eval"),
+        (["model", "--checkpoint-dir", "x"], 2, "--checkpoint-dir with --eval"),
+        (["model", "--epochs", 30], 2, "--epochs with --eval"),
+    ],
+)
+def test_what_eval_refuses(folder, run, tmp_path, options, code, words):
+    for name in ("folder", "runs"):
+        (tmp_path / name).mkdir()
+    for name in ("file", "runs/best.safetensors"):
+        (tmp_path / name).write_text("")
+    model = layers.Sequential(layers.Flatten(), layers.Linear(12, 10))
+    pycnn.save_model(model, tmp_path / "model")
+    found, out, err = run("--data-dir", folder, "--eval", *options)
+    assert found == code, err
+    assert words in err
+    assert err.count("\n") == 1
+    assert "RESULT" not in out
+
+
+def test_a_dry_run_writes_no_checkpoint(folder, run, tmp_path):
+    assert run(*small(folder, "--dry-run"), "--checkpoint-dir", "runs")[0] == 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_resumed_run_with_nothing_to_do_says_so(folder, run):
+    run(*small(folder, "--epochs", 2, "--checkpoint-dir", "runs"))
+    _, out, _ = run("--resume", "runs", "--data-dir", folder, "--epochs", 1)
+    assert "nothing to do: 2 epochs were done before, --epochs is 1\n" in out
 
 
 def test_a_model_may_go_into_the_new_folder_of_checkpoints(folder, run):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pycnn import checkpoint
 from pycnn._arrays import Array
 from pycnn._files import FileError, remove_leftovers
-from pycnn.callbacks.base import Callback
+from pycnn.callbacks.base import Callback, path_of
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -48,7 +48,8 @@ class Checkpoint(Callback):
                 f"Checkpoint: every is {every!r}; expected a whole number of steps, 1 or more, or "
                 "None for each epoch."
             )
-        self.folder, self._every, self._monitor = Path(folder), every, monitor
+        self.folder = path_of("Checkpoint", "folder", folder)
+        self._every, self._monitor = every, monitor
         self.recipe = dict(recipe or {})
         self._best: float | None = None
         self._saved = -1, -1  # position

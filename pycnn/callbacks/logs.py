@@ -11,13 +11,12 @@ import os
 import sys
 from collections.abc import Callable
 from io import FileIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from pycnn._files import FileError, replacing
-from pycnn.callbacks.base import Callback
+from pycnn.callbacks.base import Callback, path_of
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -116,7 +115,7 @@ class JsonLog(Callback):
 
     def __init__(self, path: str | os.PathLike[str], every: int = 100) -> None:
         """Raises ValueError for an interval below 1; the first line opens the file."""
-        self.path, self._every = Path(path), _interval("JsonLog", every)
+        self.path, self._every = path_of("JsonLog", "path", path), _interval("JsonLog", every)
         self._file: FileIO | None = None
         self._behind = 0, 0  # epochs and steps that were done when fit began
 
@@ -211,7 +210,7 @@ class CsvLog(Callback):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Where to."""
-        self.path = Path(path)
+        self.path = path_of("CsvLog", "path", path)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
         """All rows of the History; FileError if the file cannot be written."""
