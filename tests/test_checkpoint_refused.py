@@ -47,8 +47,10 @@ class Counter(callbacks.Callback):
             "with lr 0.05; expected 0.1",
         ),
         (
-            lambda: make_trainer(callbacks.Checkpoint("x"), optimizer=lambda p: optim.SGD(p, 0.05)),
-            r"does not fit this run: SGD.load_state_dict: unexpected: 'u.0'",
+            lambda: make_trainer(
+                callbacks.Checkpoint("x"), optimizer=lambda p: optim.SGD(p, 0.05), **OPTIONS
+            ),
+            "with optimizer.momentum 0.9; expected 0.0",
         ),
         (
             lambda: make_trainer(callbacks.Checkpoint("x"), schedule=schedules.Constant()),
@@ -213,13 +215,13 @@ def without_weight(tensors, metadata):
             "damaged checkpoint: position is {.*}; expected an object with data, epoch",
         ),
         (wrong_dropout, "does not fit this run: .*two ints"),
-        (without_weight, "does not fit this run: .*missing: '0.weight'"),
+        (without_weight, "damaged checkpoint: the average has not the names and shapes of the mo"),
     ],
 )
 def test_damaged_checkpoints(used, change, words):
     path = used / "last.safetensors"
     rewrite(path, change)
-    trainer = make_trainer(callbacks.Checkpoint(used))
+    trainer = make_trainer(callbacks.Checkpoint(used), **OPTIONS)
     before = bits(trainer)
     with pytest.raises(pycnn.FileError, match=words):
         checkpoint.load(trainer, path)
@@ -311,7 +313,10 @@ def with_own_layer(*more):
     [
         (with_own_layer, "layer 7 is a Own, a kind that files have no name for"),
         (lambda c: make_trainer(c, Keeps()), r"Keeps: has state\(\) but no load_state"),
-        (lambda c: make_trainer(c, Odd()), r"Odd.state\(\) is {'a': {1}}, which JSON cannot hold"),
+        (
+            lambda c: make_trainer(c, Odd()),
+            r"Odd.state\(\) is {'a': \{1\}}, which JSON cannot hold",
+        ),
         (lambda c: make_trainer(c, OddArrays()), r"OddArrays.arrays\(\) is .* expected a dict of"),
     ],
 )
