@@ -26,6 +26,7 @@ class Optimizer:
     """
 
     weight_decay = 0.0
+    _arguments: tuple[str, ...] = ()  # of the constructor besides lr, attributes as well
 
     def __init__(self, parameters: Iterable[Parameter], lr: float) -> None:
         """Raises ValueError for no parameters, one that comes twice, or a bad lr."""
@@ -90,6 +91,10 @@ class Optimizer:
         """Mark all gradients as empty; the next backward overwrites them."""
         for parameter in self.parameters:
             parameter.zero_grad()
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the constructor besides lr, JSON-able: a resumed run has the same."""
+        return {name: getattr(self, name) for name in self._arguments}
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the step count, "step", and the moments, for example "m.0" of parameter 0.

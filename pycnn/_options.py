@@ -194,7 +194,9 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
     more = "; alone it chooses that schedule"
     _of_recipe(group, "--gamma", _number_above_0("a factor", 1), "X", more)
     _of_recipe(group, "--seed", _whole_number(0, "a seed"))
-    group.add_argument("--dry-run", action="store_true", help="one step and an evaluation only")
+    group.add_argument(
+        "--dry-run", action="store_true", help="one step and an evaluation only; no checkpoint"
+    )
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:

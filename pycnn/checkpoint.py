@@ -2,21 +2,25 @@
 
 Tensors: "model.<name>", "optimizer.<name>", "callback.<i>.<name>" (for example the average of
 `Ema`). Metadata: the model's description, the position, the sums of the epoch, the History, the
-states of schedule, callbacks and Dropout, and the recipe. No times, paths or thread counts: two
-runs that reach the same step with the same settings write the same bytes.
+states of schedule, callbacks and Dropout, the settings that decide the numbers, and the recipe. No
+times, paths or thread counts: two runs that reach the same step with the same settings write the
+same bytes.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from pycnn import _files, modelfile
 from pycnn._arrays import Array
+from pycnn._checkpoint_check import fault, model_difference, settings_difference, short
 from pycnn._files import FileError, FilePath
 from pycnn.callbacks.base import Callback
 from pycnn.callbacks.stops import Diverged
@@ -25,11 +29,11 @@ from pycnn.layers import Sequential
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
 
-FORMAT = 1
+FORMAT = 2  # 1 had no "settings"
 KIND = "checkpoint"
 PARTS = {
     "average", "base_lr", "callbacks", "format", "history", "kind", "model", "optimizer",
-    "position", "recipe", "rng", "schedule", "seed",
+    "position", "recipe", "rng", "schedule", "seed", "settings",
 }  # fmt: skip
 DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # by odd metadata
 
@@ -48,8 +52,8 @@ def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = No
     states = []
     callbacks = _with_state(trainer)
     for i, callback in enumerate(callbacks):
-        tensors.update(_prefixed(f"callback.{i}", callback.arrays()))
-        states.append([type(callback).__name__, callback.state()])
+        tensors.update(_prefixed(f"callback.{i}", _arrays_of(callback)))
+        states.append([type(callback).__name__, _state_of(callback)])
     for name, array in tensors.items():
         _check_finite(name, array, path)
     for row in (trainer.sums, *(row.values() for row in trainer.history.rows)):
@@ -69,20 +73,24 @@ def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = No
         "callbacks": states,
         "history": trainer.history.rows,
         "recipe": dict(recipe or {}),
+        "settings": settings_of(trainer),
     }
     _files.write_safetensors(path, tensors, metadata)
 
 
-def load(trainer: Trainer, path: FilePath) -> None:
+def load(trainer: Trainer, path: FilePath, *, same_settings: bool = True) -> None:
     """Bring `trainer`, made with the same arguments, to the state in the file.
 
     Its next `fit` with the same data, epochs and batch size ends as if it had never stopped. Raises
     FileError, and changes nothing, for a file that is no checkpoint, one of another model,
-    optimizer or list of callbacks, one with NaN, or one from a newer pycnn.
+    optimizer or list of callbacks, one with NaN, or one from a newer pycnn. same_settings: also for
+    one with other settings (`settings_of`); with False the run goes on with those of `trainer`.
     """
     tensors, metadata = read(path)
+    model = model_difference(metadata["model"], modelfile.describe(trainer.model))
+    if model is not None:
+        _refuse_other(path, model)
     for what, found, expected in (
-        ("a model", _layers(metadata["model"]), _layers(modelfile.describe(trainer.model))),
         ("an optimizer", metadata["optimizer"], type(trainer.optimizer).__name__),
         ("seed", metadata["seed"], trainer.seed),
         ("lr", metadata["base_lr"], trainer.base_lr),
@@ -94,10 +102,11 @@ def load(trainer: Trainer, path: FilePath) -> None:
         ),
     ):
         if found != expected:
-            raise FileError(
-                f"{path}: found a checkpoint of another run, with {what} {_short(found)}; expected "
-                f"{_short(expected)}, that of this run. Nothing was loaded."
-            )
+            _refuse_other(path, f"{what} {short(str(found))}; expected {short(str(expected))}")
+    if same_settings and "settings" in metadata:
+        other = settings_difference(metadata["settings"], settings_of(trainer))
+        if other is not None:
+            _refuse_other(path, other)
     before = _State.of(trainer)
     try:
         _State(
@@ -119,11 +128,35 @@ def load(trainer: Trainer, path: FilePath) -> None:
     trainer.resumed_from = str(path)
 
 
-def _layers(description: Any) -> Any:
-    """Without the shape of an image, which a model that was never fitted need not know."""
-    if not isinstance(description, dict):
-        return description
-    return {key: value for key, value in description.items() if key != "input_shape"}
+def _refuse_other(path: FilePath, what: str) -> NoReturn:
+    raise FileError(
+        f"{path}: found a checkpoint of another run, with {what}, that of this run. Nothing was "
+        "loaded."
+    )
+
+
+def settings_of(trainer: Trainer) -> dict[str, Any]:
+    """All that decides the numbers of a run and is no state, as JSON can hold it.
+
+    A part of one's own (an optimizer, a schedule, a loss, a callback) tells by `settings()`.
+    """
+    augmentation, clip_norm = trainer.augmentation, trainer.clip_norm
+    loss: Any = trainer.loss_function
+    kind = getattr(loss, "__name__", type(loss).__name__)
+    settings = {
+        "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
+        "callbacks": {
+            f"{i} ({type(callback).__name__})": callback.settings()
+            for i, callback in enumerate(_with_state(trainer))
+        },
+        "clip_norm": None if clip_norm is None else float(clip_norm),
+        "loss": {"kind": kind, **(loss.settings() if hasattr(loss, "settings") else {})},
+        "optimizer": trainer.optimizer.settings(),
+        "plain_epochs": trainer.plain_epochs,
+        "schedule": trainer.schedule.settings(),
+    }
+    found: dict[str, Any] = json.loads(_as_json(settings, "a settings()"))
+    return found
 
 
 @dataclass
@@ -194,8 +227,9 @@ def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
             f"{path}: found a checkpoint of format {version}; this pycnn reads up to {FORMAT}: "
             "install a newer one."
         )
-    if set(metadata) != PARTS:
-        odd = ", ".join(sorted(set(metadata) ^ PARTS))
+    parts = PARTS if version > 1 else PARTS - {"settings"}
+    if set(metadata) != parts:
+        odd = ", ".join(sorted(set(metadata) ^ parts))
         raise FileError(f"{path}: found a checkpoint that lacks or adds {odd}: damaged.")
     for name, array in tensors.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -203,6 +237,9 @@ def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
                 f"{path}: found NaN or infinity in {name}; expected finite numbers: the run had "
                 "diverged. Go on from an earlier checkpoint."
             )
+    wrong = fault(metadata, tensors)
+    if wrong is not None:
+        raise FileError(f"{path}: found a damaged checkpoint: {wrong}.")
     return tensors, metadata
 
 
@@ -222,6 +259,14 @@ def model_of(path: FilePath) -> Sequential:
 
 def _with_state(trainer: Trainer) -> list[Callback]:
     """Those that a resumed run must find as they were; logs and time limits may differ."""
+    for kind in [type(callback) for callback in trainer.callbacks]:
+        for name in ("state", "arrays"):
+            kept = getattr(kind, name) is not getattr(Callback, name)
+            if kept and kind.load_state is Callback.load_state:
+                raise TypeError(
+                    f"{kind.__name__}: has {name}() but no load_state(state, arrays), so a resumed "
+                    "run would lose its state; expected both, or neither."
+                )
     return [
         callback
         for callback in trainer.callbacks
@@ -250,9 +295,41 @@ def _part(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     }
 
 
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) < 200 else f"{text[:200]}..."
+def check(trainer: Trainer) -> None:
+    """Raise the TypeError or ValueError that `save` would raise now: of a layer or a callback."""
+    modelfile.describe(trainer.model)
+    for callback in _with_state(trainer):
+        _arrays_of(callback)
+        _state_of(callback)
+    settings_of(trainer)
+
+
+def _state_of(callback: Callback) -> dict[str, Any]:
+    state, who = callback.state(), f"{type(callback).__name__}.state()"
+    _as_json(state, who)
+    if not isinstance(state, dict):
+        raise TypeError(f"{who} is {short(repr(state))}; expected a dict.")
+    return state
+
+
+def _arrays_of(callback: Callback) -> dict[str, Array]:
+    arrays = callback.arrays()
+    if not isinstance(arrays, dict) or not all(isinstance(a, np.ndarray) for a in arrays.values()):
+        raise TypeError(
+            f"{type(callback).__name__}.arrays() is {short(repr(arrays))}; expected a dict of "
+            "NumPy arrays."
+        )
+    return arrays
+
+
+def _as_json(value: Any, who: str) -> str:
+    try:
+        return _files.to_json(value)
+    except (TypeError, ValueError, RecursionError):
+        raise TypeError(
+            f"{who} is {short(repr(value))}, which JSON cannot hold; expected dicts, lists, texts, "
+            "finite numbers, True, False or None: for a set write sorted(s)."
+        ) from None
 
 
 def checkpoint_in(place: FilePath) -> Path:

@@ -41,6 +41,10 @@ class SoftmaxCrossEntropy:
         )
         return float(loss), np.asarray(dlogits)
 
+    def settings(self) -> dict[str, Any]:
+        """The argument of the constructor: a resumed run has the same."""
+        return {"label_smoothing": self.label_smoothing}
+
     def __repr__(self) -> str:
         """The loss as one writes it."""
         smoothing = f"label_smoothing={self.label_smoothing}" if self.label_smoothing else ""

@@ -37,6 +37,8 @@ class Adam(Optimizer):
     eps * sqrt(1 - b2^t): TensorFlow's 1e-8 acts like 3.2e-7 in the first step.
     """
 
+    _arguments: tuple[str, ...] = ("betas", "eps")
+
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -88,6 +90,8 @@ class AdamW(Adam):
     weight_decay: not negative; it acts on parameters with `decays`. The rest as in `Adam`.
     """
 
+    _arguments: tuple[str, ...] = ("betas", "eps", "weight_decay")
+
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -115,6 +119,8 @@ class SGD(Optimizer):
     lr: above 0. momentum: in [0, 1); without it u is g and takes no memory. nesterov: needs a
     momentum. weight_decay: not negative.
     """
+
+    _arguments: tuple[str, ...] = ("momentum", "nesterov", "weight_decay")
 
     def __init__(
         self,
@@ -169,6 +175,8 @@ class RMSprop(Optimizer):
     lr: above 0. alpha: in [0, 1). eps: above 0. momentum: in [0, 1); without it b takes no memory.
     weight_decay: not negative.
     """
+
+    _arguments: tuple[str, ...] = ("alpha", "eps", "momentum", "weight_decay")
 
     def __init__(
         self,

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Schedule:
     """What all schedules share. To write one, define `__call__`, and `bind` if it needs lengths."""
+
+    needs_validation = False  # True: fit refuses to begin without validation data
+    _arguments: ClassVar[dict[str, str]] = {}  # of the constructor, and where they are kept
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
         """Learn how long the run is; `Trainer.fit` calls this, again for a resumed run."""
@@ -28,6 +31,10 @@ class Schedule:
 
     def observe(self, row: dict[str, float]) -> None:
         """Look at an epoch's row of the History; `Trainer.fit` calls this after each epoch."""
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the constructor, JSON-able: a resumed run has the same."""
+        return {name: getattr(self, attribute) for name, attribute in self._arguments.items()}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold besides the step: JSON-able, empty for a pure function."""
@@ -76,6 +83,8 @@ class StepDecay(Schedule):
     PyTorch MNIST example.
     """
 
+    _arguments: ClassVar = {"every": "_given", "gamma": "_gamma"}
+
     def __init__(self, every: int | None = None, gamma: float = 0.7) -> None:
         """Raises ValueError for numbers out of range."""
         self._given = None if every is None else self._whole("every", every)
@@ -97,6 +106,8 @@ class Cosine(Schedule):
     total: steps; None: the whole run. end: the factor after them, 0 to 1. The first cycle of
     torch.optim.lr_scheduler.CosineAnnealingLR.
     """
+
+    _arguments: ClassVar = {"total": "_given", "end": "_end"}
 
     def __init__(self, total: int | None = None, end: float = 0.0) -> None:
         """Raises ValueError for numbers out of range."""
@@ -123,6 +134,14 @@ class OneCycle(Schedule):
     anneal_strategy="linear" or "cos"): the peak is step warmup * total - 1. A
     run of a single step is at the peak.
     """
+
+    _arguments: ClassVar = {
+        "total": "_given",
+        "warmup": "_warmup",
+        "start": "_start",
+        "end": "_end",
+        "cosine": "_cosine",
+    }
 
     def __init__(
         self,
@@ -174,6 +193,7 @@ class Warmup(Schedule):
         if then is not None and not isinstance(then, Schedule):
             raise TypeError(f"Warmup: then is {then!r}; expected a schedule, for example Cosine().")
         self._then = then or Constant()
+        self.needs_validation = self._then.needs_validation
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
         """`then` has the steps after the warm-up."""
@@ -184,6 +204,10 @@ class Warmup(Schedule):
         if step < self._steps:
             return (step + 1) / self._steps
         return self._then(step - self._steps)
+
+    def settings(self) -> dict[str, Any]:
+        """Steps, and those of `then`."""
+        return {"steps": self._steps, type(self._then).__name__: self._then.settings()}
 
     def observe(self, row: dict[str, float]) -> None:
         """Hand it to `then`."""
@@ -209,6 +233,14 @@ class ReduceOnPlateau(Schedule):
     With a loop of your own call `observe({"val_loss": loss})` after each epoch.
     """
 
+    _arguments: ClassVar = {
+        "factor": "_shrink",
+        "patience": "_patience",
+        "threshold": "_threshold",
+        "minimum": "_minimum",
+        "monitor": "_monitor",
+    }
+
     def __init__(
         self,
         factor: float = 0.1,
@@ -225,6 +257,7 @@ class ReduceOnPlateau(Schedule):
         self._threshold = self._real("threshold", threshold, 0, 1)
         self._minimum = self._real("minimum", minimum, 0, 1)
         self._monitor = monitor
+        self.needs_validation = monitor in ("val_loss", "val_accuracy")
         self._grows = monitor.endswith("accuracy")
         self._factor, self._bad = 1.0, 0
         self._best: float | None = None
@@ -259,5 +292,10 @@ class ReduceOnPlateau(Schedule):
         return {"factor": self._factor, "best": self._best, "bad": self._bad}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
-        self._factor, self._best, self._bad = state["factor"], state["best"], state["bad"]
+        """Go on from `state()`; ValueError for another one."""
+        best = state["best"]
+        if not (best is None or isinstance(best, (int, float))):
+            raise ValueError(f"ReduceOnPlateau: best is {best!r}; expected a number, or None.")
+        factor = self._real("factor", state["factor"], 0, 1)
+        bad = self._whole("bad", state["bad"], 0)
+        self._factor, self._best, self._bad = factor, best, bad

@@ -7,7 +7,6 @@ lines and exit codes. The options stand in `_options.py`, what a signal does in 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import signal
 import sys
@@ -19,9 +18,9 @@ from typing import Any
 
 import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
-from pycnn._extras import missing
-from pycnn._files import FileError, replacing
+from pycnn._files import FileError
 from pycnn._options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
+from pycnn._outputs import check_evaluation, check_outputs
 from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain, counted
 from pycnn._signals import Signals, Stopped, stoppable
 from pycnn.callbacks import (
@@ -37,7 +36,7 @@ from pycnn.callbacks import (
     TimeLimit,
 )
 from pycnn.recipes import ConfigError, Recipe
-from pycnn.trainer import Trainer
+from pycnn.trainer import OtherDataError, Trainer
 
 
 class _Once(Callback):
@@ -147,45 +146,6 @@ def _check_fits(option: str, value: int, data: datasets.Splits) -> None:
         )
 
 
-def _check_outputs(options: argparse.Namespace, source: Path | None) -> None:
-    """Say before hours of training what would only fail after them."""
-    if options.plot is not None and options.plot.suffix.lower() not in (".png", ".svg"):
-        raise ConfigError(f"argument --plot: {str(options.plot)!r} is no .png or .svg.")
-    wanted = options.plot is not None or options.report is not None
-    if wanted and importlib.util.find_spec("matplotlib") is None:
-        raise missing("matplotlib", "plot", "--plot or --report")
-    taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
-    if options.checkpoint_dir is not None:
-        for name in ("last.safetensors", "best.safetensors"):
-            taken[realpath(options.checkpoint_dir / name)] = "a checkpoint"
-    for name in ("save_model", "json_log", "plot", "report"):
-        path: Path | None = getattr(options, name)
-        if path is None:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if realpath(path) in taken:
-            raise ConfigError(
-                f"argument {option}: {path} is {taken[realpath(path)]}; expected another file."
-            )
-        taken[realpath(path)] = f"the file of {option} already"
-        made = options.checkpoint_dir is not None and path.parent == options.checkpoint_dir
-        if name != "json_log" and not made:  # the log may be a pipe, and fails at once in any case
-            _try_to_write(path)
-
-
-def _try_to_write(path: Path) -> None:
-    """Raise the FileError that writing this file would raise; it stays as it is."""
-    try:
-        with replacing(path):
-            raise _Enough
-    except _Enough:
-        pass
-
-
-class _Enough(Exception):
-    """Leaves `replacing` before the file is replaced."""
-
-
 def _head(data: datasets.Splits, screen: Screen) -> None:
     """The lecture's first lines: sizes of training, test and validation set, and shapes."""
     screen.line(f"{len(data.train)} {len(data.test)} {len(data.validation)}")
@@ -249,6 +209,10 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
 
 def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int:
     source = metadata = None
+    if options.dry_run:
+        if options.resume is not None:
+            raise ConfigError("--dry-run with --resume: a dry run saves nothing; leave one out.")
+        options.checkpoint_dir = None
     if options.resume is not None:
         source = checkpoint.checkpoint_in(options.resume)
         _, metadata = checkpoint.read(source)
@@ -258,7 +222,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     if options.print_config:
         screen.result(recipe.to_toml().rstrip("\n"))
         return DONE
-    _check_outputs(options, source)
+    check_outputs(options, source)
     _check_pictures(options)
     data = _load(options, recipe)
     _check_validated(options, recipe, data)
@@ -268,7 +232,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
         raise ConfigError(str(error)) from error
     _head(data, screen)
     if source is not None:
-        checkpoint.load(trainer, source)
+        checkpoint.load(trainer, source, same_settings=False)  # _recipe has compared them
         if options.test_batch_size not in (None, trainer.evaluation_batch):
             raise ConfigError(
                 f"--resume with another --test-batch-size: that of the checkpoint is "
@@ -280,6 +244,10 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     start = time.perf_counter()
     try:
         trainer.fit(data.train, validation, epochs=recipe.epochs, batch_size=recipe.batch_size)
+    except OtherDataError as error:
+        raise FileError(
+            f"{source}: the run began with other data: give --data-dir again, as it was ({error})"
+        ) from error
     except ValueError as error:  # of a layer: these images in these batches
         raise ConfigError(str(error)) from error
     elapsed = time.perf_counter() - start
@@ -288,6 +256,10 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     screen.line(f"elapsed time = {elapsed:.3f} s")
     if trainer.stop_reason:
         screen.line(f"stopped: {trainer.stop_reason}")
+    elif not trainer.steps_of_fit:
+        screen.line(
+            f"nothing to do: {trainer.epoch} epochs were done before, --epochs is {recipe.epochs}"
+        )
     accuracy = trainer.evaluate(data.test)["accuracy"]
     screen.line(f"Accuracy = {accuracy:.4f}")
     if options.save_model is not None:
@@ -343,6 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 with pycnn.num_threads(options.threads or pycnn.get_num_threads()):
                     if options.eval is not None:
+                        check_evaluation(options, vars(parser.parse_args([])))
                         return _evaluate(options, screen)
                     return _train(options, screen, signals)
             except ConfigError as error:

@@ -51,6 +51,10 @@ class History:
         return len(self.rows)
 
 
+class OtherDataError(FileError):
+    """The data is not that of the checkpoint which the run goes on from."""
+
+
 class _Stop(Exception):
     """Ends an evaluation within fit, when `stop` was called."""
 
@@ -103,6 +107,8 @@ class Trainer:
             )
         good = schedule is None or isinstance(schedule, schedules.Schedule)
         expect(good, "schedule", schedule, "one of schedules, or None")
+        several = isinstance(callbacks, Iterable)
+        expect(several, "callbacks", callbacks, "a list: write callbacks=[...]")
         given = list(callbacks)
         for callback in given:
             expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
@@ -163,6 +169,13 @@ class Trainer:
         images, labels = checked(train, "train")
         if validation is not None:
             some(checked(validation, "validation")[0], "validation")
+        parts: list[schedules.Schedule | Callback] = [self.schedule, *self.callbacks]
+        for part in parts:
+            if part.needs_validation and validation is None:
+                raise ValueError(
+                    f"Trainer.fit: {type(part).__name__} looks at the validation, and there is "
+                    "none; expected validation data: fit(train, validation, ...)."
+                )
         self.epochs = whole("epochs", epochs, 1)
         self.batch_size = whole("batch_size", batch_size, 1)
         if self.batch_size > len(images):
@@ -248,7 +261,7 @@ class Trainer:
         if self.data_id is not None and self.steps_done and self.data_id != found:
             same = found[0] == self.data_id[0] and found[3] == self.data_id[3]
             other = "other images or labels, " if same else ""
-            raise FileError(
+            raise OtherDataError(
                 f"Trainer.fit: got {other}{found[0]} training images in batches of {found[3]}; "
                 f"expected the {self.data_id[0]} images in batches of {self.data_id[3]} that this "
                 "run began with, in the same order. For other data make a new Trainer."

@@ -14,7 +14,7 @@ from train_command import ENVIRONMENT
 from trainer_cases import StopAt, bits, make_data, make_model, make_trainer
 
 import pycnn
-from pycnn import _files, callbacks, checkpoint, optim, schedules
+from pycnn import callbacks, checkpoint, optim
 from pycnn.augment import Augmentation
 
 TRAIN, VALIDATION = make_data(), make_data(13, seed=1)
@@ -126,109 +126,6 @@ def used(tmp_path):
     """A folder with a checkpoint after step 5."""
     stopped_at(5, tmp_path / "used")
     return tmp_path / "used"
-
-
-def rewrite(path, change):
-    tensors, metadata = _files.read_safetensors(path)
-    change(tensors, metadata)
-    _files.write_safetensors(path, tensors, metadata)
-
-
-class Counter(callbacks.Callback):
-    """One more callback with a state."""
-
-    def load_state(self, state, arrays):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: make_trainer(callbacks.Checkpoint("x"), seed=4), "with seed 3; expected 4"),
-        (lambda: make_trainer(Counter()), "with callbacks with a state .*Checkpoint"),
-        (lambda: make_trainer(ema=False), "with callbacks with a state .*Ema"),
-        (
-            lambda: make_trainer(callbacks.Checkpoint("x"), optimizer=OPTIMIZERS["adamw"]),
-            "with an optimizer SGD; expected AdamW",
-        ),
-        (
-            lambda: make_trainer(
-                callbacks.Checkpoint("x"), optimizer=lambda p: optim.SGD(p, 0.1, momentum=0.9)
-            ),
-            "with lr 0.05; expected 0.1",
-        ),
-        (
-            lambda: make_trainer(callbacks.Checkpoint("x"), optimizer=lambda p: optim.SGD(p, 0.05)),
-            r"does not fit this run: SGD.load_state_dict: unexpected: 'u.0'",
-        ),
-        (
-            lambda: make_trainer(callbacks.Checkpoint("x"), schedule=schedules.Constant()),
-            "with schedule Warmup; expected Constant",
-        ),
-    ],
-)
-def test_a_checkpoint_of_another_run_changes_nothing(used, make, words):
-    trainer = make()
-    before, files = bits(trainer), contents(used)
-    with pytest.raises(pycnn.FileError, match=words) as caught:
-        checkpoint.load(trainer, used / "last.safetensors")
-    assert str(caught.value).endswith("Nothing was loaded.")
-    assert bits(trainer) == before
-    assert (trainer.steps_done, trainer.resumed_from) == (0, None)
-    assert contents(used) == files
-
-
-def test_another_model(used):
-    model = make_model(dropout=False)
-    trainer = pycnn.Trainer(model, optim.SGD(model.parameters(), 0.05, momentum=0.9), seed=3)
-    with pytest.raises(pycnn.FileError, match=r"of another run, with a model .* expected"):
-        checkpoint.load(trainer, used / "last.safetensors")
-
-
-def newer(tensors, metadata):
-    metadata["format"] = 2
-
-
-def with_nan(tensors, metadata):
-    tensors["optimizer.u.1"][0] = np.nan
-
-
-def without_history(tensors, metadata):
-    del metadata["history"]
-
-
-def another_place(tensors, metadata):
-    del metadata["position"]["epoch"]
-
-
-def wrong_dropout(tensors, metadata):
-    metadata["rng"] = {"5": [1]}
-
-
-def without_weight(tensors, metadata):
-    del tensors["model.0.weight"]
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (newer, "found a checkpoint of format 2; this pycnn reads up to 1: install a newer"),
-        (with_nan, r"found NaN or infinity in optimizer.u.1; .* Go on from an earlier"),
-        (without_history, "that lacks or adds history: damaged"),
-        (another_place, "does not fit this run: KeyError"),
-        (wrong_dropout, "does not fit this run: .*two ints"),
-        (without_weight, "does not fit this run: .*missing: '0.weight'"),
-    ],
-)
-def test_damaged_checkpoints(used, change, words):
-    path = used / "last.safetensors"
-    rewrite(path, change)
-    trainer = make_trainer(callbacks.Checkpoint(used))
-    before = bits(trainer)
-    with pytest.raises(pycnn.FileError, match=words):
-        checkpoint.load(trainer, path)
-    assert bits(trainer) == before
-    assert trainer.steps_done == 0
 
 
 @pytest.mark.parametrize("length", [0, 5, 200, 3000, -1])

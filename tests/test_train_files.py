@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 
 import pytest
 from idx_files import write_folder
 from train_command import command, small
 
 import pycnn
-from pycnn import checkpoint, layers, optim, train
+from pycnn import _outputs, checkpoint, layers, optim, train
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,41 @@ def test_resume_into_another_folder(folder, run):
     assert open_bytes("used/last.safetensors") == before
 
 
+def all_bytes(folder):
+    return {name: open_bytes(f"{folder}/{name}") for name in os.listdir(folder) if name != ".lock"}
+
+
+def test_a_checkpoint_moved_beside_those_of_another_run(folder, run):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    run(*small(folder, "--epochs", 1, "--seed", 2, "--checkpoint-dir", "used"))
+    shutil.copy("runs/last.safetensors", "used/other.safetensors")
+    before = all_bytes("used")
+    again = ["--resume", "used/other.safetensors", "--data-dir", folder, "--epochs", 2]
+    code, _, err = run(*again)
+    assert code == 1
+    assert "used: found checkpoints of another run than used/other.safetensors; expected an" in err
+    assert all_bytes("used") == before
+    assert run(*again, "--checkpoint-dir", "new")[0] == 0
+    assert all_bytes("used") == before
+
+
+def test_the_log_of_another_program_stays(folder, run):
+    run(*small(folder, "--epochs", 1, "--checkpoint-dir", "runs"))
+    os.mkdir("used")
+    shutil.copy("runs/last.safetensors", "used/ck.safetensors")
+    with open("used/log.jsonl", "w") as file:
+        file.write('{"kind": "step", "of": "another program"}\n')
+    before = all_bytes("used")
+    for options in (
+        small(folder, "--epochs", 1, "--checkpoint-dir", "used"),
+        ("--resume", "used/ck.safetensors", "--data-dir", folder, "--epochs", 2),
+    ):
+        code, _, err = run(*options)
+        assert code == 1
+        assert "used/log.jsonl: line 1 is not one of JsonLog; expected no file, or the log" in err
+        assert all_bytes("used") == before
+
+
 def open_bytes(path):
     with open(path, "rb") as file:
         return file.read()
@@ -115,6 +151,7 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
     other = write_folder(tmp_path / "other", train=120, test=40, seed=1)
     code, _, err = run("--resume", "runs", "--data-dir", other, "--epochs", 2)
     assert code == 1
+    assert "the run began with other data: give --data-dir again, as it was" in err
     assert "got other images or labels, 100 training images in batches of 10; expected" in err
 
 
@@ -139,6 +176,12 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
         (["--save-model", "no/model"], 1, "cannot write: there is no folder"),
         (["--save-model", "a" * 5000], 1, "cannot write: File name too long"),
         (["--save-model", "x", "--json-log", "x"], 2, "x is the file of --save-model already"),
+        (["--save-model", "r/log.jsonl", "--checkpoint-dir", "r"], 2, "the log of --checkpoint-d"),
+        (
+            ["--save-model", "r/.lock", "--checkpoint-dir", "r"],
+            2,
+            "is the lock of --checkpoint-dir",
+        ),
         (["--plot", "x.gif"], 2, "argument --plot: 'x.gif' is no .png or .svg"),
         (BATCHES_OF_ONE, 2, "BatchNorm2d"),
         (["--json-log", "folder"], 1, "folder: cannot be written: Is a directory"),
@@ -153,10 +196,8 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
         (["--resume", "a" * 5000], 1, "cannot be read: File name too long"),
         (["--resume", "model"], 1, "found a model's file, without the state of its training"),
         (["--resume", "library"], 1, "found a checkpoint without a recipe"),
-        (["--eval", "no"], 1, "no: cannot read: No such file or directory"),
-        (["--eval", "folder"], 1, "folder: this is a folder; expected a safetensors file"),
-        (["--eval", "file"], 1, "file: the file is empty"),
-        (["--eval", "model"], 1, "model: the model does not fit the images: "),
+        (["--resume", "no", "--dry-run"], 2, "--dry-run with --resume: a dry run saves nothing"),
+        (["--eval", "no"], 2, "--epochs with --eval, which only evaluates; leave it out"),
     ],
 )
 def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options, code, words):
@@ -178,12 +219,59 @@ def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options,
 
 
 def test_without_matplotlib_the_extra_is_named(folder, run, monkeypatch):
-    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_outputs.importlib.util, "find_spec", lambda name: None)
     code, out, err = run(*small(folder), "--plot", "a.png")
     words = (
         "--plot or --report needs matplotlib, which is not installed: pip install 'pycnn[plot]'."
     )
     assert (code, out, err) == (1, "", f"pycnn.train: {words}\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["no"], 1, "no: cannot read: No such file or directory"),
+        (["folder"], 1, "folder: this is a folder; expected a safetensors file"),
+        (
+            ["runs"],
+            1,
+            "runs: this is a folder; expected a file, for example runs/best.safetensors.",
+        ),
+        (["file"], 1, "file: the file is empty"),
+        (["model"], 1, "model: the model does not fit the images: "),
+        (["model", "--config", "x"], 2, "--config with --eval, which only evaluates; leave it out"),
+        (["model", "--recipe", "fast"], 2, "--recipe with --eval"),
+        (["model", "--resume", "x"], 2, "--resume with --eval"),
+        (["model", "--plot", "x.png"], 2, "--plot with --eval"),
+        (["model", "--report", "x"], 2, "--report with --eval"),
+        (["model", "--save-model", "x"], 2, "--save-model with --eval"),
+        (["model", "--checkpoint-dir", "x"], 2, "--checkpoint-dir with --eval"),
+        (["model", "--epochs", 30], 2, "--epochs with --eval"),
+    ],
+)
+def test_what_eval_refuses(folder, run, tmp_path, options, code, words):
+    for name in ("folder", "runs"):
+        (tmp_path / name).mkdir()
+    for name in ("file", "runs/best.safetensors"):
+        (tmp_path / name).write_text("")
+    model = layers.Sequential(layers.Flatten(), layers.Linear(12, 10))
+    pycnn.save_model(model, tmp_path / "model")
+    found, out, err = run("--data-dir", folder, "--eval", *options)
+    assert found == code, err
+    assert words in err
+    assert err.count("\n") == 1
+    assert "RESULT" not in out
+
+
+def test_a_dry_run_writes_no_checkpoint(folder, run, tmp_path):
+    assert run(*small(folder, "--dry-run"), "--checkpoint-dir", "runs")[0] == 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_resumed_run_with_nothing_to_do_says_so(folder, run):
+    run(*small(folder, "--epochs", 2, "--checkpoint-dir", "runs"))
+    _, out, _ = run("--resume", "runs", "--data-dir", folder, "--epochs", 1)
+    assert "nothing to do: 2 epochs were done before, --epochs is 1\n" in out
 
 
 def test_a_model_may_go_into_the_new_folder_of_checkpoints(folder, run):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pycnn._arrays import Array
@@ -27,6 +31,7 @@ class Callback:
                 self.losses.append(trainer.loss)
     """
 
+    needs_validation = False  # True: fit refuses to begin without validation data
     saves = False  # True: called after the others, whose state it writes down
 
     def on_fit_begin(self, trainer: Trainer) -> None:
@@ -56,6 +61,13 @@ class Callback:
         If one of these raises, those of the other callbacks are called all the same.
         """
 
+    def settings(self) -> dict[str, Any]:
+        """Arguments that decide the numbers of a run, JSON-able: a resumed run has the same.
+
+        Asked for of callbacks with `load_state`.
+        """
+        return {}
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold, JSON-able, so that a resumed run goes on the same way."""
         return {}
@@ -66,3 +78,16 @@ class Callback:
 
     def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from `state()` and `arrays()`."""
+
+
+def path_of(who: str, name: str, value: object) -> Path:
+    """The Path; TypeError for what names no file."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{who}: {name} is {value!r}; expected a name: a text or a pathlib.Path.")
+    return Path(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number, perhaps infinite, and no bool."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and not math.isnan(value)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pycnn import checkpoint
 from pycnn._arrays import Array
 from pycnn._files import FileError, remove_leftovers
-from pycnn.callbacks.base import Callback
+from pycnn.callbacks.base import Callback, path_of
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -27,7 +27,7 @@ class Checkpoint(Callback):
     there is no best.
 
     One run a folder: a lock, folder/.lock, lives as long as its process. A run that begins in a
-    folder with checkpoints is refused, unless it goes on from one of them (`checkpoint.load`).
+    folder with checkpoints is refused, unless it goes on from one of the two (`checkpoint.load`).
     Raises FileError for both, and if a file cannot be written: the one before is then as it was;
     Diverged for a state with NaN or infinity, which is not written.
     """
@@ -48,7 +48,8 @@ class Checkpoint(Callback):
                 f"Checkpoint: every is {every!r}; expected a whole number of steps, 1 or more, or "
                 "None for each epoch."
             )
-        self.folder, self._every, self._monitor = Path(folder), every, monitor
+        self.folder = path_of("Checkpoint", "folder", folder)
+        self._every, self._monitor = every, monitor
         self.recipe = dict(recipe or {})
         self._best: float | None = None
         self._saved = -1, -1  # position
@@ -67,6 +68,7 @@ class Checkpoint(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Make the folder, lock it, look what is in it."""
+        checkpoint.check(trainer)  # what could not be saved is said now, not after an epoch
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -74,8 +76,7 @@ class Checkpoint(Callback):
             used = self.last.exists() or self.best.exists()
             if used and not self._is_own(trainer):
                 raise FileError(
-                    f"{self.folder}: found checkpoints of another run; expected an empty folder: "
-                    "go on with --resume, or take another folder."
+                    f"{self.folder}: found checkpoints of another run{self._advice(trainer)}"
                 )
         except OSError as error:
             self._release()
@@ -120,7 +121,10 @@ class Checkpoint(Callback):
 
     def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from it."""
-        self._best = state["best"]
+        best = state["best"]
+        if not (best is None or isinstance(best, (int, float))):
+            raise ValueError(f"Checkpoint: best is {best!r}; expected a number, or None.")
+        self._best = best
 
     def _is_own(self, trainer: Trainer) -> bool:
         """Whether the checkpoints in the folder are those of this run."""
@@ -129,7 +133,15 @@ class Checkpoint(Callback):
         source = trainer.resumed_from
         return self._began or (
             source is not None
-            and os.path.realpath(self.folder) == os.path.dirname(os.path.realpath(source))
+            and os.path.realpath(source) in map(os.path.realpath, (self.last, self.best))
+        )
+
+    def _advice(self, trainer: Trainer) -> str:
+        if trainer.resumed_from is None:
+            return "; expected an empty folder: go on with --resume, or take another folder."
+        return (
+            f" than {trainer.resumed_from}; expected an empty folder, or to go on from its "
+            "last.safetensors or best.safetensors: take another folder (--checkpoint-dir)."
         )
 
     def _save(self, trainer: Trainer, path: Path) -> None:

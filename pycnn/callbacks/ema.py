@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pycnn._arrays import Array
-from pycnn.callbacks.base import Callback
+from pycnn.callbacks.base import Callback, is_number
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -28,7 +28,7 @@ class Ema(Callback):
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
         """Raises ValueError for a decay out of range."""
-        if not 0 <= decay < 1:
+        if not (is_number(decay) and 0 <= decay < 1):
             raise ValueError(f"Ema: decay is {decay!r}; expected at least 0 and below 1.")
         self._decay, self._warmup = float(decay), bool(warmup)
         self.average: dict[str, Array] = {}
@@ -67,6 +67,10 @@ class Ema(Callback):
         """The model gets the average."""
         if self.average:
             trainer.model.load_state_dict(self.average)
+
+    def settings(self) -> dict[str, Any]:
+        """Both arguments."""
+        return {"decay": self._decay, "warmup": self._warmup}
 
     def state(self) -> dict[str, Any]:
         """Nothing: the number of steps is the trainer's."""

@@ -11,13 +11,12 @@ import os
 import sys
 from collections.abc import Callable
 from io import FileIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from pycnn._files import FileError, replacing
-from pycnn.callbacks.base import Callback
+from pycnn.callbacks.base import Callback, path_of
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -112,18 +111,32 @@ class JsonLog(Callback):
     step: epoch, step (steps that are done, of all epochs), loss, lr. epoch: the row of the History.
     end: why; of a run that raised an error "failed". NaN and infinity are null. No times: two runs
     with the same settings write the same bytes. A resumed run cuts the file back to its checkpoint
-    and goes on; any other run begins it anew.
+    and goes on; any other run begins it anew. A file with other lines than these is refused with
+    `FileError` when fit begins.
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 100) -> None:
         """Raises ValueError for an interval below 1; the first line opens the file."""
-        self.path, self._every = Path(path), _interval("JsonLog", every)
+        self.path, self._every = path_of("JsonLog", "path", path), _interval("JsonLog", every)
         self._file: FileIO | None = None
         self._behind = 0, 0  # epochs and steps that were done when fit began
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Remember where the run goes on."""
+        """Remember where the run goes on; refuse the file of another program."""
         self._behind = trainer.epoch, trainer.steps_done
+        try:
+            if not self.path.is_file():
+                return
+            with open(self.path, "rb") as file:
+                number = next((i for i, line in enumerate(file, 1) if not _is_ours(line)), None)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or str(error)
+            raise FileError(f"{self.path}: cannot be read: {reason}.") from error
+        if number is not None:
+            raise FileError(
+                f"{self.path}: line {number} is not one of JsonLog; expected no file, or the log "
+                "of a run, which is written over: move it away, or take another folder or name."
+            )
 
     def on_step_end(self, trainer: Trainer) -> None:
         """A line, sometimes."""
@@ -199,7 +212,7 @@ class CsvLog(Callback):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Where to."""
-        self.path = Path(path)
+        self.path = path_of("CsvLog", "path", path)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
         """All rows of the History; FileError if the file cannot be written."""
@@ -210,6 +223,22 @@ class CsvLog(Callback):
         writer.writerows(trainer.history.rows)
         with replacing(self.path) as file:
             file.write(text.getvalue().encode())
+
+
+_KEYS = {"step": {"epoch", "loss", "lr"}, "epoch": {"epoch", "loss", "lr"}, "end": {"reason"}}
+
+
+def _is_ours(line: bytes) -> bool:
+    """Whether JsonLog may have written this line, or the part of it that a killed process left."""
+    start = b'{"kind": "'
+    try:
+        values = json.loads(line)
+        return bool(values["step"] >= 0 and values.keys() >= _KEYS[values["kind"]])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        cut_off = not line.endswith(b"\n")
+        return cut_off and (
+            line.startswith(start) or start.startswith(line) or not line.strip(b"\0")
+        )
 
 
 def _is_odd(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pycnn._arrays import Array
-from pycnn.callbacks.base import Callback
+from pycnn.callbacks.base import Callback, is_number
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -53,7 +53,7 @@ class TimeLimit(Callback):
 
     def __init__(self, seconds: float) -> None:
         """Raises ValueError for a time that is not above 0."""
-        if not seconds > 0:
+        if not (is_number(seconds) and seconds > 0):
             raise ValueError(f"TimeLimit: seconds is {seconds!r}; expected a number above 0.")
         self._seconds = float(seconds)
         self._end = math.inf
@@ -71,9 +71,11 @@ class TimeLimit(Callback):
 class TargetAccuracy(Callback):
     """Stops after the epoch whose validation accuracy is at least `accuracy` (0 to 1)."""
 
+    needs_validation = True
+
     def __init__(self, accuracy: float) -> None:
         """Raises ValueError for a share that is none."""
-        if not 0 < accuracy <= 1:
+        if not (is_number(accuracy) and 0 < accuracy <= 1):
             raise ValueError(
                 f"TargetAccuracy: accuracy is {accuracy!r}; expected a share above 0, at most 1: "
                 "0.99, not 99."
@@ -118,10 +120,13 @@ class EarlyStopping(Callback):
                 f"EarlyStopping: patience is {patience!r}; expected a whole number of epochs, 1 "
                 "or more."
             )
-        if not min_delta >= 0:
+        if not (is_number(min_delta) and min_delta >= 0):
             raise ValueError(f"EarlyStopping: min_delta is {min_delta!r}; expected 0 or more.")
+        if not isinstance(monitor, str):
+            raise ValueError(f"EarlyStopping: monitor is {monitor!r}; expected 'val_loss', say.")
         self._patience, self._monitor = patience, monitor
         self._min_delta, self._restore = float(min_delta), bool(restore_best)
+        self.needs_validation = monitor in ("val_loss", "val_accuracy")
         self.best: float | None = None
         self.epochs_without = 0
         self._weights: dict[str, Array] = {}
@@ -162,7 +167,10 @@ class EarlyStopping(Callback):
 
     def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from there."""
-        self.best, self.epochs_without = state["best"], state["epochs_without"]
+        best, without = state["best"], state["epochs_without"]
+        if not (best is None or isinstance(best, (int, float))) or type(without) is not int:
+            raise ValueError(f"EarlyStopping: its state is {state!r}; expected numbers.")
+        self.best, self.epochs_without = best, without
         self._weights = dict(arrays)
 
 

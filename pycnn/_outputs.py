@@ -1,0 +1,74 @@
+"""What `python -m pycnn.train` checks of its options before it begins: files, and --eval."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Mapping
+from os.path import realpath
+from pathlib import Path
+from typing import Any
+
+from pycnn._extras import missing
+from pycnn._files import FileError, replacing
+from pycnn.recipes import ConfigError
+
+EVALUATION = {"eval", "data_dir", "test_batch_size", "threads", "quiet"}
+
+
+def check_evaluation(options: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+    """Refuse options that mean nothing with --eval, and a folder."""
+    for name, value in vars(options).items():
+        if name not in EVALUATION and (name not in defaults or value != defaults[name]):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} with --eval, which only evaluates; leave it out."
+            )
+    folder: Path = options.eval
+    for name in ("best.safetensors", "last.safetensors"):
+        if (folder / name).is_file():
+            raise FileError(
+                f"{folder}: this is a folder; expected a file, for example {folder / name}."
+            )
+
+
+def check_outputs(options: argparse.Namespace, source: Path | None) -> None:
+    """Say before hours of training what would only fail after them."""
+    if options.plot is not None and options.plot.suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"argument --plot: {str(options.plot)!r} is no .png or .svg.")
+    wanted = options.plot is not None or options.report is not None
+    if wanted and importlib.util.find_spec("matplotlib") is None:
+        raise missing("matplotlib", "plot", "--plot or --report")
+    log = None  # --json-log may name that of --checkpoint-dir
+    taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
+    if options.checkpoint_dir is not None:
+        for name in ("last.safetensors", "best.safetensors"):
+            taken[realpath(options.checkpoint_dir / name)] = "a checkpoint"
+        log = realpath(options.checkpoint_dir / "log.jsonl")
+        taken[log] = "the log of --checkpoint-dir"
+        taken[realpath(options.checkpoint_dir / ".lock")] = "the lock of --checkpoint-dir"
+    for name in ("save_model", "json_log", "plot", "report"):
+        path: Path | None = getattr(options, name)
+        if path is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if realpath(path) in taken and not (name == "json_log" and realpath(path) == log):
+            raise ConfigError(
+                f"argument {option}: {path} is {taken[realpath(path)]}; expected another file."
+            )
+        taken[realpath(path)] = f"the file of {option} already"
+        made = options.checkpoint_dir is not None and path.parent == options.checkpoint_dir
+        if name != "json_log" and not made:  # the log may be a pipe, and fails at once in any case
+            _try_to_write(path)
+
+
+def _try_to_write(path: Path) -> None:
+    """Raise the FileError that writing this file would raise; it stays as it is."""
+    try:
+        with replacing(path):
+            raise _Enough
+    except _Enough:
+        pass
+
+
+class _Enough(Exception):
+    """Leaves `replacing` before the file is replaced."""
