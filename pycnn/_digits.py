@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pycnn import _strokes
+
 if TYPE_CHECKING:
     from PIL import Image
 
 Grey = npt.NDArray[np.float32]
+Places = npt.NDArray[np.intp]
 
 BOX = 20 / 28  # of the image's sides: the digit's largest extent
+BORDER = 0.08  # of the sides: where the background is looked for
 FAINTEST_INK = 0.1  # of the darkest ink; paler than that is no part of the digit's box
 FEWEST_LEVELS = 12  # of 255 between background and ink; below that nothing is drawn
 
@@ -31,19 +35,24 @@ def prepare(image: Image.Image, size: tuple[int, int] = (28, 28)) -> tuple[Grey,
     """The picture as float32 [H, W] of `size` in 0 .. 1, and what was done to it, in words.
 
     A grey picture that already has this size and a dark border is only divided by 255. Others are
-    turned to grey, inverted where the border is bright, stretched from background to ink, cropped,
-    scaled and centred. Raises NoInk for a picture of one colour.
+    turned to grey, inverted where the border is bright, evened where the light falls unevenly,
+    stretched from background to ink, freed from specks and lines along the border, cropped, scaled
+    and centred. Raises NoInk for a picture in which nothing stands out.
     """
     steps: list[str] = []
     grey = _grey(image, steps)
     prepared = grey.shape == size and not steps
-    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-    if np.median(border) > 127.5:
-        grey, border = 255 - grey, 255 - border
+    border = _border(grey.shape)
+    if np.median(grey[border]) > 127.5:
+        grey = 255 - grey
         steps.append("inverted, since its background is bright")
     elif prepared:
         return grey / np.float32(255), ["taken as it is"]
-    ink = _ink(grey, border)
+    ink = _ink(_even(grey, border, steps), border)
+    kept, left_out = _strokes.digit(ink, FAINTEST_INK)
+    steps += left_out
+    ink = ink * kept
+    ink /= ink.max()
     rows, columns = (np.flatnonzero((ink > FAINTEST_INK).any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     H, W = ink.shape
@@ -83,13 +92,55 @@ def _grey(image: Image.Image, steps: list[str]) -> Grey:
     return grey
 
 
-def _ink(grey: Grey, border: Grey) -> Grey:
+def _border(shape: tuple[int, ...]) -> tuple[Places, Places]:
+    """Rows and columns of pixels near the border, at most some 50,000; wider than a thin frame."""
+    H, W = shape
+    near = np.ones((H, W), np.bool_)
+    h, w = (max(1, round(BORDER * n)) for n in (H, W))
+    near[h : max(H - h, h), w : max(W - w, w)] = False
+    rows, columns = np.nonzero(near)
+    step = -(-len(rows) // 50_000)
+    return rows[::step], columns[::step]
+
+
+def _even(grey: Grey, border: tuple[Places, Places], steps: list[str]) -> Grey:
+    """Without the plane through the border's levels, where they lie on one rather than are alike.
+
+    Least squares, again and again without what lies far off: a frame, or a digit at the border.
+    """
+    levels = grey[border].astype(np.float64)
+    H, W = grey.shape
+    y, x = border[0] / max(H - 1, 1), border[1] / max(W - 1, 1)
+    basis = np.stack([y, x, np.ones_like(x)], 1)
+    used = np.ones(len(levels), np.bool_)
+    for _ in range(8):
+        plane = np.linalg.lstsq(basis[used], levels[used], rcond=None)[0]
+        off = np.abs(levels - basis @ plane)
+        used = off <= max(3 * float(np.median(off)), 1.0)
+    spread = float(np.median(np.abs(levels - np.median(levels))))
+    if np.median(off) > spread / 2 or np.abs(plane[:2]).sum() < FEWEST_LEVELS:
+        return grey
+    surface = plane[0] * np.linspace(0, 1, H)[:, None] + plane[1] * np.linspace(0, 1, W) + plane[2]
+    low, high = float(surface.min()), float(surface.max())
+    steps.append(f"its background evened, whose levels go over {high - low:.0f} of 255")
+    evened: Grey = (grey - surface).astype(np.float32)
+    return evened
+
+
+def _ink(grey: Grey, border: tuple[Places, Places]) -> Grey:
     """0 for the background and its noise, 1 for the strongest ink."""
-    background = float(np.median(border))
-    noise = float(np.median(np.abs(border - background)))
-    floor, strongest = background + 4 * noise, float(grey.max())
+    levels = grey[border]
+    background = float(np.median(levels))
+    noise = float(np.median(np.abs(levels - background)))
+    strongest = float(grey.max())
+    # Where the digit is cut out tightly, much of the border is ink, and that is no noise.
+    floor = background + min(4 * noise, (strongest - background) / 3)
     if strongest - floor < FEWEST_LEVELS:
-        raise NoInk("nothing is drawn in it: all its pixels are nearly alike")
+        raise NoInk(
+            "nothing is drawn in it: the strongest ink is "
+            f"{strongest - background:.0f} of 255 levels from the background, whose noise is "
+            f"{noise:.0f}; expected {math.ceil(FEWEST_LEVELS + floor - background)} or more"
+        )
     ink: Grey = np.clip((grey - floor) / (strongest - floor), 0, 1).astype(np.float32)
     return ink
 

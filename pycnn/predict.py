@@ -36,9 +36,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m pycnn.predict",
         description="Tell the digits in pictures with a model that save_model or --save-model "
-        "wrote. Each picture is turned to grey, inverted if its background is bright, cropped to "
-        "the ink, scaled to fit 20 x 20 pixels and centred by mass in 28 x 28, as MNIST was made; "
-        "a grey one of the model's size on black is taken as it is.",
+        "wrote. Each picture is turned to grey, inverted if its background is bright, evened if it "
+        "is lit unevenly, freed from specks and lines along its border, cropped to the ink, scaled "
+        "to fit 20 x 20 pixels and centred by mass in 28 x 28, as MNIST was made; a grey one of "
+        "the model's size on black is taken as it is.",
         epilog="Exit codes: 0 done, 1 failed (at least one picture; the others are still told), "
         "2 usage, 130 interrupted (SIGINT), 143 ended (SIGTERM).",
         allow_abbrev=False,
