@@ -107,7 +107,10 @@ def test_import_loads_no_library_that_only_some_calls_need():
 
 def test_extras_and_core_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"test", "plot", "dev", "bench"} <= set(project["optional-dependencies"])
+    extras = project["optional-dependencies"]
+    assert {"test", "dev", "bench", "all", "plot", "onnx", "images", "sklearn"} == set(extras)
+    of_users = sorted(set(extras) - {"test", "dev", "bench", "all"})
+    assert [sorted(extra[6:-1].split(",")) for extra in extras["all"]] == [of_users]
     core = {d.partition(">")[0] for d in project["dependencies"] if "python_version" not in d}
     assert core == {"numpy", "safetensors", "tqdm"}
 
