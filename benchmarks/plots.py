@@ -78,10 +78,10 @@ def accuracies(report: dict[str, Any], path: Path) -> None:
         mean = sum(values) / len(values)
         axes.plot([mean, mean], [at - 0.3, at + 0.3], color="#D55E00", linewidth=2)
         axes.annotate(
-            f"mean {mean:.2f}", (mean, at + 0.32), ha="center", fontsize=8, color="#D55E00"
+            f"mean {mean:.2f}", (mean, at - 0.34), ha="center", fontsize=8, color="#D55E00"
         )
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_ylim(len(rows) - 0.4, -0.75)
     axes.set_xlabel("accuracy on the 10,000 test images, %; a dot is a seed")
     axes.grid(True, axis="x", alpha=0.3)
     axes.set_title("The same recipe, other seeds")
