@@ -206,6 +206,15 @@ def to_nhwc(x: npt.ArrayLike, nchw: bool, op: str, name: str) -> Array:
     return contiguous(turned, op, name)
 
 
+def check_size(shape: tuple[int, ...], op: str) -> None:
+    """Refuse a result that no memory can hold."""
+    if math.prod(shape) >= 2**58:
+        raise ValueError(
+            f"{op}: the result would have shape {shape}, more numbers than memory can hold; "
+            "expected smaller sizes or options, for example of padding."
+        )
+
+
 class Result:
     """Where an operator writes: `out`, or a fresh array; through a copy where the result is NCHW.
 
@@ -217,11 +226,8 @@ class Result:
     ) -> None:
         if out is not None and not isinstance(out, np.ndarray):
             raise TypeError(f"{op}: out is {kind_of(out)}; expected a NumPy array.")
-        if out is None and math.prod(shape) >= 2**58:
-            raise ValueError(
-                f"{op}: the result would have shape {shape}, more numbers than memory can hold; "
-                "expected smaller sizes or options, for example of padding."
-            )
+        if out is None:
+            check_size(shape, op)
         self._out, self._nchw = out, nchw
         if not nchw:
             self.array = aligned_empty(shape, like) if out is None else out

@@ -16,6 +16,7 @@ from pycnn._arrays import (
     Result,
     algorithm_name,
     check_apart_nchw,
+    check_size,
     contiguous,
     count,
     four_sided,
@@ -228,15 +229,11 @@ def conv2d_output_shape(
 ) -> tuple[int, int, int, int]:
     """The shape (N, OH, OW, OC) of `conv2d`'s result, or the ValueError that it would raise."""
     op = "conv2d"
-    return conv2d_shape(
-        op,
-        shape4(input_shape, op, "input_shape", _X),
-        shape4(weight_shape, op, "weight_shape", _WEIGHT),
-        stride,
-        padding,
-        dilation,
-        groups,
-    ).output_shape
+    x_shape = shape4(input_shape, op, "input_shape", _X)
+    w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
+    shape = conv2d_shape(op, x_shape, w_shape, stride, padding, dilation, groups)
+    check_size(shape.output_shape, op)
+    return shape.output_shape
 
 
 @dataclass(frozen=True)
@@ -276,13 +273,15 @@ def explain_conv2d(
     """Which algorithm "auto" takes in each direction for float32, and why.
 
     input_shape: that of x; weight_shape: (KH, KW, C/groups, OC); options as in `conv2d`. The rules
-    depend on the shape alone, so the answer is the same on every machine.
+    depend on the shape alone, so the answer is the same on every machine. Raises ValueError where
+    `conv2d` does.
     """
     op = "explain_conv2d"
     nchw = is_nchw(data_format, op)
     x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
     w_shape = shape4(weight_shape, op, "weight_shape", _WEIGHT)
     shape = conv2d_shape(op, x_shape, w_shape, stride, padding, dilation, groups, nchw)
+    check_size(shape.output_shape, op)
     choices = [shape.choice(d) for d in ("forward", "backward_input", "backward_weight")]
     return Conv2dExplanation(
         forward=choices[0][0],

@@ -135,3 +135,13 @@ def test_an_out_that_is_no_array_is_called_by_its_kind(name):
     arrays, options = arguments(operator, {"out": "y.npy"})
     with pytest.raises(TypeError, match=rf"^{name}: out is a str; expected a "):
         in_place(operator)(arrays, options)
+
+
+def test_a_result_too_large_for_conv2d_has_no_shape_and_no_explanation():
+    from pycnn import ops
+
+    shapes, options = ((1, 28, 28, 16), (3, 3, 16, 16)), {"padding": 2**31 - 1}
+    words = r"the result would have shape \(1, 4294967320, 4294967320, 16\).*padding"
+    for question in (ops.conv2d_output_shape, ops.explain_conv2d):
+        with pytest.raises(ValueError, match=words):
+            question(*shapes, **options)

@@ -60,10 +60,11 @@ def written(figure, tmp_path):
     assert ET.parse(tmp_path / "a.SVG").getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert sorted(os.listdir(tmp_path)) == ["a.SVG", "a.png"]
     box = figure.get_tightbbox(figure.canvas.get_renderer())  # of all that is drawn, in inches
-    assert box.x0 > -0.01
-    assert box.y0 > -0.01
-    assert box.x1 < figure.get_figwidth() + 0.01
-    assert box.y1 < figure.get_figheight() + 0.01
+    rim = 0.02  # inches of paper: test_plots_layout.py looks at each text
+    assert box.x0 > rim
+    assert box.y0 > rim
+    assert box.x1 < figure.get_figwidth() - rim
+    assert box.y1 < figure.get_figheight() - rim
     return width, height
 
 
@@ -176,6 +177,15 @@ def test_mistakes_are_the_worst_in_order(rng, tmp_path):
         np.testing.assert_array_equal(axes.images[0].get_array(), images[i])
     assert f"The 7 surest of {len(wrong)} mistakes in 200 images" in texts(figure)
     written(figure, tmp_path)
+
+
+def test_long_names_of_classes_are_broken_and_shortened():
+    names = ["T-shirt/top", "a class with quite a long name"]
+    images, wrong = np.zeros((9, 4, 4, 1), np.uint8), np.eye(2, dtype=np.float32)[[1] * 9]
+    figure = plots.mistakes(images, [0] * 9, wrong, 9, names)
+    assert figure.axes[0].get_title() == "true T-shirt/top\nsaid a class with…\n100.0 %"
+    figure = plots.mistakes(images, [0] * 9, wrong, 1, names)
+    assert figure.axes[0].get_title() == f"true {names[0]}, said {names[1]}\n100.0 %"
 
 
 def test_no_mistakes_are_told(tmp_path):

@@ -192,6 +192,23 @@ def test_auto_takes_winograd_where_it_pays_and_says_so():
         assert pycnn.explain_conv2d(shape, weight, **options).forward == "direct"
 
 
+@pytest.mark.parametrize("rim", [((4, 90), (1, 1)), ((90, 4), (1, 1)), ((1, 1), (90, 90))])
+def test_a_wide_rim_makes_tiles_but_no_products_of_direct_convolution(rim):
+    shape, weight = (4, 28, 28, 64), (3, 3, 64, 64)
+    assert pycnn.explain_conv2d(shape, weight, padding=1).forward == "winograd"
+    explained = pycnn.explain_conv2d(shape, weight, padding=rim)
+    assert explained.forward == explained.backward_weight == "direct"
+    assert explained.backward_input == "winograd"  # the rim is no part of dx
+
+
+def test_the_tallest_rim_is_explained_at_once():
+    """Row by row it takes more than a minute."""
+    rim = ((2**31 - 1, 2**31 - 1), (0, 0))
+    explained = pycnn.explain_conv2d((1, 28, 28, 16), (3, 3, 16, 16), padding=rim)
+    assert explained.output_shape == (1, 2**32 + 24, 26, 16)
+    assert explained.forward == "direct"
+
+
 def test_exact_takes_small_tiles(exact_precision):
     assert pycnn.get_precision() == "exact"
     text = str(pycnn.explain_conv2d((100, 14, 14, 32), (3, 3, 32, 64), padding="same"))

@@ -19,9 +19,9 @@ namespace {
 // the gradient of the weight below some 64.
 double direct_cost(const Conv2dShape& s) {
     const auto taps = [](int64_t size, int64_t before, int64_t outputs) {
-        int64_t sum = 0;
-        for (int64_t o = 0; o < outputs; ++o)
-            for (int64_t k = 0; k < 3; ++k) sum += o + k >= before && o + k < before + size;
+        int64_t sum = 0;  // of the outputs o with before <= o + k < before + size; not one by one: a rim may be wide
+        for (int64_t k = 0; k < 3; ++k)
+            sum += std::max<int64_t>(std::min(outputs, before + size - k) - std::max<int64_t>(before - k, 0), 0);
         return sum;
     };
     return static_cast<double>(taps(s.H, s.pad.top, s.OH())) * taps(s.W, s.pad.left, s.OW()) * s.N * s.C * s.OC;

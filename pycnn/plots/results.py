@@ -142,20 +142,29 @@ def mistakes(
         return figure
     columns = min(6, count)
     rows = -(-len(chosen) // columns)
-    figure = new_figure(who, 1.85 * rows + 0.5)
+    titles = [_title(names[true[i]], names[probabilities[i].argmax()], columns) for i in chosen]
+    lines = 1 + max(title.count("\n") for title in titles)
+    figure = new_figure(who, (1.7 + 0.15 * lines) * rows + 0.5)
     figure.suptitle(
         f"The {len(chosen)} surest of {len(order):,} mistakes in {len(images):,} images"
     )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(chosen) :]:
         axes.set_axis_off()
-    for axes, i in zip(grid.flat, chosen, strict=False):
-        said = int(probabilities[i].argmax())
+    for axes, i, title in zip(grid.flat, chosen, titles, strict=False):
         axes.imshow(shown(images[i]), cmap="gray_r", vmin=0, vmax=1)
-        share = f"{100 * probabilities[i, said]:.1f} %"
-        axes.set_title(f"true {names[true[i]]}, said {names[said]}\n{share}", fontsize=10)
+        axes.set_title(f"{title}\n{100 * probabilities[i].max():.1f} %", fontsize=10)
         axes.set_xlabel(f"image {i}", fontsize=8)
         bare(axes)
         axes.spines[:].set_visible(True)
         axes.spines[:].set_color("#CCCCCC")
     return figure
+
+
+def _title(true: str, said: str, columns: int) -> str:
+    """On one line, or on two where that is too long for one of so many columns."""
+    room = 108 // columns  # letters
+    if len(f"true {true}, said {said}") <= room:
+        return f"true {true}, said {said}"
+    names = [name if len(name) <= room - 5 else f"{name[: room - 6]}…" for name in (true, said)]
+    return f"true {names[0]}\nsaid {names[1]}"

@@ -1,0 +1,113 @@
+"""Every text and every axes of every picture lies inside it, with a rim around."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from pycnn import layers, models
+from pycnn.trainer import History
+
+pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+from pycnn import plots
+
+RIM = 2.0  # pixels of paper that nothing is drawn on
+NAMES = ["T-shirt/top", "trouser", "a class with quite a long name", "ankle boot"]
+
+
+def history(epochs):
+    return History(
+        [
+            {"epoch": i, "step": i, "lr": 0.1, "loss": 2e5 / (i + 1), "accuracy": 0.5}
+            | {"val_loss": 1e-5 * i, "val_accuracy": 1.0}
+            for i in range(epochs)
+        ]
+    )
+
+
+def classes(n, K=4):
+    return np.random.default_rng(0).integers(0, K, n)
+
+
+def pixels(*shape):
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def probabilities(n, K=4):
+    rows = np.random.default_rng(2).random((n, K)).astype(np.float32)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def deep():
+    """A block, layers by themselves, and a Sequential inside."""
+    inner = layers.Sequential(layers.BatchNorm2d(20), layers.ReLU(), layers.Dropout(0.5))
+    return layers.Sequential(
+        layers.Conv2d(3, 20, 5),
+        inner,
+        layers.GlobalAvgPool2d(),
+        layers.Linear(20, 10),
+    )
+
+
+MNIST = models.mnist_cnn(rng=0)
+PICTURES = {
+    "learning_curves": lambda: plots.learning_curves(history(12)),
+    "learning_curves of one epoch": lambda: plots.learning_curves(history(1)),
+    "learning_curves of none": lambda: plots.learning_curves(history(0)),
+    "confusion_matrix": lambda: plots.confusion_matrix(classes(5000), classes(5000) ^ 1, NAMES),
+    "confusion_matrix of 40": lambda: plots.confusion_matrix(classes(900, 40), classes(900, 40)),
+    "mistakes": lambda: plots.mistakes(
+        pixels(90, 8, 8, 3), classes(90), probabilities(90), class_names=NAMES
+    ),
+    "mistakes, none": lambda: plots.mistakes(pixels(3, 4, 4, 1), [0, 1, 2], np.eye(3)),
+    "filters": lambda: plots.filters(MNIST),
+    "filters of many inputs": lambda: plots.filters(MNIST, 3),
+    "feature_maps": lambda: plots.feature_maps(MNIST, pixels(28, 28, 1), label=3),
+    "feature_maps of colours": lambda: plots.feature_maps(deep(), pixels(12, 9, 3), maps=3),
+    "saliency": lambda: plots.saliency(MNIST, pixels(28, 28, 1), label=1),
+    "saliency by occlusion": lambda: plots.saliency(MNIST, pixels(28, 28, 1), "occlusion", 1),
+    "layer_times": lambda: plots.layer_times(MNIST, (None, 28, 28, 1), repeats=1),
+    "layer_times of many layers": lambda: plots.layer_times(deep(), (2, 12, 9, 3), repeats=1),
+}
+
+
+def parts(figure):
+    """(name, extent in pixels) of all that stands in a figure that was drawn."""
+    renderer = figure.canvas.get_renderer()
+    for i, axes in enumerate(figure.axes):
+        yield f"axes {i}", axes.get_window_extent(renderer)
+        for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):  # with the ticks that are drawn
+            yield f"{name} axis of axes {i}", axis.get_tightbbox(renderer)
+        if legend := axes.get_legend():
+            yield f"legend of axes {i}", legend.get_window_extent(renderer)
+        own = [*axes.texts, axes.title]
+        yield from ((repr(t.get_text()), t.get_window_extent(renderer)) for t in own)
+    for text in figure.texts:
+        yield repr(text.get_text()), text.get_window_extent(renderer)
+
+
+def test_every_picture_is_here():
+    drawing = {
+        name
+        for name in plots.__all__
+        if inspect.isfunction(function := getattr(plots, name))
+        and inspect.signature(function).return_annotation == "Figure"
+    }
+    assert {name.partition(" ")[0].rstrip(",") for name in PICTURES} == drawing
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_texts_and_axes_lie_inside_the_picture(name):
+    figure = PICTURES[name]()
+    plots.png(figure)
+    width, height = figure.canvas.get_width_height()
+    texts = 0
+    for what, box in parts(figure):
+        if box is None or box.width == 0 or box.height == 0:  # nothing is drawn
+            continue
+        texts += what.startswith("'")
+        assert box.x0 >= RIM, f"{what} leaves the picture at the left"
+        assert box.y0 >= RIM, f"{what} leaves the picture at the bottom"
+        assert box.x1 <= width - RIM, f"{what} leaves the picture at the right"
+        assert box.y1 <= height - RIM, f"{what} leaves the picture at the top"
+    assert texts
