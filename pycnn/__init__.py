@@ -3,7 +3,8 @@
 `ops` are pure functions on NumPy arrays, computed by C++ kernels with SIMD and OpenMP; `layers`,
 `losses`, `optim`, `init` and `models` are the thin Python layer on them; `datasets` holds MNIST.
 `Trainer` with `callbacks`, `schedules`, `augment` and `recipes` is the training loop; `save_model`,
-`load_model`, `checkpoint`, `interop` and `onnx` are files; `plots` and `sklearn` need extras.
+`load_model`, `checkpoint`, `interop` and `onnx` are files; `plots`, `report` and `sklearn` draw and
+search. Of these `onnx`, `plots`, `report`, `predict` and `sklearn` need extras.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,19 @@ from pycnn._ops_conv2d import get_precision, set_precision
 from pycnn.ops import explain_conv2d
 
 if TYPE_CHECKING:
-    from pycnn import augment, callbacks, checkpoint, modelfile, recipes, schedules
+    from pycnn import (
+        augment,
+        callbacks,
+        checkpoint,
+        interop,
+        modelfile,
+        onnx,
+        plots,
+        predict,
+        recipes,
+        report,
+        schedules,
+    )
     from pycnn.modelfile import load_model, save_model
     from pycnn.trainer import History, Trainer
 
@@ -43,8 +56,8 @@ _config.remember_who_decides(_decides)
 
 # Imported at their first use: `import pycnn` stays fast, and extras are needed only there.
 _MODULES = (
-    "augment", "callbacks", "checkpoint", "interop", "modelfile", "onnx", "plots", "recipes",
-    "schedules", "sklearn",
+    "augment", "callbacks", "checkpoint", "interop", "modelfile", "onnx", "plots", "predict",
+    "recipes", "report", "schedules", "sklearn",
 )  # fmt: skip
 _HOMES = {
     "History": "trainer",
@@ -68,6 +81,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES, *_HOMES})
 
 
+# Without sklearn, so that `from pycnn import *` works where scikit-learn is not installed.
 __all__ = [
     "FileError",
     "History",
@@ -82,6 +96,7 @@ __all__ = [
     "get_num_threads",
     "get_precision",
     "init",
+    "interop",
     "isa",
     "layers",
     "load_model",
@@ -89,10 +104,14 @@ __all__ = [
     "modelfile",
     "models",
     "num_threads",
+    "onnx",
     "ops",
     "optim",
+    "plots",
+    "predict",
     "preprocessing",
     "recipes",
+    "report",
     "save_model",
     "schedules",
     "set_num_threads",

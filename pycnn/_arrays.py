@@ -277,3 +277,14 @@ def shape4(shape: Sequence[int], op: str, name: str, axes: str) -> tuple[int, ..
             f"{op}: {name} is {shape!r}; expected four sizes {axes}, none above 2**31 - 1."
         )
     return tuple(int(item) for item in items)
+
+
+def are_bytes_as_floats(images: Array) -> bool:
+    """Whether float images [n, ...] look like bytes that were cast: 0, 1, 2 .. in the first 1000.
+
+    Images in 0 .. 1 have no number above 2, standardised ones have negative ones and fractions.
+    """
+    first = images[:1000]
+    if images.dtype.kind != "f" or first.size == 0 or not (first.min() >= 0 and first.max() > 2):
+        return False
+    return bool((first == np.floor(first)).all())

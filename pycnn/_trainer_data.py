@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, kind_of
+from pycnn._arrays import Array, are_bytes_as_floats, kind_of
 from pycnn.datasets import Split
 
 Data = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -65,3 +65,12 @@ def some(images: Array, name: str) -> None:
     """ValueError for no images."""
     if len(images) == 0:
         raise ValueError(f"Trainer: {name} has no images; expected at least one.")
+
+
+def no_bytes(images: Array, name: str) -> None:
+    """ValueError for float32 images of 0 to 255, whose training would go badly."""
+    if are_bytes_as_floats(images):
+        raise ValueError(
+            f"Trainer: {name} images are float32 with whole numbers up to {images[:1000].max():g}; "
+            "expected 0 to 1: write images.astype(np.uint8), or images / 255."
+        )

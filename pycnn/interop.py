@@ -61,11 +61,17 @@ def load_torch_state_dict(
     num_batches_tracked is ignored. input_shape: as in `to_torch_state_dict`.
 
     Raises ValueError that tells all that is missing, unexpected, or of another shape or type (in
-    PyTorch's layout); then nothing has changed. Else as `to_torch_state_dict`.
+    PyTorch's layout), TypeError for PyTorch's tensors; then nothing has changed. Else as
+    `to_torch_state_dict`.
     """
     who = "load_torch_state_dict"
     read = dict(_to_torch(who, model, input_shape))
     if isinstance(d, Mapping):
+        if any(type(value).__name__ in ("Tensor", "Parameter") for value in d.values()):
+            raise TypeError(
+                f"{who}: got PyTorch's tensors; expected NumPy arrays: write "
+                "{k: v.numpy() for k, v in net.state_dict().items()}. Nothing was loaded."
+            )
         counters = {name for name in read if name.rpartition(".")[2] == COUNTER}
         read = {name: array for name, array in read.items() if name not in counters}
         d = {name: array for name, array in d.items() if name not in counters}

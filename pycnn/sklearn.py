@@ -82,8 +82,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         of each epoch. n_iter_: the number of epochs. validation_scores_: the accuracies of early
         stopping. n_features_in_: the columns of X.
 
-    Raises ValueError for parameters out of range (in `fit`), for a model of other sizes, and what
-    scikit-learn raises for wrong X and y; RuntimeError if the loss becomes NaN or infinite.
+    Raises ValueError for parameters out of range and TypeError for a model that is no function (in
+    `fit`), ValueError for a model of other sizes, and what scikit-learn raises for wrong X and y;
+    RuntimeError if the loss becomes NaN or infinite.
     """
 
     classes_: Array
@@ -129,8 +130,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if goes_on:
             if not np.array_equal(classes, self.classes_):
                 raise ValueError(
-                    f"CNNClassifier: warm_start with the classes {list(classes)}; expected those "
-                    f"of the first fit, {list(self.classes_)}."
+                    f"CNNClassifier: warm_start with the classes {classes.tolist()}; expected "
+                    f"those of the first fit, {self.classes_.tolist()}."
                 )
             self._optimizer = self._new_optimizer()
         else:
@@ -165,8 +166,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             classes = unique_labels(classes)
             if not first and not np.array_equal(classes, self.classes_):
                 raise ValueError(
-                    f"CNNClassifier: partial_fit with the classes {list(classes)}; expected those "
-                    f"of the first call, {list(self.classes_)}."
+                    f"CNNClassifier: partial_fit with the classes {classes.tolist()}; expected "
+                    f"those of the first call, {self.classes_.tolist()}."
                 )
         X, y = self._validated(X, y, reset=first)
         if first:
@@ -195,15 +196,35 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_parameters(self) -> None:
         for name in ("epochs", "batch_size", "n_iter_no_change"):
             value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+            if not _is_whole(value) or value < 1:
                 raise ValueError(
                     f"CNNClassifier: {name} is {value!r}; expected a whole number from 1."
                 )
         share = self.validation_fraction
-        if not isinstance(share, (int, float)) or not 0 < share < 1:
+        if not _is_real(share) or not 0 < share < 1:
             raise ValueError(
                 f"CNNClassifier: validation_fraction is {share!r}; expected a share above 0 "
                 "and below 1."
+            )
+        if not _is_real(self.tol) or not 0 <= self.tol < math.inf:
+            raise ValueError(f"CNNClassifier: tol is {self.tol!r}; expected a number of 0 or more.")
+        image = self.image_shape
+        right = isinstance(image, (tuple, list)) and len(image) == 3
+        if image is not None and not (right and all(_is_whole(n) and n > 0 for n in image)):
+            raise ValueError(
+                f"CNNClassifier: image_shape is {image!r}; expected three whole numbers from 1, "
+                "(H, W, C), for example (28, 28, 1), or None."
+            )
+        if isinstance(self.model, Sequential):
+            raise TypeError(
+                "CNNClassifier: model is a Sequential; expected a function that makes a new one "
+                "for each fit: write lambda shape, classes, rng: Sequential(...), for example "
+                "lambda shape, classes, rng: models.mnist_cnn(rng)."
+            )
+        if self.model is not None and not callable(self.model):
+            raise TypeError(
+                f"CNNClassifier: model is {self.model!r}; expected None, or a function "
+                "(shape, classes, rng) -> Sequential."
             )
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Array, Array]:
@@ -312,3 +333,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 _CHECKS: dict[str, Any] = {"dtype": np.float32, "order": "C", "allow_nd": True}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pycnn import losses, ops, optim, schedules
 from pycnn._arrays import Array
 from pycnn._files import FileError
-from pycnn._trainer_data import Data, checked, expect, images_of, some, whole
+from pycnn._trainer_data import Data, checked, expect, images_of, no_bytes, some, whole
 from pycnn.augment import Augmentation
 from pycnn.callbacks.base import Callback
 from pycnn.layers import Sequential
@@ -167,6 +167,7 @@ class Trainer:
         callbacks raise.
         """
         images, labels = checked(train, "train")
+        no_bytes(images, "train")
         if validation is not None:
             some(checked(validation, "validation")[0], "validation")
         parts: list[schedules.Schedule | Callback] = [self.schedule, *self.callbacks]

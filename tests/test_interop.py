@@ -116,6 +116,16 @@ def test_loading_is_strict(change, message, rng):
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_tensors_of_pytorch_are_told_what_to_write():
+    class Tensor:
+        pass
+
+    model = Sequential(Linear(2, 1))
+    write = r"write \{k: v.numpy\(\) for k, v in net.state_dict\(\).items\(\)\}"
+    with pytest.raises(TypeError, match=write):
+        interop.load_torch_state_dict(model, {"0.weight": Tensor(), "0.bias": Tensor()})
+
+
 def test_other_models_and_layers_are_refused():
     with pytest.raises(TypeError, match="model is a ReLU; expected a Sequential"):
         interop.to_torch_state_dict(ReLU())

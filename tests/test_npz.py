@@ -95,3 +95,21 @@ def test_a_validation_set_that_leaves_nothing(tmp_path):
         datasets.load_npz(tmp_path / "d.npz", 3)
     with pytest.raises(TypeError, match=r"load_npz: validation_size is 0\.5"):
         datasets.load_npz(tmp_path / "d.npz", 0.5)
+
+
+def test_bytes_as_floats_are_refused_and_standardised_images_are_not(tmp_path):
+    path, pixels = tmp_path / "d.npz", images(6).astype(np.float32)
+    np.savez(path, images=pixels, labels=np.arange(6))
+    with pytest.raises(
+        pycnn.FileError, match=r"all whole numbers up to 25\d; expected 0 to 1: save "
+    ):
+        datasets.load_npz(path)
+    for good in (
+        pixels / 255,
+        (pixels - 128) / 70,
+        pixels - 128,
+        np.round(pixels / 255),
+        pixels + 0.5,
+    ):
+        np.savez(path, images=good, labels=np.arange(6))
+        np.testing.assert_array_equal(datasets.load_npz(path).train.images[..., 0], good)

@@ -226,7 +226,9 @@ REFUSED = {
     "channels": ([node("Conv", "w")], {"w": floats(4, 3, 3, 3)}, "expected in_channels = 3"),
     "nothing": ([node("Identity")], {}, "the graph: it has no layers"),
     "twice": ([node("Relu"), node("Add", "t1")], {}, r"node 1 '' \(Add\): it takes .* twice"),
-    "pooled": ([node("GlobalAveragePool")], {}, "pycnn.layers|another order of axes"),
+    "softmax": ([node("Softmax"), node("Relu")], {}, r"node 0 '' .*pycnn has no such operator"),
+    "channels_softmax": ([node("LogSoftmax", axis=1)], {}, "axis is 1; expected the classes"),
+    "rows": ([*flat_gemm(), node("Softmax", axis=0)], SQUARE, "axis is 0; expected"),
     "branch": ([node("Relu"), node("Add", "x")], {}, r"node 1 '' \(Add\): it is no bias"),
 }  # fmt: skip
 
@@ -303,3 +305,26 @@ def test_what_pytorch_exports_is_imported(tmp_path, rng):
         torch.onnx.export(net.eval(), (first,), path, dynamo=False)
         with torch.no_grad():
             assert_close(import_onnx(path)(x), net(first).numpy())
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("axis", [{}, {"axis": 1}, {"axis": -1}])
+def test_a_softmax_at_the_end_is_left_out(tmp_path, rng, kind, axis):
+    nodes = [node("Flatten"), node("Gemm", "w", transB=1)]
+    path = chain(tmp_path / "m.onnx", nodes, arrays={"w": floats(3, 72)})
+    x = rng.standard_normal((2, 6, 6, 2)).astype(np.float32)
+    logits = import_onnx(path)(x)
+    chain(path, [*nodes, node(kind, **axis)], arrays={"w": floats(3, 72)})
+    with pytest.warns(UserWarning, match=rf"node 2 '' \({kind}\) is left out: the model gives log"):
+        model = import_onnx(path)
+    np.testing.assert_array_equal(model(x), logits)
+
+
+def test_a_global_pool_may_be_the_end(tmp_path, rng):
+    x = rng.standard_normal((2, 6, 6, 2)).astype(np.float32)
+    model = import_onnx(chain(tmp_path / "m.onnx", [node("GlobalAveragePool")]))
+    assert_close(model(x), x.mean((1, 2)))
+    path = chain(tmp_path / "m.onnx", [node("GlobalAveragePool"), node("LogSoftmax", axis=1)])
+    with pytest.warns(UserWarning, match="left out"):
+        model = import_onnx(path)
+    assert_close(model(x), x.mean((1, 2)))

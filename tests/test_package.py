@@ -105,6 +105,16 @@ def test_import_loads_no_library_that_only_some_calls_need():
     assert run(["-c", code], ROOT).stdout == "[]\n"
 
 
+def test_parts_that_are_loaded_at_their_first_use_are_attributes(tmp_path):
+    names = "interop", "onnx", "plots", "predict", "report"
+    done = run(["-c", f"import pycnn; [getattr(pycnn, n).__name__ for n in {names}]"], tmp_path)
+    assert done.stderr == ""
+    assert set(names) <= set(pycnn.__all__)
+    assert {*names, "sklearn"} <= set(dir(pycnn))
+    program = "from pycnn import *; interop.to_torch_state_dict; plots.save; report.write"
+    assert run(["-c", program], tmp_path).stderr == ""
+
+
 def test_extras_and_core_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

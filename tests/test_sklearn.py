@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn import datasets
+from pycnn import datasets, models
 from pycnn.layers import Flatten, Linear, ReLU, Sequential
 
 pytest.importorskip("sklearn", reason="scikit-learn is in an extra: pip install '.[sklearn]'")
@@ -181,12 +181,41 @@ def test_a_model_of_the_user_s(mnist, tmp_path):
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0; expected a share above 0"),
         ({"image_shape": (5, 5, 1)}, r"X has 784 features; expected 25 for image_shape=\(5, 5"),
         ({"learning_rate": -1}, "lr"),
+        ({"tol": "a"}, "tol is 'a'; expected a number of 0 or more"),
+        ({"image_shape": 3}, r"image_shape is 3; expected three whole numbers .*\(28, 28, 1\)"),
+        ({"image_shape": "28"}, "image_shape is '28'; expected three whole"),
+        ({"image_shape": (28, 28)}, r"image_shape is \(28, 28\); expected three whole"),
+        ({"image_shape": (28, 28.0, 1)}, "expected three whole"),
     ],
 )  # fmt: skip
 def test_wrong_parameters(mnist, options, message):
     X, y, _, _ = mnist
     with pytest.raises(ValueError, match=message):
         small(**options).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("x", r"model is 'x'; expected None, or a function \(shape, classes, rng\)"),
+        (models.mnist_cnn(), r"model is a Sequential; expected a function .*: write lambda shape"),
+    ],
+)
+def test_a_model_that_is_no_function(mnist, model, message):
+    X, y, _, _ = mnist
+    with pytest.raises(TypeError, match=message):
+        small(model=model).fit(X, y)
+    factory = small(model=lambda shape, classes, rng: models.mnist_cnn(rng))
+    assert factory.fit(X[:64], np.arange(64) % 10).model_.output_shape((1, 28, 28, 1)) == (1, 10)
+
+
+def test_other_classes_are_named_as_plain_numbers(mnist):
+    X = mnist[0][:8]
+    c = small(warm_start=True).fit(X, np.arange(8, dtype=np.uint8) % 2)
+    with pytest.raises(ValueError, match=r"with the classes \[0, 1, 2, 3\]; .* fit, \[0, 1\]\."):
+        c.fit(X, np.arange(8, dtype=np.uint8) % 4)
+    with pytest.raises(ValueError, match=r"the classes \[0, 2\]; expected .* call, \[0, 1\]\."):
+        c.partial_fit(X, np.arange(8) % 2, classes=[0, 2])
 
 
 def test_wrong_shapes_and_divergence(mnist):

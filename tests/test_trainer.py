@@ -333,3 +333,11 @@ ADAM = optim.Adam(MODEL.parameters())
 def test_arguments_that_do_not_fit(arguments, options, error, message):
     with pytest.raises(error, match=message):
         pycnn.Trainer(*arguments, **options)
+
+
+def test_bytes_as_floats_are_refused_in_fit():
+    images, labels = make_data()
+    expected = r"train images are float32 with whole .*: write images.astype\(np.uint8\), or images"
+    with pytest.raises(ValueError, match=expected):
+        make_trainer().fit((images.astype(np.float32), labels), epochs=1, batch_size=10)
+    make_trainer().fit((images / np.float32(255), labels), epochs=1, batch_size=10)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pycnn._arrays import Array
+from pycnn._arrays import Array, are_bytes_as_floats
 from pycnn._files import FileError
 from pycnn.datasets.mnist import Split, Splits, check_validation_size
 
@@ -28,7 +28,8 @@ def load_npz(path: str | os.PathLike[str], validation_size: int = 0) -> Splits:
     The file holds images and labels (all of them become `.train`, and `.test` is empty), or
     x_train, y_train, x_test and y_test, or train_images, train_labels, test_images and test_labels.
     Images: uint8 0 .. 255, or floats 0 .. 1, which become float32; [n, H, W], which becomes
-    [n, H, W, 1], or [n, H, W, C]. Labels: whole numbers from 0, [n] or [n, 1]; they become int64,
+    [n, H, W, 1], or [n, H, W, C]; floats that are all whole numbers, some above 2, are refused as
+    bytes that were cast. Labels: whole numbers from 0, [n] or [n, 1]; they become int64,
     or stay uint8. validation_size: the first so many training images become `.validation`.
 
     No code is ever loaded from the file. Raises FileError for a file that is missing, damaged, or
@@ -110,6 +111,12 @@ def _split(path: Any, arrays: Mapping[str, Array], images: str, labels: str) -> 
         x = x.astype(np.float32, copy=False)
         if not np.isfinite(x).all():
             _refuse(path, f"{images} holds NaN or Inf; expected numbers from 0 to 1")
+        if are_bytes_as_floats(x):
+            _refuse(
+                path,
+                f"{images} are floats, all whole numbers up to {x[:1000].max():g}; expected 0 to "
+                "1: save images.astype(np.uint8), or images / 255",
+            )
     x = np.ascontiguousarray(x if x.ndim == 4 else x[..., None])
     return Split(x, y if y.dtype == np.uint8 else y.astype(np.int64))
 

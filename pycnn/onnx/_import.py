@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from pycnn.onnx._export import TO_NCHW, TO_NHWC
 from pycnn.preprocessing import Normalization
 
 SKIPPED = ("Dropout", "Identity")  # do nothing in inference
+SOFTMAX = ("LogSoftmax", "Softmax")  # at the end of a classifier; pycnn's give logits
 
 
 def import_onnx(path: FilePath) -> Sequential:
@@ -28,7 +30,9 @@ def import_onnx(path: FilePath) -> Sequential:
     Reshape that flattens, Gemm, MatMul with a constant and Add of a constant behind it, Transpose
     between NHWC and NCHW, and Sub and Div by constants right after an NHWC input, which become
     `model.normalization`.
-    Dropout and Identity are left out. All arrays are float32 constants of the file.
+    Dropout and Identity are left out, and so, with a UserWarning, is a Softmax or LogSoftmax at the
+    end: the model gives logits. A GlobalAveragePool at the end gives [N, C] rather than
+    [N, C, 1, 1]. All arrays are float32 constants of the file.
 
     The model's images are NHWC. A graph whose input is NCHW, as PyTorch writes them, computes the
     same on `x.transpose(0, 2, 3, 1)`; so does one whose result is an image, transposed as well.
@@ -80,13 +84,15 @@ class _Importer:
         shape = self.shape
         for i, node in enumerate(self.nodes):
             self.where = f"node {i} {node.name!r} ({node.op_type})"
+            if node.op_type in SOFTMAX and i == len(self.nodes) - 1:
+                self._leave_out(node)
             self._read(node)
         self.where = "the graph"
         if self.value != self.graph.output[0].name:
             self._refuse(
                 f"its output {self.graph.output[0].name!r} is not what its last node gives"
             )
-        if self.layout not in ("features", self.first_layout):
+        if self.layout not in ("features", "pooled", self.first_layout):
             self._refuse("its output has another order of axes than its input; expected the same")
         if not self.layers:
             self._refuse("it has no layers")
@@ -146,6 +152,19 @@ class _Importer:
 
     def _optional(self, node: Any, i: int) -> Array | None:
         return self._array(node, i) if len(node.input) > i and node.input[i] else None
+
+    def _leave_out(self, node: Any) -> None:
+        """What a softmax over the classes at the end takes is the result."""
+        axis = self._attributes(node).get("axis")
+        over_classes = axis == 1 if self.layout == "pooled" else axis in (None, 1, -1)
+        if self.layout not in ("features", "mixed", "pooled") or not over_classes:
+            self._refuse(f"axis is {axis}; expected the classes of an output [N, classes]")
+        warnings.warn(
+            f"{self.path}: {self.where} is left out: the model gives logits, as Trainer and "
+            "pycnn.predict expect; ops.softmax(model(x)) gives the probabilities.",
+            stacklevel=4,
+        )
+        node.op_type = "Identity"
 
     def _read(self, node: Any) -> None:
         read = getattr(self, f"_{node.op_type.lower()}", None)
