@@ -205,8 +205,12 @@ def test_a_model_that_is_no_function(mnist, model, message):
     X, y, _, _ = mnist
     with pytest.raises(TypeError, match=message):
         small(model=model).fit(X, y)
-    factory = small(model=lambda shape, classes, rng: models.mnist_cnn(rng))
-    assert factory.fit(X[:64], np.arange(64) % 10).model_.output_shape((1, 28, 28, 1)) == (1, 10)
+
+
+def test_the_function_that_the_sentence_advises_works(mnist):
+    c = small(model=lambda shape, classes, rng: models.mnist_cnn(rng), image_shape=(28, 28, 1))
+    c.set_params(epochs=1).fit(mnist[0][:64], np.arange(64) % 10)
+    assert c.predict_proba(mnist[0][:2]).shape == (2, 10)
 
 
 def test_other_classes_are_named_as_plain_numbers(mnist):
