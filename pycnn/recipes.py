@@ -206,16 +206,24 @@ class Recipe:
         steps = round(self.warmup * total_steps)
         return schedules.Warmup(steps, main) if steps else main
 
-    def make_trainer(self, images: int, callbacks: Iterable[Callback] = ()) -> Trainer:
+    def make_trainer(
+        self,
+        images: int,
+        callbacks: Iterable[Callback] = (),
+        *,
+        input_shape: tuple[int, int, int] = (28, 28, 1),
+        classes: int = 10,
+    ) -> Trainer:
         """A `Trainer` of a new network, for so many training images (`limit_train` is not applied).
 
             recipe, mnist = recipes.get("fast"), pycnn.datasets.load_mnist()
             trainer = recipe.make_trainer(len(mnist.train))
             trainer.fit(mnist.train, epochs=recipe.epochs, batch_size=recipe.batch_size)
 
-        With `ema` above 0 an `Ema` comes before the callbacks.
+        input_shape and classes: of other data, as in `model`. With `ema` above 0 an `Ema` comes
+        before the callbacks.
         """
-        model = self.model()
+        model = self.model(input_shape, classes)
         averages = [Ema(self.ema)] if self.ema else []
         return Trainer(
             model,

@@ -48,7 +48,7 @@ class _Once(Callback):
 
 
 def make_trainer(
-    recipe: Recipe, options: argparse.Namespace, screen: Screen, images: int
+    recipe: Recipe, options: argparse.Namespace, screen: Screen, data: datasets.Splits
 ) -> Trainer:
     """The Trainer of this recipe, with the callbacks that the options ask for."""
     callbacks: list[Callback] = [NanGuard()]
@@ -71,7 +71,12 @@ def make_trainer(
         if options.json_log is None or realpath(options.json_log) != realpath(log):
             callbacks.append(JsonLog(log, options.log_interval))
         callbacks.append(Checkpoint(folder, options.save_every, recipe=recipe.to_dict()))
-    trainer = recipe.make_trainer(images, callbacks)
+    trainer = recipe.make_trainer(
+        len(data.train),
+        callbacks,
+        input_shape=data.train.images.shape[1:],
+        classes=datasets.classes_of(data),
+    )
     trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
     return trainer
 
@@ -108,9 +113,15 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
     return recipe
 
 
+def _read(folder: Path | None, validation_size: int) -> datasets.Splits:
+    if folder is None:
+        return datasets.load_mnist(None, validation_size)
+    return datasets.load_idx(folder, validation_size)
+
+
 def _load(options: argparse.Namespace, recipe: Recipe) -> datasets.Splits:
     try:
-        data = datasets.load_mnist(options.data_dir, recipe.validation_size)
+        data = _read(options.data_dir, recipe.validation_size)
     except datasets.IdxError:
         raise
     except ValueError as error:
@@ -188,7 +199,7 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
     """--eval: the accuracy of a saved model on the test images."""
     began = time.perf_counter()
     model = modelfile.load_model(options.eval)
-    data = datasets.load_mnist(options.data_dir, 0)
+    data = _read(options.data_dir, 0)
     try:
         trainer = Trainer(model, pycnn.optim.SGD(model.parameters(), 1.0), callbacks=[NanGuard()])
         trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
@@ -227,7 +238,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     data = _load(options, recipe)
     _check_validated(options, recipe, data)
     try:
-        trainer = signals.trainer = make_trainer(recipe, options, screen, len(data.train))
+        trainer = signals.trainer = make_trainer(recipe, options, screen, data)
     except (TypeError, ValueError) as error:  # of a layer, an optimizer, the augmentation
         raise ConfigError(str(error)) from error
     _head(data, screen)

@@ -11,14 +11,14 @@ def idx_bytes(array, kind=8):
     return header + array.astype(np.uint8).tobytes()
 
 
-def write_folder(folder, train=40, test=20, seed=0, compress=True):
-    """Four small files in the shape of MNIST; images of one digit are alike, to be learned."""
+def write_folder(folder, train=40, test=20, seed=0, compress=True, size=(28, 28), classes=10):
+    """Four small files, by default in the shape of MNIST; images of one class are alike."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    prototypes = rng.integers(0, 256, (10, 28, 28))
+    prototypes = rng.integers(0, 256, (classes, *size))
     for name, count in (("train", train), ("t10k", test)):
-        labels = np.arange(count) % 10
-        images = prototypes[labels] // 2 + rng.integers(0, 128, (count, 28, 28))
+        labels = np.arange(count) % classes
+        images = prototypes[labels] // 2 + rng.integers(0, 128, (count, *size))
         for stem, array in (
             (f"{name}-images-idx3-ubyte", images),
             (f"{name}-labels-idx1-ubyte", labels),

@@ -1,13 +1,13 @@
-"""MNIST, inside the package, and any other folder of IDX files of its shape.
+"""MNIST, inside the package, and any other folder of IDX files.
 
-`load_mnist` gives the bytes, `load_npz` those of NumPy's files; `read_data_sets` is the lecture's
-object, with floats and `next_batch`. A file that is not exactly right is an `IdxError` (a
-`FileError` for .npz), never a part of a data set.
+`load_mnist` gives the bytes, `load_idx` those of images of any size, `load_npz` what NumPy's files
+hold; `read_data_sets` is the lecture's object, with floats and `next_batch`. A file that is not
+exactly right is an `IdxError` (a `FileError` for .npz), never a part of a data set.
 """
 
 from pycnn.datasets.idx import IdxError
 from pycnn.datasets.lecture import DataSet, DataSets, read_data_sets
-from pycnn.datasets.mnist import Split, Splits, load_mnist
+from pycnn.datasets.mnist import Split, Splits, classes_of, load_idx, load_mnist
 from pycnn.datasets.npz import load_npz
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "IdxError",
     "Split",
     "Splits",
+    "classes_of",
+    "load_idx",
     "load_mnist",
     "load_npz",
     "read_data_sets",

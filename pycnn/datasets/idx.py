@@ -4,17 +4,20 @@ An IDX file is a header of big-endian 32-bit numbers, the magic number and the e
 and then the elements, the last axis fastest. The magic number's bytes are 0, 0, the code of the
 type (8: unsigned byte) and the number of axes. MNIST and its relatives have two kinds:
 
-    images   2051   n 28 28   n * 28 * 28 bytes   a file of  16 + 784 n  bytes
-    labels   2049   n         n bytes             a file of   8 +     n  bytes
+    images   2051   n H W     n * H * W bytes     a file of  16 + H * W * n  bytes
+    labels   2049   n         n bytes             a file of   8 +         n  bytes
+
+H = W = 28 and labels of 0 to 9, unless the caller takes any.
 
 A gzip'd file of a few hundred kilobytes can unpack to gigabytes, and its header can say anything.
-So n is bounded by `MAX_ITEMS`, and what is unpacked by the size that then follows.
+So n is bounded by `MAX_ITEMS` or `MAX_PIXELS`, and what is unpacked by the size that then follows.
 
 Source of the format: http://yann.lecun.com/exdb/mnist/, "The IDX file format"; gzip: RFC 1952.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import struct
@@ -34,6 +37,8 @@ IMAGE_SIZE = 28
 CLASSES = 10
 # EMNIST Digits, the largest set of ten classes at this size that is in use, has 240,000 images.
 MAX_ITEMS = 250_000
+# Of images of any size: four such sets, 784 MB, for example EMNIST ByClass with its 697,932 images.
+MAX_SIDE, MAX_PIXELS = 4096, 4 * MAX_ITEMS * IMAGE_SIZE**2
 PIECE = 1 << 16
 GZIP_MAGIC = b"\x1f\x8b"
 TYPES = {
@@ -50,32 +55,34 @@ class IdxError(ValueError):
     """A data file is missing or not what it should be; the message names it and says why."""
 
 
-def read_images(path: str | os.PathLike[str]) -> Bytes:
-    """The images of one IDX file, gzip'd if its name ends in ".gz": uint8 [n, 28, 28], n >= 1.
+def read_images(path: str | os.PathLike[str], *, any_size: bool = False) -> Bytes:
+    """The images of one IDX file, gzip'd if its name ends in ".gz": uint8 [n, H, W], n >= 1.
+
+    H = W = 28, or with any_size what the header says. Raises IdxError for a file that is not
+    exactly such a file.
+    """
+    return _read(Path(path), ANY_IMAGES if any_size else IMAGES)
+
+
+def read_labels(path: str | os.PathLike[str], classes: int = CLASSES) -> Bytes:
+    """The labels of one IDX file, gzip'd if it ends in ".gz": uint8 [n] below classes, n >= 1.
 
     Raises IdxError for a file that is not exactly such a file.
     """
-    return _read(Path(path), IMAGES)
-
-
-def read_labels(path: str | os.PathLike[str]) -> Bytes:
-    """The labels of one IDX file, gzip'd if its name ends in ".gz": uint8 [n] in 0 .. 9, n >= 1.
-
-    Raises IdxError for a file that is not exactly such a file.
-    """
-    labels = _read(Path(path), LABELS)
-    if labels.max() >= CLASSES:
-        at = int(np.argmax(labels >= CLASSES))
-        _refuse(path, f"label {labels[at]} at position {at:,}", f"0 to {CLASSES - 1}")
+    labels = _read(Path(path), LABELS if classes == CLASSES else ANY_LABELS)
+    if labels.max() >= classes:
+        at = int(np.argmax(labels >= classes))
+        _refuse(path, f"label {labels[at]} at position {at:,}", f"0 to {classes - 1}")
     return labels
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What one kind of file holds: items of one shape."""
+    """What one kind of file holds: items of one shape, or of any within bounds."""
 
     items: str
     item_shape: tuple[int, ...]
+    any_shape: bool = False
 
     @property
     def rank(self) -> int:
@@ -91,7 +98,9 @@ class _Kind:
 
 
 IMAGES = _Kind("images", (IMAGE_SIZE, IMAGE_SIZE))
+ANY_IMAGES = _Kind("images", (IMAGE_SIZE, IMAGE_SIZE), any_shape=True)
 LABELS = _Kind("labels", ())
+ANY_LABELS = _Kind("labels", (), any_shape=True)
 
 
 class _Source(Protocol):
@@ -129,8 +138,8 @@ def _refuse(path: str | os.PathLike[str], found: str, expected: str) -> NoReturn
 
 def _read(path: Path, kind: _Kind) -> Bytes:
     with _opened(path) as source:
-        n = _read_header(source, path, kind)
-        items = np.empty((n, *kind.item_shape), np.uint8)
+        items = np.empty(_read_header(source, path, kind), np.uint8)
+        n = len(items)
         size = _fill(source, items.reshape(-1).data)
         if size < items.size:
             _refuse(
@@ -192,8 +201,8 @@ def _check_gzip(start: bytes, path: Path) -> None:
         _refuse(path, _hex(start), f"gzip, which starts with {GZIP_MAGIC.hex(' ')}{advice}")
 
 
-def _read_header(source: _Source, path: Path, kind: _Kind) -> int:
-    """The number of items; everything else in a header has one right value."""
+def _read_header(source: _Source, path: Path, kind: _Kind) -> tuple[int, ...]:
+    """The number of items and their shape."""
     header = bytearray(kind.header_size)
     size = _fill(source, memoryview(header))
     if size >= 4:
@@ -201,11 +210,17 @@ def _read_header(source: _Source, path: Path, kind: _Kind) -> int:
     if size < len(header):
         _refuse(path, f"{size} bytes", f"a header of {len(header)} bytes and {kind.items}")
     n, *item_shape = struct.unpack(f">{kind.rank}I", header[4:])
-    if tuple(item_shape) != kind.item_shape:
+    most = MAX_ITEMS
+    if kind.any_shape:
+        if not all(1 <= extent <= MAX_SIDE for extent in item_shape):
+            sides = f"1 to {MAX_SIDE:,} pixels a side"
+            _refuse(path, f"{kind.items} of {_times(item_shape)} pixels", sides)
+        most = MAX_PIXELS // (math.prod(item_shape) if item_shape else IMAGE_SIZE**2)
+    elif tuple(item_shape) != kind.item_shape:
         _refuse(path, f"{kind.items} of {_times(item_shape)} pixels", _times(kind.item_shape))
-    if not 1 <= n <= MAX_ITEMS:
-        _refuse(path, f"{n:,} {kind.items} in the header", f"1 to {MAX_ITEMS:,}")
-    return int(n)
+    if not 1 <= n <= most:
+        _refuse(path, f"{n:,} {kind.items} in the header", f"1 to {most:,}")
+    return (n, *item_shape)
 
 
 def _check_magic(start: bytes, path: Path, kind: _Kind) -> None:

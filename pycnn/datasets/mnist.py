@@ -21,7 +21,8 @@ class Split:
     """Images and their labels; `len(split)` is their number n.
 
     images: uint8 [n, 28, 28, 1], C-contiguous, 0 background to 255 ink. labels: uint8 [n], 0 to 9.
-    `load_npz` gives other sizes, float32 images in 0 .. 1 and int64 labels as well.
+    `load_idx` and `load_npz` give other sizes, `load_npz` float32 images in 0 .. 1 and int64 labels
+    as well.
     """
 
     images: npt.NDArray[Any]
@@ -61,17 +62,42 @@ def load_mnist(
     a ValueError, for a missing or wrong file; ValueError for a validation_size that leaves no
     training image; TypeError for one that is no int.
     """
-    size = check_validation_size("load_mnist", validation_size)
-    folder = EMBEDDED if data_dir is None else Path(data_dir)
+    return _load("load_mnist", EMBEDDED if data_dir is None else Path(data_dir), validation_size)
+
+
+def load_idx(data_dir: str | os.PathLike[str], validation_size: int = 5000) -> Splits:
+    """The same from a folder of images of any size and number of classes.
+
+    Images are uint8 [n, H, W, 1], H and W from 1 to 4096, alike in all files, and labels uint8 [n]:
+    K classes are 0 to K - 1, at most 256. `classes_of` counts them. Names of files, validation_size
+    and errors are those of `load_mnist`.
+    """
+    return _load("load_idx", Path(data_dir), validation_size, any_shape=True)
+
+
+def classes_of(splits: Splits) -> int:
+    """The number of classes: 1 + the largest label, but at least MNIST's ten."""
+    parts = (splits.train, splits.validation, splits.test)
+    return max(idx.CLASSES, *(1 + int(part.labels.max()) for part in parts if len(part)))
+
+
+def _load(who: str, folder: Path, validation_size: int, any_shape: bool = False) -> Splits:
+    size = check_validation_size(who, validation_size)
     if not idx.is_folder(folder):
         raise IdxError(
             f"{folder}: found no folder of that name; expected one with the four IDX files of a "
             "data set, or no data_dir for the MNIST of this package."
         )
-    training, test = _read_pair(folder, "train"), _read_pair(folder, "t10k")
+    training, test = (_read_pair(folder, name, any_shape) for name in ("train", "t10k"))
+    if training.images.shape[1:] != test.images.shape[1:]:
+        (H, W), (h, w) = (part.images.shape[1:3] for part in (training, test))
+        raise IdxError(
+            f"{folder}: found training images of {H} x {W} pixels and test images of {h} x {w}; "
+            "expected one size."
+        )
     if size >= len(training):
         raise ValueError(
-            f"load_mnist: validation_size is {size:,}; expected 0 to {len(training) - 1:,}, less "
+            f"{who}: validation_size is {size:,}; expected 0 to {len(training) - 1:,}, less "
             f"than the {len(training):,} training images in {folder}."
         )
     return Splits(
@@ -90,10 +116,11 @@ def check_validation_size(who: str, size: object) -> int:
     return int(size)
 
 
-def _read_pair(folder: Path, prefix: str) -> Split:
+def _read_pair(folder: Path, prefix: str, any_shape: bool) -> Split:
     images_path = _find(folder, f"{prefix}-images-idx3-ubyte")
     labels_path = _find(folder, f"{prefix}-labels-idx1-ubyte")
-    images, labels = idx.read_images(images_path), idx.read_labels(labels_path)
+    images = idx.read_images(images_path, any_size=any_shape)
+    labels = idx.read_labels(labels_path, 256 if any_shape else idx.CLASSES)
     if len(images) != len(labels):
         raise IdxError(
             f"{labels_path}: found {len(labels):,} labels; expected one for each of the "
