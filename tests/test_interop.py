@@ -204,6 +204,7 @@ def torch_pairs(nn):
 @pytest.mark.filterwarnings("default")
 def test_pytorch_computes_the_same_both_ways(rng):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.manual_seed(0)
     for model, net, shape in torch_pairs(torch.nn):
         spread(model, rng)
         x = rng.standard_normal(shape).astype(np.float32)
@@ -220,4 +221,5 @@ def test_pytorch_computes_the_same_both_ways(rng):
         interop.load_torch_state_dict(model, {k: v.numpy() for k, v in net.state_dict().items()})
         with torch.no_grad():
             theirs = net(channels_first).numpy()
-        np.testing.assert_allclose(model(x), theirs, rtol=1e-4, atol=1e-4)
+        # Weights of 0.3 make large sums, of which a logit near 0 is the small rest.
+        np.testing.assert_allclose(model(x), theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
