@@ -197,7 +197,7 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
         (["--resume", "model"], 1, "found a model's file, without the state of its training"),
         (["--resume", "library"], 1, "found a checkpoint without a recipe"),
         (["--resume", "no", "--dry-run"], 2, "--dry-run with --resume: a dry run saves nothing"),
-        (["--eval", "no"], 2, "--epochs with --eval, which only evaluates; leave it out"),
+        (["--eval", "no"], 2, "with --eval, which only evaluates; leave it out"),
     ],
 )
 def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options, code, words):
