@@ -183,6 +183,7 @@ def test_auto_takes_winograd_where_it_pays_and_says_so():
         ((100, 14, 14, 32), (3, 3, 32, 64), {"stride": 2}),
         ((100, 14, 14, 32), (3, 3, 32, 64), {"dilation": 2}),
         ((100, 1, 1, 64), (3, 3, 64, 64), {"padding": "same"}),  # one tap of nine inside the image
+        ((400, 2, 2, 64), (3, 3, 64, 64), {"padding": "same"}),  # 16 taps of 36
         (
             (1, 7, 7, 512),
             (3, 3, 512, 512),
