@@ -1,5 +1,6 @@
 """Depthwise convolution in tiles: remainders of rows, columns, channels; copies, streams, slots."""
 
+import _pycnn
 import numpy as np
 import pytest
 
@@ -9,17 +10,20 @@ from pycnn import ops
 PADDINGS = ("same", 0, 1, 2, 5, ((0, 2), (3, 1)))
 SIZES = ((1, 1), (2, 3), (6, 5), (7, 7), (12, 9))
 CHANNELS = (5, 15, 16, 17, 24, 33, 80)
-# Pixels a multiple of 2 KB apart are copied; results above 16 MB are streamed; batches fill slots.
+# Pixels a multiple of 2 KB apart are copied; results above 16 MB are streamed; batches fill slots,
+# unevenly here; other kernels go row by row. All are large enough for two threads.
 LARGE = {
-    "copied": ((3, 7, 7, 512), 3, 1),
-    "copied_1024_channels": ((1, 6, 5, 1024), 3, 1),
-    "copied_stride_2": ((2, 14, 13, 512), 3, 2),
-    "copied_5x5": ((1, 8, 9, 512), 5, 1),
+    "copied": ((12, 7, 7, 512), 3, 1),
+    "copied_1024_channels": ((8, 6, 5, 1024), 3, 1),
+    "copied_stride_2": ((9, 14, 13, 512), 3, 2),
+    "copied_5x5": ((16, 8, 9, 512), 5, 1),
     "too_large_to_copy": ((1, 33, 32, 512), 3, 2),
     "streamed": ((1, 363, 363, 32), 3, 1),
     "streamed_stride_2": ((3, 210, 210, 32), 3, 2),
-    "slots": ((5, 20, 19, 48), 3, 1),
-    "slots_stride_2": ((5, 21, 18, 130), 3, 2),
+    "slots": ((17, 20, 19, 48), 3, 1),
+    "slots_stride_2": ((17, 21, 18, 130), 3, 2),
+    "rows": ((18, 20, 19, 48), 7, 1),
+    "rows_stride_2": ((64, 20, 19, 80), 5, 2),
 }
 
 
@@ -40,8 +44,8 @@ def arrays(x_shape, kernel, stride, padding, make=integers):
     return x, weight, make(rng, C), make(rng, *shape), options
 
 
-def directions(given, **extra):
-    """The results of the three directions, forward with bias and relu."""
+def calls(given, **extra):
+    """The three directions, each to be called; forward with bias and relu."""
     x, weight, bias, dy, options = given
     options = {**options, **extra}
 
@@ -51,15 +55,26 @@ def directions(given, **extra):
         return room[start : start + like.size].reshape(like.shape)
 
     return (
-        ops.conv2d(x, weight, bias, activation="relu", out=unwritten(dy), **options),
-        ops.conv2d_backward_input(dy, weight, x.shape, out=unwritten(x), **options),
-        ops.conv2d_backward_weight(x, dy, weight.shape, out=unwritten(weight), **options),
+        lambda: ops.conv2d(x, weight, bias, activation="relu", out=unwritten(dy), **options),
+        lambda: ops.conv2d_backward_input(dy, weight, x.shape, out=unwritten(x), **options),
+        lambda: ops.conv2d_backward_weight(x, dy, weight.shape, out=unwritten(weight), **options),
     )
 
 
 def assert_right(given):
-    for result, exact in zip(directions(given), directions(given, algorithm="naive"), strict=True):
-        np.testing.assert_array_equal(result, exact)
+    for ours, plain in zip(calls(given), calls(given, algorithm="naive"), strict=True):
+        np.testing.assert_array_equal(ours(), plain())
+
+
+def on_threads(call, threads):
+    """The result, of a call that did run on several threads if it could."""
+    with pycnn.num_threads(threads):
+        _pycnn.last_team_size()
+        result = call()
+        team = _pycnn.last_team_size()
+    alone = threads == 1 or not _pycnn.has_openmp()
+    assert team == 1 if alone else 1 < team <= threads, (threads, team)
+    return result
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -78,9 +93,11 @@ def test_every_remainder_is_right(isa, size, kernel, stride):
 
 @pytest.mark.parametrize("case", LARGE)
 def test_copies_streams_and_slots_are_right(isa, case):
-    for threads in (1, 3):
-        with pycnn.num_threads(threads):
-            assert_right(arrays(*LARGE[case], 1))
+    given = arrays(*LARGE[case], 1)
+    for ours, plain in zip(calls(given), calls(given, algorithm="naive"), strict=True):
+        exact = plain()
+        for threads in (1, 3):
+            np.testing.assert_array_equal(on_threads(ours, threads), exact)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -104,8 +121,7 @@ def test_threads_and_isas_give_the_same_bits(case):
         for isa in pycnn.available_isas():
             pycnn.use_isa(isa)
             for threads in (1, 2, 3, 8):
-                with pycnn.num_threads(threads):
-                    bits = [result.tobytes() for result in directions(given)]
+                bits = [on_threads(call, threads).tobytes() for call in calls(given)]
                 # The baseline has no fused multiply-add.
                 assert found.setdefault(isa == "baseline", bits) == bits, (isa, threads)
     finally:
