@@ -30,9 +30,30 @@ def test_training_and_test_arrays(tmp_path, names, save):
     data = datasets.load_npz(str(tmp_path / "d.npz"))
     assert data.train.images.dtype == np.float32
     assert data.test.images.dtype == np.uint8
-    assert data.train.images.flags.c_contiguous
-    assert data.train.labels.tolist() == list(range(6))
+    np.testing.assert_array_equal(data.train.images, arrays[0].astype(np.float32))
+    np.testing.assert_array_equal(data.test.images, arrays[2])
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == (list(range(6)), [0, 1])
     assert data.train.labels.dtype == data.test.labels.dtype == np.int64
+    assert len(data.validation) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
+def test_images_of_any_layout_become_contiguous(tmp_path, dtype, shape):
+    given = np.asfortranarray(images(3, shape, dtype))
+    np.savez(tmp_path / "d.npz", images=given, labels=[0, 1, 2])
+    found = datasets.load_npz(tmp_path / "d.npz").train.images
+    assert found.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, given.reshape(3, 4, 5, -1).astype(found.dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32, np.uint64])
+def test_labels_become_int64(tmp_path, dtype):
+    np.savez(tmp_path / "d.npz", images=images(3), labels=np.array([2, 0, 7], dtype))
+    labels = datasets.load_npz(tmp_path / "d.npz").train.labels
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [2, 0, 7]
 
 
 BAD = {
@@ -46,7 +67,11 @@ BAD = {
         {"images": images(3), "labels": [0, 1]},
         "found 2 labels; expected one for each of 3",
     ),
-    "negative": ({"images": images(2), "labels": [0, -1]}, "labels go from -1 to 0; expected 0 or"),
+    "negative": ({"images": images(2), "labels": [0, -1]}, "labels go from -1 to 0; expected 0 to"),
+    "huge": (
+        {"images": images(2), "labels": np.array([0, 2**64 - 1], np.uint64)},
+        "labels go from 0 to 18446744073709551615; expected 0 to 2",
+    ),
     "nan": ({"images": np.full((1, 2, 2), np.nan), "labels": [0]}, "images holds NaN or Inf"),
     "objects": ({"images": np.array([{}]), "labels": [0]}, "it holds Python objects"),
     "sizes": (

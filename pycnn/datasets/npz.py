@@ -106,7 +106,7 @@ def _split(path: Any, arrays: Mapping[str, Array], images: str, labels: str) -> 
     if len(x) != len(y):
         _refuse(path, f"found {len(y):,} {labels}; expected one for each of {len(x):,} {images}")
     if y.size and (int(y.min()) < 0 or int(y.max()) >= 2**31):
-        _refuse(path, f"{labels} go from {y.min()} to {y.max()}; expected 0 or more")
+        _refuse(path, f"{labels} go from {y.min()} to {y.max()}; expected 0 to 2**31 - 1")
     if x.dtype != np.uint8:
         x = x.astype(np.float32, copy=False)
         if not np.isfinite(x).all():
