@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from pycnn._arrays import LARGEST
+from pycnn.augment import Augmentation
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau")
-DISTORTIONS = ("shift", "rotation", "scale", "shear", "elastic_alpha", "erase")
+AUGMENTATION = tuple(field.name for field in dataclasses.fields(Augmentation))
+DISTORTIONS = tuple(name for name in AUGMENTATION if name != "elastic_sigma")
 
 # One line a setting: the comments of --print-config and the help of the options.
 MEANINGS = {
@@ -118,10 +121,9 @@ def converted(name: str, value: Any, kind: Any) -> Any:
         raise ConfigError(f"{name} is {value!r}; expected a smaller number.", name) from None
 
 
-_ABOVE_0 = ("epochs", "batch_size", "lr", "first_kernel_size", "elastic_sigma")
-_SHARES = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "warmup", "gamma", "ema",
-           "erase", "scale")  # fmt: skip
-_BELOW_1 = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "ema", "scale")
+_ABOVE_0 = ("epochs", "batch_size", "lr", "first_kernel_size")
+_SHARES = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "warmup", "gamma", "ema")
+_BELOW_1 = ("dropout", "beta1", "beta2", "momentum", "label_smoothing", "ema")
 _MOST = {"seed": 2**63 - 1}  # of other whole numbers 2**31 - 1, as in operators
 _CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "init": ("lecture", "he")}
 
@@ -133,6 +135,12 @@ def check_range(name: str, value: Any) -> None:
             raise ConfigError(
                 f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}.", name
             )
+        return
+    if name in AUGMENTATION:
+        try:
+            Augmentation(**{name: value})
+        except ValueError as error:
+            raise ConfigError(str(error).removeprefix("Augmentation: "), name) from None
         return
     values = value if isinstance(value, tuple) else (value,)
     above = name in _ABOVE_0 or isinstance(value, tuple)

@@ -41,20 +41,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range; keep plain floats."""
-        options = _ops_images.check_options("Augmentation", *self._options())
+        options = _ops_images.check_options("Augmentation", **vars(self))
         for name, value in zip(self.__dataclass_fields__, options, strict=True):
             object.__setattr__(self, name, value)
-
-    def _options(self) -> _ops_images.Options:
-        return (
-            self.shift,
-            self.rotation,
-            self.scale,
-            self.shear,
-            self.elastic_alpha,
-            self.elastic_sigma,
-            self.erase,
-        )
 
     def gather(
         self,
@@ -74,18 +63,5 @@ class Augmentation:
         (seed, epoch, its index) alone.
         """
         return ops.augment_images(
-            images,
-            indices,
-            seed=seed,
-            epoch=epoch,
-            shift=self.shift,
-            rotation=self.rotation,
-            scale=self.scale,
-            shear=self.shear,
-            elastic_alpha=self.elastic_alpha,
-            elastic_sigma=self.elastic_sigma,
-            erase=self.erase,
-            mean=mean,
-            std=std,
-            out=out,
+            images, indices, seed=seed, epoch=epoch, mean=mean, std=std, out=out, **vars(self)
         )

@@ -243,12 +243,9 @@ class Recipe:
 
     def make_augmentation(self) -> Augmentation | None:
         """The augmentation, if there is any."""
-        names = _settings.DISTORTIONS
-        if not any(getattr(self, name) for name in names):
+        if not any(getattr(self, name) for name in _settings.DISTORTIONS):
             return None
-        return Augmentation(
-            **{name: getattr(self, name) for name in names}, elastic_sigma=self.elastic_sigma
-        )
+        return Augmentation(**{name: getattr(self, name) for name in _settings.AUGMENTATION})
 
 
 def _defaults() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from train_command import command, small
 
 from pycnn import callbacks, layers, losses, models, optim, recipes, schedules, train
 from pycnn._settings import GOES_WITH, MEANINGS
+from pycnn.augment import Augmentation
 from pycnn.recipes import ConfigError, Recipe
 
 ODD = Recipe(
@@ -91,6 +92,17 @@ def test_settings_arrive_in_the_parts():
     assert isinstance(zero[-1], layers.Linear)
 
 
+def test_the_options_of_an_augmentation_are_settings():
+    options = {field.name: field.default for field in dataclasses.fields(Augmentation)}
+    settings = Recipe().to_dict()
+    assert {name: settings[name] for name in options} == options
+    assert Recipe().make_augmentation() is None
+    for name in options.keys() - {"elastic_sigma"}:
+        changed = {"elastic_alpha": 0.25, "elastic_sigma": 2.0, name: 0.5}
+        assert Recipe(**changed).make_augmentation() == Augmentation(**changed)
+        assert Recipe(**{name: 0.5}).make_augmentation() == Augmentation(**{name: 0.5})
+
+
 def test_schedules_by_name():
     def made(**settings):
         schedule = Recipe(**settings).make_schedule(100)
@@ -129,6 +141,9 @@ def test_schedules_by_name():
         ({"momentum": -0.1}, "momentum is -0.1; expected a finite number, 0 or more, below 1"),
         ({"seed": -1}, "seed is -1; expected a finite number, 0 or more"),
         ({"seed": 2**63}, "seed is 9223372036854775808; expected at most"),
+        ({"rotation": 181}, "^rotation is 181.0; expected degrees from 0 to 180"),
+        ({"scale": 1.0}, "^scale is 1.0; expected a share, 0 or more and less than 1"),
+        ({"elastic_sigma": 0}, "^elastic_sigma is 0.0; expected a number of pixels above 0"),
         ({"optimizer": "adma"}, "optimizer is 'adma'; expected one of adam, adamw, sgd, rmsprop"),
         ({"schedule": 3}, "schedule is 3; expected a text"),
         ({"init": "xavier"}, "init is 'xavier'; expected one of lecture, he"),
