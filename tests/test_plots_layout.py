@@ -61,6 +61,10 @@ PICTURES = {
     ),
     "mistakes, none": lambda: plots.mistakes(pixels(3, 4, 4, 1), [0, 1, 2], np.eye(3)),
     "filters": lambda: plots.filters(MNIST),
+    "filters of few inputs": lambda: plots.filters(
+        layers.Sequential(layers.Conv2d(3, 4, 3), layers.ReLU())
+    ),
+    "confusion_matrix of 2": lambda: plots.confusion_matrix(classes(500, 2), classes(500, 2)),
     "filters of many inputs": lambda: plots.filters(MNIST, 3),
     "feature_maps": lambda: plots.feature_maps(MNIST, pixels(28, 28, 1), label=3),
     "feature_maps of colours": lambda: plots.feature_maps(deep(), pixels(12, 9, 3), maps=3),
@@ -111,3 +115,29 @@ def test_texts_and_axes_lie_inside_the_picture(name):
         assert box.x1 <= width - RIM, f"{what} leaves the picture at the right"
         assert box.y1 <= height - RIM, f"{what} leaves the picture at the top"
     assert texts
+
+
+@pytest.mark.parametrize("name", ["filters", "filters of few inputs", "filters of many inputs"])
+def test_the_filters_fill_their_picture(name):
+    figure = PICTURES[name]()
+    figure.canvas.draw()
+    box = figure.axes[0].get_window_extent(figure.canvas.get_renderer())
+    assert box.width > 0.6 * figure.bbox.width
+
+
+@pytest.mark.parametrize("K", [2, 10, 26])
+def test_the_cells_of_a_confusion_matrix_are_nearly_square(K):
+    labels = np.arange(20 * K) % K
+    figure = plots.confusion_matrix(labels, labels)
+    figure.canvas.draw()
+    box = figure.axes[0].get_window_extent(figure.canvas.get_renderer())
+    assert 0.7 < box.width / box.height < 1.6
+    assert figure.bbox.width <= 1100
+
+
+def test_short_times_keep_their_digits(monkeypatch):
+    rows = [plots.LayerTime("0", "Flatten", 0.0, 0.0, [2.34e-6], [0.0]),
+            plots.LayerTime("1", "Linear", 1e6, 1e6, [1.2e-3], [3.4567e-3])]  # fmt: skip
+    monkeypatch.setattr(plots.timing, "measure_layers", lambda *_, **__: rows)
+    texts = [t.get_text() for t in plots.layer_times(MNIST, (None, 28, 28, 1)).axes[0].texts]
+    assert [text for text in texts if text] == ["0.00234", "1.2", "3.46"]

@@ -64,9 +64,12 @@ def filters(model: Sequential, layer: int | str | None = None) -> Figure:
         tiles = [weight[:, :, j, i] for i in range(rows) for j in range(columns)]
         drawn = f"outputs (rows) {rows} of {OC}, inputs (columns) {columns} of {C}"
     count = -(-len(tiles) // columns)
-    width = 6.6
-    figure = new_figure("filters", min(width / columns, 1.2) * count * KH / KW + 1.0)
-    figure.suptitle(f"Filters of layer {name}, Conv2d, {KH} x {KW}: {drawn}")
+    side = min(6.6 / columns, 1.2)  # inches of a tile's width
+    width = min(max(4.5, side * columns + 1.4), WIDTH)  # few columns: a narrow figure, no gap
+    figure = new_figure("filters", side * count * KH / KW + 1.2, width)
+    title = f"Filters of layer {name}, Conv2d, {KH} x {KW}:"
+    fits = len(title) + len(drawn) < 11 * width  # letters
+    figure.suptitle(title + (" " if fits else "\n") + drawn)
     axes = figure.subplots()
     scale = limits(weight, symmetric=True)
     for i, tile in enumerate(tiles):

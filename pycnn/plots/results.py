@@ -48,7 +48,9 @@ def confusion_matrix(
     names = checked_names(who, class_names, K)
     K = len(names)
     counts = np.bincount(true * K + said, minlength=K * K).reshape(K, K)
-    figure = new_figure(who, min(max(3.5, 0.5 * K + 1.2), 30), max(WIDTH, min(0.7 * K, 40)))
+    # Cells nearly square; many classes shrink, so that a picture of 800 pixels can still be read.
+    height, width = 0.5 * min(K, 10) + 0.36 * max(K - 10, 0) + 1.2, max(WIDTH, 0.4 * K)
+    figure = new_figure(who, min(max(3.5, height), 30), min(max(4.5, 0.62 * K + 2), width, 40))
     axes = figure.subplots()
     _draw_counts(figure, axes, counts)
     rights = counts.diagonal()
@@ -73,7 +75,7 @@ def _draw_counts(figure: Figure, axes: Axes, counts: Array) -> None:
     off = np.ma.masked_array(counts, np.eye(K, dtype=bool) | (counts == 0))
     most = max(int(off.max()) if off.count() else 1, 1)
     picture = axes.imshow(off, cmap="Blues", vmin=0, vmax=most, aspect="auto")
-    size = 9 if K <= 12 else 7
+    size = 9 if K <= 12 else 6.5
     for row in range(K):
         for column in range(K):
             count = int(counts[row, column])

@@ -180,11 +180,13 @@ def layer_times(
         seconds = [of(row)[0] for row in rows]
         bars = times.barh(places, [1e3 * s for s in seconds], 0.38, color=colour, label=label)
         times.bar_label(
-            bars, [f"{1e3 * s:.2f}" if s else "" for s in seconds], padding=2, fontsize=8
+            bars, [f"{1e3 * s:.3g}" if s else "" for s in seconds], padding=2, fontsize=8
         )
         share = [100 * of(row)[1] / of(row)[0] / 1e9 / peak if of(row)[0] else 0 for row in rows]
         bars = shares.barh(places, share, 0.38, color=colour)
-        shares.bar_label(bars, [f"{s:.0f} %" if s else "" for s in share], padding=2, fontsize=8)
+        labels = [f"{s:.0f} %" if s else "" for s in share]
+        over_the_line = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        shares.bar_label(bars, labels, padding=2, fontsize=8, bbox=over_the_line)
     total = sum(row.forward + row.backward for row in rows)
     names = [f"{row.kind}\n{', '.join(row.name.split())}" for row in rows]
     times.set_yticks(range(len(rows)), names, fontsize=8)
@@ -193,15 +195,15 @@ def layer_times(
     shares.set_xlabel("share of the FMA peak / %\n(above 100 %: products are saved)")
     shares.axvline(100, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     times.legend()
-    for axes in (times, shares):
-        axes.margins(x=0.14)
+    for axes, room in ((times, 0.14), (shares, 0.22)):  # for the numbers behind the bars
+        axes.margins(x=room)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
     threads = _config.get_num_threads()
     figure.suptitle(
-        f"{N} images: {1e3 * total:.2f} ms forward and backward; {_config.isa()}, "
+        f"{N} images: {1e3 * total:.3g} ms forward and backward; {_config.isa()}, "
         f"{threads} thread{'s' if threads > 1 else ''}, FMA peak {peak:.0f} GFLOP/s",
         fontsize=11,
     )
