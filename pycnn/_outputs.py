@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from collections.abc import Mapping
 from os.path import realpath
 from pathlib import Path
 from typing import Any
 
-from pycnn._extras import missing
 from pycnn._files import FileError, replacing
 from pycnn.recipes import ConfigError
 
@@ -35,9 +33,14 @@ def check_outputs(options: argparse.Namespace, source: Path | None) -> None:
     """Say before hours of training what would only fail after them."""
     if options.plot is not None and options.plot.suffix.lower() not in (".png", ".svg"):
         raise ConfigError(f"argument --plot: {str(options.plot)!r} is no .png or .svg.")
-    wanted = options.plot is not None or options.report is not None
-    if wanted and importlib.util.find_spec("matplotlib") is None:
-        raise missing("matplotlib", "plot", "--plot or --report")
+    if options.plot is not None:
+        from pycnn import plots
+
+        plots.check(options.plot)
+    if options.report is not None:
+        from pycnn import report
+
+        report.check(options.report)
     log = None  # --json-log may name that of --checkpoint-dir
     taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
     if options.checkpoint_dir is not None:

@@ -62,12 +62,17 @@ _ADAM: tuple[Condition, str] = (
     lambda s: s["optimizer"] in ("adam", "adamw"),
     "optimizer adam or adamw",
 )
+_DECAYING: tuple[Condition, str] = (
+    lambda s: s["optimizer"] != "adam",
+    "optimizer adamw, sgd or rmsprop",
+)
 GOES_WITH: dict[str, tuple[Condition, str]] = {
     "normalize_after_pool": (lambda s: bool(s["batch_norm"]), "batch_norm"),
     "beta1": _ADAM,
     "beta2": _ADAM,
     "momentum": _SGD,
     "nesterov": _SGD,
+    "weight_decay": _DECAYING,
     "gamma": (lambda s: s["schedule"] == "step", "schedule step"),
     "elastic_sigma": (lambda s: bool(s["elastic_alpha"]), "elastic_alpha above 0"),
     "plain_epochs": (

@@ -176,10 +176,6 @@ class Recipe:
     def make_optimizer(self, model: Sequential) -> optim.Optimizer:
         """The optimizer of the model's parameters."""
         parameters, betas = model.parameters(), (self.beta1, self.beta2)
-        if self.optimizer == "adam" and self.weight_decay:
-            raise ConfigError(
-                "weight_decay goes with adamw, sgd or rmsprop; optimizer is adam.", "weight_decay"
-            )
         if self.optimizer == "adam":
             return optim.Adam(parameters, self.lr, betas)
         if self.optimizer == "adamw":

@@ -234,7 +234,6 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
         screen.result(recipe.to_toml().rstrip("\n"))
         return DONE
     check_outputs(options, source)
-    _check_pictures(options)
     data = _load(options, recipe)
     _check_validated(options, recipe, data)
     try:
@@ -282,21 +281,6 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
         complain(f"pycnn.train: the target accuracy {options.target_accuracy:g} was not reached.")
         return MISSED
     return DONE
-
-
-def _check_pictures(options: argparse.Namespace) -> None:
-    """Tell what is wrong with --plot and --report before the training, not after it."""
-    try:
-        if options.plot is not None:
-            from pycnn import plots
-
-            plots.check(options.plot)
-        if options.report is not None:
-            from pycnn import report
-
-            report.check(options.report)
-    except ImportError as error:
-        raise FileError(str(error)) from error
 
 
 def _pictures(

@@ -162,8 +162,8 @@ def test_settings_that_cannot_be(settings, words):
 def test_combinations_that_cannot_be():
     with pytest.raises(ConfigError, match=r'"lecture", whose values belong .* --set init=he\.'):
         Recipe(batch_norm=True).model()
-    with pytest.raises(ConfigError, match="weight_decay goes with adamw, sgd or rmsprop"):
-        Recipe(weight_decay=0.1).make_optimizer(Recipe().model())
+    with pytest.raises(ConfigError, match=r"weight_decay is 0\.1, .* optimizer adamw, sgd or rms"):
+        Recipe(weight_decay=0.1)
     with pytest.raises(ConfigError, match=r"no recipe 'bset'; .* did you mean best\?"):
         recipes.get("bset")
     with pytest.raises(ConfigError, match=r"no recipe \[1\]; expected one of lecture, fast, best"):
@@ -179,18 +179,20 @@ IDLE = {
     "gamma": (0.5, {"schedule": "step"}),
     "elastic_sigma": (2.0, {"elastic_alpha": 8.0}),
     "plain_epochs": (1, {"erase": 0.5}),
+    "weight_decay": (0.5, {"optimizer": "sgd"}),
 }
 
 
 @pytest.mark.parametrize("name", GOES_WITH)
 def test_a_setting_that_does_nothing_is_refused(name):
     value, with_these = IDLE[name]
-    plain = Recipe(optimizer="rmsprop")
+    without_it = "adam" if name == "weight_decay" else "rmsprop"
+    plain = Recipe(optimizer=without_it)
     words = f"{name} is {value}, which does nothing here: it goes with {GOES_WITH[name][1]}."
     for make in (
         lambda: plain.with_settings({name: value}),
-        lambda: Recipe(**{"optimizer": "rmsprop", name: value}),
-        lambda: Recipe(**with_these).with_settings({"optimizer": "rmsprop", **OFF, name: value}),
+        lambda: Recipe(**{"optimizer": without_it, name: value}),
+        lambda: Recipe(**with_these).with_settings({"optimizer": without_it, **OFF, name: value}),
     ):
         with pytest.raises(ConfigError) as caught:
             make()
@@ -198,10 +200,10 @@ def test_a_setting_that_does_nothing_is_refused(name):
     both = plain.with_settings({**with_these, name: value})
     assert getattr(both, name) == value
     # Not given: it goes along with what it went with, and the printed recipe can be read again.
-    without = both.with_settings({"optimizer": "rmsprop", **OFF})
+    without = both.with_settings({"optimizer": without_it, **OFF})
     assert without == plain
     assert plain.with_settings({name: getattr(Recipe(), name)}) == plain
-    assert recipes.restored({"optimizer": "rmsprop", name: value}) == plain  # of a checkpoint
+    assert recipes.restored({"optimizer": without_it, name: value}) == plain  # of a checkpoint
 
 
 OFF = {"batch_norm": False, "schedule": "constant", "elastic_alpha": 0.0, "erase": 0.0}

@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+import sys
 
 import pytest
 from idx_files import write_folder
 from train_command import command, small
 
 import pycnn
-from pycnn import _outputs, checkpoint, layers, optim, train
+from pycnn import checkpoint, layers, optim, train
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +220,11 @@ def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options,
 
 
 def test_without_matplotlib_the_extra_is_named(folder, run, monkeypatch):
-    monkeypatch.setattr(_outputs.importlib.util, "find_spec", lambda name: None)
-    code, out, err = run(*small(folder), "--plot", "a.png")
-    words = (
-        "--plot or --report needs matplotlib, which is not installed: pip install 'pycnn[plot]'."
-    )
-    assert (code, out, err) == (1, "", f"pycnn.train: {words}\n")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = "drawing pictures needs matplotlib, which is not installed: pip install 'pycnn[plot]'."
+    for options in (("--plot", "a.png"), ("--report", "a.html")):
+        code, out, err = run(*small(folder), *options)
+        assert (code, out, err) == (1, "", f"pycnn.train: {words}\n")
 
 
 @pytest.mark.parametrize(
