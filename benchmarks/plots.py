@@ -19,7 +19,7 @@ def pyplot() -> ModuleType:
     try:
         import matplotlib
     except ImportError as error:
-        from pycnn._extras import missing
+        from pycnn._runtime.extras import missing
 
         raise MissingPlotError(str(missing("matplotlib", "plot", "drawing pictures"))) from error
     matplotlib.use("Agg")

@@ -9,20 +9,21 @@ search. Of these `onnx`, `plots`, `report`, `predict` and `sklearn` need extras.
 
 from typing import TYPE_CHECKING, Any
 
-from pycnn import _stale, _start, _waiting
+from pycnn._runtime import freshness, startup, waiting
 
 try:
-    with _waiting.short_spin() as _decides:
-        _stale.check()  # loads _pycnn, and libgomp with it
-    from pycnn import _config
+    with waiting.short_spin() as _decides:
+        freshness.check()  # loads _pycnn, and libgomp with it
+    from pycnn._runtime import machine
 except ImportError as _error:
-    _start.end_command(_error)
+    startup.end_command(_error)
     raise
 
 from _pycnn import __version__
 
 from pycnn import datasets, init, layers, losses, models, ops, optim, preprocessing
-from pycnn._config import (
+from pycnn._formats.files import FileError
+from pycnn._runtime.machine import (
     available_isas,
     get_num_threads,
     isa,
@@ -31,9 +32,8 @@ from pycnn._config import (
     show_config,
     use_isa,
 )
-from pycnn._files import FileError
-from pycnn._ops_conv2d import get_precision, set_precision
 from pycnn.ops import explain_conv2d
+from pycnn.ops.conv2d import get_precision, set_precision
 
 if TYPE_CHECKING:
     from pycnn import (
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pycnn.modelfile import load_model, save_model
     from pycnn.trainer import History, Trainer
 
-_config.remember_who_decides(_decides)
+machine.remember_who_decides(_decides)
 
 # Imported at their first use: `import pycnn` stays fast, and extras are needed only there.
 _MODULES = (

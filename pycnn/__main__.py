@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 import pycnn
-from pycnn._options import DONE, FAILED, _Parser
-from pycnn._progress import CannotWrite, abandon_stdout, writing
+from pycnn._commands.options import DONE, FAILED, _Parser
+from pycnn._commands.progress import CannotWrite, abandon_stdout, writing
 
 COMMANDS = {
     "train": "train a network on MNIST, by default the lecture's",

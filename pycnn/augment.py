@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pycnn import _ops_images, ops
-from pycnn._arrays import Array
+from pycnn import ops
+from pycnn.ops import images as _ops_images
+from pycnn.ops.arrays import Array
 
 Channels = _ops_images.Channels
 

@@ -14,8 +14,9 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn import _ops_conv2d, _ops_pool2d
-from pycnn._arrays import kind_of, to_write
+from pycnn.ops import pool2d
+from pycnn.ops.arrays import kind_of, to_write
+from pycnn.ops.conv2d import conv2d_shape
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -82,7 +83,7 @@ class Builder:
 
     def max_pool2d(self, x: Shape, kernel_size: Any, stride: Any, padding: Any) -> None:
         """Maximum of each window."""
-        shape = _ops_pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
+        shape = pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
         if self._waiting is not None and self._waiting.after is None:
             self._waiting.after = shape
             return
@@ -94,7 +95,7 @@ class Builder:
     ) -> None:
         """Mean of each window."""
         self.finish()
-        shape = _ops_pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
+        shape = pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
         self._net.add_avg_pool2d(shape, count_include_pad)
 
     def relu(self) -> None:
@@ -114,9 +115,7 @@ class Builder:
         """The network, with all that waits."""
         conv, self._waiting = self._waiting, None
         if conv is not None:
-            shape = _ops_conv2d.conv2d_shape(
-                "compile_inference", conv.x, conv.weight.shape, **conv.geometry
-            )
+            shape = conv2d_shape("compile_inference", conv.x, conv.weight.shape, **conv.geometry)
             self._net.add_conv2d(shape, conv.weight, conv.bias, conv.relu, conv.pool)
             if conv.after is not None:
                 self._net.add_max_pool2d(conv.after)

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from pycnn import _layout
-from pycnn._arrays import Array, kind_of
+from pycnn._formats import layout as _layout
 from pycnn.layers import state, summary
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
 from pycnn.layers.linear import Linear
 from pycnn.layers.sequential import Sequential
+from pycnn.ops.arrays import Array, kind_of
 
 COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm2d; pycnn has no use for it
 SAME_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of BatchNorm2d

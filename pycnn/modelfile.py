@@ -13,10 +13,10 @@ import numpy as np
 
 import pycnn
 from pycnn import layers
-from pycnn._arrays import kind_of
-from pycnn._files import FileError, FilePath, read_safetensors, write_safetensors
+from pycnn._formats.files import FileError, FilePath, read_safetensors, write_safetensors
 from pycnn.layers.base import Layer
 from pycnn.layers.sequential import Sequential
+from pycnn.ops.arrays import kind_of
 from pycnn.preprocessing import Normalization
 
 FORMAT = 1  # of descriptions; a later one that older versions cannot read has a higher number

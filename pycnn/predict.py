@@ -1,6 +1,6 @@
 """`python -m pycnn.predict model.safetensors digit.png ...`: what a saved model sees in pictures.
 
-Pictures are made like MNIST's images first (`_digits.py`), and normalized as the model was trained.
+Pictures are made like MNIST's images first (`digits.py`), and normalized as the model was trained.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from pycnn import _digits, ops
-from pycnn._arrays import Array
-from pycnn._extras import need
-from pycnn._files import FileError, check_finite
-from pycnn._options import DONE, FAILED, USAGE, _Parser, _whole_number
-from pycnn._progress import CannotWrite, abandon_stdout, complain, writing
-from pycnn._signals import Stopped, stoppable
+from pycnn import ops
+from pycnn._commands.options import DONE, FAILED, USAGE, _Parser, _whole_number
+from pycnn._commands.progress import CannotWrite, abandon_stdout, complain, writing
+from pycnn._commands.signals import Stopped, stoppable
+from pycnn._formats.files import FileError, check_finite
+from pycnn._images import digits
+from pycnn._runtime.extras import need
 from pycnn.layers import Sequential
 from pycnn.modelfile import load_model
+from pycnn.ops.arrays import Array
 
 STDIN = "-"
 READING = "reading pictures"
@@ -107,7 +108,7 @@ def look(model: Sequential, size: tuple[int, int], name: str, top: int) -> dict[
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name
     with Image.open(source) as picture:
         picture.load()
-        image, steps = _digits.prepare(picture, size)
+        image, steps = digits.prepare(picture, size)
     p = probabilities(model, image)
     if not np.isfinite(p).all():
         raise ValueError("the model's probabilities are NaN.")

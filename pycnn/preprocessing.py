@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pycnn._arrays import Array, kind_of
+from pycnn.ops.arrays import Array, kind_of
 
 PerChannel: TypeAlias = float | tuple[float, ...]
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 import pycnn
 from pycnn import plots
-from pycnn._files import replacing
-from pycnn._progress import counted
+from pycnn._commands.progress import counted
+from pycnn._formats.files import replacing
 from pycnn.callbacks import Checkpoint, LearningRateLog
 from pycnn.layers import Conv2d
 from pycnn.plots._arguments import leaves
@@ -22,8 +22,8 @@ from pycnn.plots._arguments import leaves
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pycnn._trainer_data import Data
     from pycnn.trainer import Trainer
+    from pycnn.trainer.data import Data
 
 ENDINGS = (".html", ".htm")
 DPI = 150  # sharp on screens of many pixels

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pycnn import losses, ops, optim
-from pycnn._arrays import Array
-from pycnn._extras import missing
+from pycnn._runtime.extras import missing
 from pycnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from pycnn.layers.base import Layer
+from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
 
 try:

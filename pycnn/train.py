@@ -1,7 +1,8 @@
 """`python -m pycnn.train`: a network learns MNIST; by default the lecture's, with its settings.
 
 The loop is `pycnn.Trainer`, the settings are a `Recipe`; here is what the command adds: files,
-lines and exit codes. The options stand in `_options.py`, what a signal does in `_signals.py`.
+lines and exit codes. Options stand in `_commands/options.py`, what a signal does in
+`_commands/signals.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import Any
 
 import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
-from pycnn._files import FileError
-from pycnn._options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
-from pycnn._outputs import check_evaluation, check_outputs
-from pycnn._progress import CannotWrite, Screen, abandon_stdout, complain, counted
-from pycnn._signals import Signals, Stopped, stoppable
+from pycnn._commands.options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
+from pycnn._commands.outputs import check_evaluation, check_outputs
+from pycnn._commands.progress import CannotWrite, Screen, abandon_stdout, complain, counted
+from pycnn._commands.signals import Signals, Stopped, stoppable
+from pycnn._formats.files import FileError
 from pycnn.callbacks import (
     Callback,
     Checkpoint,

@@ -6,7 +6,8 @@ from test_checkpoint import OPTIMIZERS, OPTIONS, contents, fit, resumed, stopped
 from trainer_cases import bits, make_model, make_trainer
 
 import pycnn
-from pycnn import _files, callbacks, checkpoint, layers, losses, optim, schedules
+from pycnn import callbacks, checkpoint, layers, losses, optim, schedules
+from pycnn._formats import files as _files
 from pycnn.augment import Augmentation
 
 

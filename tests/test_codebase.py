@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn import _stale
+from pycnn._runtime import freshness
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
@@ -92,15 +92,15 @@ def test_python_imports_the_compiled_module_in_few_places():
     }
     assert users == {
         "__init__.py",
-        "_config.py",
-        "_ops_block.py",
-        "_ops_conv2d.py",
-        "_ops_dense.py",
-        "_ops_images.py",
-        "_ops_norm.py",
-        "_ops_optim.py",
-        "_ops_pool2d.py",
-        "_stale.py",
+        "_runtime/machine.py",
+        "ops/conv_pool.py",
+        "ops/conv2d.py",
+        "ops/dense.py",
+        "ops/images.py",
+        "ops/norm.py",
+        "ops/optim.py",
+        "ops/pool2d.py",
+        "_runtime/freshness.py",
         "inference.py",
     }
 
@@ -143,13 +143,13 @@ def test_denormals_survive_import_and_work():
 def test_the_hash_sees_every_change(tmp_path):
     copy = tmp_path / "csrc"
     shutil.copytree(CSRC, copy)
-    assert _stale.source_hash(copy) == _stale.source_hash(CSRC) == _pycnn.source_hash
+    assert freshness.source_hash(copy) == freshness.source_hash(CSRC) == _pycnn.source_hash
     (copy / "ops" / "gemm.cpp").write_text("// changed\n")
-    assert _stale.source_hash(copy) != _pycnn.source_hash
+    assert freshness.source_hash(copy) != _pycnn.source_hash
     shutil.copy(CSRC / "ops" / "gemm.cpp", copy / "ops" / "gemm.cpp")
-    assert _stale.source_hash(copy) == _pycnn.source_hash
+    assert freshness.source_hash(copy) == _pycnn.source_hash
     (copy / "new.h").write_text("")
-    assert _stale.source_hash(copy) != _pycnn.source_hash
+    assert freshness.source_hash(copy) != _pycnn.source_hash
 
 
 def test_a_stale_module_is_told_in_a_sentence(tmp_path):

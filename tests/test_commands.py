@@ -8,7 +8,7 @@ import pytest
 from train_command import ENVIRONMENT
 
 import pycnn
-from pycnn import _start
+from pycnn._runtime import startup
 
 COMMANDS = ["pycnn", "pycnn.train", "pycnn.predict"]
 
@@ -28,7 +28,7 @@ def test_the_commands_are_those_that_there_are():
     folder = Path(pycnn.__file__).parent
     mains = {path.stem for path in folder.rglob("*.py") if "__main__" in path.read_text()}
     assert mains == {"__main__", "train", "predict"}
-    assert set(_start.COMMANDS) == set(COMMANDS)
+    assert set(startup.COMMANDS) == set(COMMANDS)
 
 
 def test_without_arguments_it_says_what_there_is():

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import pycnn
-from pycnn import _files
-from pycnn._files import read_safetensors, write_safetensors
+from pycnn._formats import files as _files
+from pycnn._formats.files import read_safetensors, write_safetensors
 
 
 def test_round_trip(tmp_path):
@@ -80,7 +80,7 @@ def test_other_readers_read_it_and_we_read_other_writers(tmp_path):
 
 def test_two_processes_and_two_orders_write_the_same_bytes(tmp_path):
     program = (
-        "import sys, numpy as np; from pycnn._files import write_safetensors as w\n"
+        "import sys, numpy as np; from pycnn._formats.files import write_safetensors as w\n"
         "names = sys.argv[2].split(',')\n"
         "kinds = ('f4', 'i4', 'u1')\n"
         "tensors = {n + kind: np.full(3, ord(n), kind) for kind in kinds for n in names}\n"
@@ -250,9 +250,9 @@ def test_many_writers_of_one_name_leave_one_whole_file(tmp_path):
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path):
     program = (
-        "import os, numpy as np; from pycnn import _files\n"
-        "_files.os.fsync = lambda handle: os.kill(os.getpid(), 9)\n"
-        f"_files.write_safetensors({str(tmp_path / 'f')!r}, {{'a': np.ones(9)}}, {{}})"
+        "import os, numpy as np; from pycnn._formats import files\n"
+        "files.os.fsync = lambda handle: os.kill(os.getpid(), 9)\n"
+        f"files.write_safetensors({str(tmp_path / 'f')!r}, {{'a': np.ones(9)}}, {{}})"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     (tmp_path / "mine.tmp").write_text("")

@@ -10,8 +10,8 @@ import safetensors
 from file_cases import METADATA, TENSORS, assert_same
 
 import pycnn
-from pycnn import _files
-from pycnn._files import read_safetensors, write_safetensors
+from pycnn._formats import files
+from pycnn._formats.files import read_safetensors, write_safetensors
 
 
 def test_every_truncation_is_told(tmp_path):
@@ -114,7 +114,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
     def fail(*arguments):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_files, "open", fail, raising=False)
+    monkeypatch.setattr(files, "open", fail, raising=False)
     with pytest.raises(pycnn.FileError, match="cannot read: Permission denied"):
         read_safetensors(tmp_path / "f")
 
@@ -137,7 +137,7 @@ def test_a_type_that_another_library_added_to_numpy_is_told(tmp_path):
         get_dtype = staticmethod(lambda: "BF16")
 
     with pytest.raises(pycnn.FileError, match="'a' is 'BF16', a type that NumPy does not have"):
-        _files._tensor(Bfloat16(), "a", tmp_path)
+        files._tensor(Bfloat16(), "a", tmp_path)
 
 
 def test_names_that_are_no_utf_8(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import pycnn
 from pycnn import layers, modelfile, models
-from pycnn._files import read_safetensors, write_safetensors
+from pycnn._formats.files import read_safetensors, write_safetensors
 from pycnn.layers import Conv2d, Dropout, Flatten, Linear, ReLU, Sequential
 from pycnn.preprocessing import Normalization
 

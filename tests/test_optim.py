@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import reference
 
-from pycnn import _ops_optim, layers, losses, models, ops, optim
+from pycnn import layers, losses, models, ops, optim
+from pycnn.ops import optim as _ops_optim
 
 OPTIMIZERS = {
     "adam": lambda p: optim.Adam(p, lr=0.01, betas=(0.8, 0.95), eps=1e-6),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn import _digits, datasets, models, predict
+from pycnn import datasets, models, predict
+from pycnn._images import digits as _digits
 from pycnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from pycnn.preprocessing import Normalization
 

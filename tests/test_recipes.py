@@ -10,9 +10,9 @@ from idx_files import write_folder
 from train_command import command, small
 
 from pycnn import callbacks, layers, losses, models, optim, recipes, schedules, train
-from pycnn._settings import GOES_WITH, MEANINGS
 from pycnn.augment import Augmentation
 from pycnn.recipes import ConfigError, Recipe
+from pycnn.recipes.settings import GOES_WITH, MEANINGS
 
 ODD = Recipe(
     channels=(3, 5), convolutions=(2, 1), first_kernel_size=5, batch_norm=True, dropout=0.25,

@@ -21,7 +21,7 @@ import pycnn
 KILLER = """
 import os, signal, sys
 place, n = sys.argv[1], int(sys.argv[2])
-import pycnn._files, pycnn.trainer, pycnn.callbacks.logs
+import pycnn._formats.files, pycnn.trainer, pycnn.callbacks.logs
 from pycnn import train
 calls = 0
 

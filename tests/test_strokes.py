@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from pycnn import _digits, _strokes, datasets
+from pycnn import datasets
+from pycnn._images import digits as _digits
+from pycnn._images import strokes
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is in an extra: pip install '.[images]'")
 
@@ -123,7 +125,7 @@ def slow_components(mask):
 def test_components_against_a_slow_flood(share, rng):
     for shape in ((1, 1), (1, 30), (30, 1), (17, 23)):
         mask = rng.random(shape) < share
-        found, slow = _strokes.components(mask), slow_components(mask)
+        found, slow = strokes.components(mask), slow_components(mask)
         pairs = set(zip(found.ravel().tolist(), slow.ravel().tolist(), strict=True))
         assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
         assert ((found > 0) == mask).all()

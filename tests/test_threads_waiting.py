@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import pycnn
-from pycnn import _waiting, ops
+from pycnn import ops
+from pycnn._runtime import waiting
 
 # Reads the environment of the process itself, which os.environ may only seem to have restored.
 ENVIRONMENT = (
@@ -24,7 +25,7 @@ SPIN = "import ctypes; ctypes.CDLL('libgomp.so.1').omp_display_env(1)"
 
 def python(code, tmp_path, **environment):
     """Run a program with these variables, and without the others that decide how threads wait."""
-    inherited = {k: v for k, v in os.environ.items() if k not in _waiting.VARIABLES}
+    inherited = {k: v for k, v in os.environ.items() if k not in waiting.VARIABLES}
     path = os.path.dirname(os.path.dirname(pycnn.__file__))
     run = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {path!r}); {code}"],
@@ -54,14 +55,14 @@ def test_libgomp_reads_our_spin_unless_the_user_set_one(tmp_path, environment, c
     run = python(f"import pycnn; {SPIN}; print(pycnn.show_config())", tmp_path, **environment)
     assert f"GOMP_SPINCOUNT = '{count}'" in run.stderr
     who = "user" if environment else "pycnn"
-    assert f"waiting: {_waiting.EXPLANATIONS[who]}" in run.stdout
+    assert f"waiting: {waiting.EXPLANATIONS[who]}" in run.stdout
 
 
 def test_a_libgomp_that_was_there_first_is_told_and_yielded_to(tmp_path):
     code = "import ctypes; ctypes.CDLL('libgomp.so.1'); import pycnn, _pycnn; "
     run = python(code + "print(_pycnn.yielding()); print(pycnn.show_config())", tmp_path)
     assert run.stdout.startswith("True\n")
-    assert f"waiting: {_waiting.EXPLANATIONS['other']}" in run.stdout
+    assert f"waiting: {waiting.EXPLANATIONS['other']}" in run.stdout
 
 
 def test_yielding_is_off_where_the_user_decides_how_threads_wait(tmp_path):

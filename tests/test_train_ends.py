@@ -13,7 +13,8 @@ from idx_files import write_folder
 from train_command import COMMAND, ENVIRONMENT, PLACES, small
 
 import pycnn
-from pycnn import _signals, checkpoint, train
+from pycnn import checkpoint, train
+from pycnn._commands import signals
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,8 @@ def test_a_reader_that_leaves_is_no_traceback(folder):
 
 
 def test_a_second_signal_does_not_disturb_the_answer_to_the_first():
-    with _signals.stoppable():
-        with pytest.raises(_signals.Stopped) as caught:
+    with signals.stoppable():
+        with pytest.raises(signals.Stopped) as caught:
             signal.raise_signal(signal.SIGTERM)
         assert caught.value.number == signal.SIGTERM
         signal.raise_signal(signal.SIGTERM)
@@ -115,11 +116,11 @@ def test_an_import_changes_no_handler(tmp_path):
 def test_an_ignored_signal_stays_ignored(number):
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        with _signals.stoppable():
+        with signals.stoppable():
             assert signal.getsignal(number) is signal.SIG_IGN
             signal.raise_signal(number)
             other = {signal.SIGINT, signal.SIGTERM}.difference({number}).pop()
-            with pytest.raises(_signals.Stopped):
+            with pytest.raises(signals.Stopped):
                 signal.raise_signal(other)
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:

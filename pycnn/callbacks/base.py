@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pycnn._arrays import Array
+from pycnn.ops.arrays import Array
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pycnn import checkpoint
-from pycnn._arrays import Array
-from pycnn._files import FileError, remove_leftovers
+from pycnn._formats.files import FileError, remove_leftovers
 from pycnn.callbacks.base import Callback, path_of
+from pycnn.ops.arrays import Array
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer

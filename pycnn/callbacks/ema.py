@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pycnn._arrays import Array
 from pycnn.callbacks.base import Callback, is_number
+from pycnn.ops.arrays import Array
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from pycnn._files import FileError, replacing
+from pycnn._formats.files import FileError, replacing
 from pycnn.callbacks.base import Callback, path_of
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pycnn._arrays import Array, are_bytes_as_floats
-from pycnn._files import FileError
+from pycnn._formats.files import FileError
 from pycnn.datasets.mnist import Split, Splits, check_validation_size
+from pycnn.ops.arrays import Array, are_bytes_as_floats
 
 # Names of (training, test) arrays; "x_train" is Keras' mnist.npz.
 NAMES = (

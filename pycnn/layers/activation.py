@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from pycnn import init, ops
-from pycnn._arrays import Array
 from pycnn.inference import Builder
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
 from pycnn.layers.run import Shape
+from pycnn.ops.arrays import Array
 
 
 class ReLU(Layer):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pycnn._arrays import Padding
+from pycnn.ops.arrays import Padding
 
 
 def positive(who: str, name: str, value: Any) -> int:

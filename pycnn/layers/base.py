@@ -8,12 +8,12 @@ from typing import Any, Literal, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array
 from pycnn.inference import Builder, CompiledModel
 from pycnn.layers import state, summary
 from pycnn.layers.memory import Place
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.run import Runnable, Shape
+from pycnn.ops.arrays import Array
 
 SomeLayer = TypeVar("SomeLayer", bound="Layer")
 TRANSIENT = ("_lock", "_buffers", "_shapes", "_saved", "_reason")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from pycnn import init, ops
-from pycnn._arrays import Array, Padding, Pair, algorithm_name, pair
 from pycnn.inference import Builder
 from pycnn.layers.arguments import frozen, positive
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.run import Shape
+from pycnn.ops.arrays import Array, Padding, Pair, algorithm_name, pair
 
 
 class Conv2d(Layer):

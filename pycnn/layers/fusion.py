@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pycnn import ops
-from pycnn._arrays import Array
 from pycnn.inference import Builder
 from pycnn.layers.activation import ReLU
 from pycnn.layers.base import Layer
@@ -18,6 +17,7 @@ from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import MaxPool2d
 from pycnn.layers.run import Shape
+from pycnn.ops.arrays import Array
 
 
 class Block(Layer):

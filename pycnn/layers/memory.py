@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, aligned_empty
+from pycnn.ops.arrays import Array, aligned_empty
 
 
 class Place(enum.Enum):

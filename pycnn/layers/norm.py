@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pycnn import ops
-from pycnn._arrays import Array, number
 from pycnn.inference import Builder
 from pycnn.layers.arguments import positive
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.run import Shape
+from pycnn.ops.arrays import Array, number
 
 
 class Kept(NamedTuple):

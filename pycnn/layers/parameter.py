@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn import ops
-from pycnn._arrays import Array, kind_of, to_write
+from pycnn.ops.arrays import Array, kind_of, to_write
 
 
 def _own(array: Array) -> Array:

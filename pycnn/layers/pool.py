@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from pycnn import ops
-from pycnn._arrays import Array, Padding, Pair, pair
 from pycnn.inference import Builder
 from pycnn.layers.arguments import frozen
 from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
 from pycnn.layers.run import Shape
+from pycnn.ops.arrays import Array, Padding, Pair, pair
 
 
 class _Pool2d(Layer):

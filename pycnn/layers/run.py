@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from pycnn._arrays import Array, aligned_empty, kind_of, to_write
 from pycnn.layers.memory import Buffers, Place
 from pycnn.layers.parameter import Parameter
+from pycnn.ops.arrays import Array, aligned_empty, kind_of, to_write
 
 Shape = tuple[int, ...]
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64))

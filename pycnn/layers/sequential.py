@@ -8,7 +8,6 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array
 from pycnn.inference import Builder
 from pycnn.layers import fusion, summary
 from pycnn.layers.activation import ReLU
@@ -16,6 +15,7 @@ from pycnn.layers.base import Layer
 from pycnn.layers.memory import Place
 from pycnn.layers.pool import MaxPool2d
 from pycnn.layers.run import Saved, Shape
+from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pycnn._arrays import Array, kind_of
+from pycnn.ops.arrays import Array, kind_of
 
 if TYPE_CHECKING:
     from pycnn.layers.base import Layer

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 import pycnn
-from pycnn import _layout
-from pycnn._arrays import Array, four_sided, kind_of
-from pycnn._extras import need
-from pycnn._files import FilePath, replacing
+from pycnn._formats import layout as _layout
+from pycnn._formats.files import FilePath, replacing
+from pycnn._runtime.extras import need
 from pycnn.layers import summary
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
@@ -23,6 +22,7 @@ from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.pool import AvgPool2d, MaxPool2d
 from pycnn.layers.run import Shape
 from pycnn.layers.sequential import Sequential
+from pycnn.ops.arrays import Array, four_sided, kind_of
 
 OPSET, IR_VERSION = 17, 8  # of 2022: every runtime of today reads them
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]

@@ -10,13 +10,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pycnn import _layout, layers
-from pycnn._arrays import Array
-from pycnn._extras import need
-from pycnn._files import FileError, FilePath
+from pycnn import layers
+from pycnn._formats import layout as _layout
+from pycnn._formats.files import FileError, FilePath
+from pycnn._runtime.extras import need
 from pycnn.layers.base import Layer
 from pycnn.layers.sequential import Sequential
 from pycnn.onnx._export import TO_NCHW, TO_NHWC
+from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
 
 SKIPPED = ("Dropout", "Identity")  # do nothing in inference

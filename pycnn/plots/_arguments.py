@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, kind_of
 from pycnn.layers import BatchNorm2d, Conv2d, Dropout, Layer, Sequential
+from pycnn.ops.arrays import Array, kind_of
 
 
 def refuse(who: str, name: str, found: object, expected: str, kind: type = TypeError) -> NoReturn:

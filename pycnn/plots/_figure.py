@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._extras import need
-from pycnn._files import FileError, replacing
+from pycnn._formats.files import FileError, replacing
+from pycnn._runtime.extras import need
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

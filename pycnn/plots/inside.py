@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array
 from pycnn.layers import Conv2d, Sequential
+from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
     checked_logits,
     checked_model,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array
+from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
     checked_images,
     checked_labels,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn import _config
-from pycnn._arrays import Array
+from pycnn._runtime import machine as _config
 from pycnn.layers import Layer, Sequential
 from pycnn.layers.fusion import Block, ConvRelu, NormRelu
 from pycnn.layers.summary import one_image
+from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import checked_images, checked_model, model_input, refuse
 from pycnn.plots._figure import BLUE, GREY, ORANGE, new_figure
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
-from pycnn._arrays import Array
+from pycnn.ops.arrays import Array
 
 LARGEST = 2**63 - 1
 POSITION = {"epoch", "step", "steps_done", "data", "evaluation_batch", "sums"}

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from pycnn import _files, modelfile
-from pycnn._arrays import Array
-from pycnn._checkpoint_check import fault, model_difference, settings_difference, short
-from pycnn._files import FileError, FilePath
+from pycnn import modelfile
+from pycnn._formats import files
+from pycnn._formats.files import FileError, FilePath
 from pycnn.callbacks.base import Callback
 from pycnn.callbacks.stops import Diverged
+from pycnn.checkpoint.check import fault, model_difference, settings_difference, short
 from pycnn.layers import Sequential
+from pycnn.ops.arrays import Array
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -75,7 +76,7 @@ def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = No
         "recipe": dict(recipe or {}),
         "settings": settings_of(trainer),
     }
-    _files.write_safetensors(path, tensors, metadata)
+    files.write_safetensors(path, tensors, metadata)
 
 
 def load(trainer: Trainer, path: FilePath, *, same_settings: bool = True) -> None:
@@ -213,7 +214,7 @@ def _position(trainer: Trainer) -> dict[str, Any]:
 
 def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
     """The tensors and the metadata of a checkpoint; FileError for anything else."""
-    tensors, metadata = _files.read_safetensors(path)
+    tensors, metadata = files.read_safetensors(path)
     kind, version = metadata.get("kind"), metadata.get("format")
     if kind != KIND:
         found = "a model's file, without the state of its training" if metadata else "no checkpoint"
@@ -324,7 +325,7 @@ def _arrays_of(callback: Callback) -> dict[str, Array]:
 
 def _as_json(value: Any, who: str) -> str:
     try:
-        return _files.to_json(value)
+        return files.to_json(value)
     except (TypeError, ValueError, RecursionError):
         raise TypeError(
             f"{who} is {short(repr(value))}, which JSON cannot hold; expected dicts, lists, texts, "

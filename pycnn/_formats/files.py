@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from pycnn._arrays import Array, kind_of
+from pycnn.ops.arrays import Array, kind_of
 
 FilePath: TypeAlias = str | os.PathLike[str]
 

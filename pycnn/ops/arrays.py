@@ -224,6 +224,7 @@ class Result:
     def __init__(
         self, out: Array | None, shape: tuple[int, ...], like: npt.DTypeLike, op: str, nchw: bool
     ) -> None:
+        """Check `out`, or make the array; nchw: whether the caller's arrays are."""
         if out is not None and not isinstance(out, np.ndarray):
             raise TypeError(f"{op}: out is {kind_of(out)}; expected a NumPy array.")
         if out is None:

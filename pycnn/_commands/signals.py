@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pycnn import _start
+from pycnn._runtime import startup
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -37,7 +37,7 @@ def answer_while_starting() -> None:
 
     For any other program an import changes no handler.
     """
-    if _start.command() == "pycnn.train" and (
+    if startup.command() == "pycnn.train" and (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):
         signal.signal(signal.SIGINT, _stop_while_starting)

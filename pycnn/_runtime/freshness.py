@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pycnn import _signals
+from pycnn._commands import signals
 
-_signals.answer_while_starting()  # here: pycnn imports this module first, the slow ones after it
+signals.answer_while_starting()  # here: pycnn imports this module first, the slow ones after it
 
 
 def source_hash(csrc: Path) -> str:
@@ -22,7 +22,7 @@ def source_hash(csrc: Path) -> str:
 
 def check() -> None:
     """Import `_pycnn`; ImportError with a sentence if it is missing or stale."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     csrc = root / "csrc"
     try:
         import _pycnn

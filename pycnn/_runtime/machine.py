@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import _pycnn
 import numpy as np
 
-from pycnn import _waiting
+from pycnn._runtime import waiting
 
 MAX_THREADS = 4096
-_who_decides = "user"  # how threads wait (Note [Waiting] in _waiting.py)
+_who_decides = "user"  # how threads wait (Note [Waiting] in waiting.py)
 
 
 def remember_who_decides(who: str) -> None:
@@ -125,7 +125,7 @@ def show_config() -> str:
     openmp = "OpenMP" if _pycnn.has_openmp() else "no OpenMP: one thread"
     variables = " ".join(
         f"{name}={os.environ[name]}"
-        for name in ("PYCNN_ISA", "PYCNN_NUM_THREADS", "OMP_NUM_THREADS", *_waiting.VARIABLES)
+        for name in ("PYCNN_ISA", "PYCNN_NUM_THREADS", "OMP_NUM_THREADS", *waiting.VARIABLES)
         if name in os.environ
     )
     lines = [
@@ -135,7 +135,7 @@ def show_config() -> str:
         f"cpu: {_cpu_name()}, {_pycnn.available_cpus()} for this process",
         f"isa: {isa()} of {', '.join(available_isas())}",
         f"threads: {get_num_threads()}",
-        f"waiting: {_waiting.EXPLANATIONS[_who_decides]}",
+        f"waiting: {waiting.EXPLANATIONS[_who_decides]}",
         f"environment: {variables or 'none of ours set'}",
     ]
     if _pycnn.in_forked_child():

@@ -10,7 +10,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, Result, as_int64, contiguous, number
+from pycnn.ops.arrays import Array, Result, as_int64, contiguous, number
 
 Floats = npt.NDArray[np.float32]
 Channels = float | Sequence[float] | npt.NDArray[np.float32] | npt.NDArray[np.float64]

@@ -12,10 +12,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from pycnn import _ops_optim, ops
-from pycnn._arrays import kind_of
-from pycnn._optimizer import Array, Optimizer, is_real
+from pycnn import ops
 from pycnn.layers import Parameter
+from pycnn.ops import optim
+from pycnn.ops.arrays import kind_of
+from pycnn.optim.base import Array, Optimizer, is_real
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
 
@@ -75,7 +76,7 @@ class Adam(Optimizer):
     def _update_all(self, t: int, roles: list[list[Any]]) -> bool:
         if type(self)._update is not Adam._update:  # a subclass has its own formula
             return False
-        return _ops_optim.adam_all(
+        return optim.adam_all(
             roles, self._decays(), step=t, lr=self.lr, betas=self.betas, eps=self.eps
         )
 
@@ -157,7 +158,7 @@ class SGD(Optimizer):
     def _update_all(self, t: int, roles: list[list[Any]]) -> bool:
         if type(self)._update is not SGD._update:
             return False
-        return _ops_optim.sgd_all(
+        return optim.sgd_all(
             roles, self._decays(), lr=self.lr, momentum=self.momentum, nesterov=self.nesterov
         )
 
@@ -217,7 +218,7 @@ class RMSprop(Optimizer):
         if type(self)._update is not RMSprop._update:
             return False
         options = {"lr": self.lr, "alpha": self.alpha, "eps": self.eps, "momentum": self.momentum}
-        return _ops_optim.rmsprop_all(roles, self._decays(), **options)
+        return optim.rmsprop_all(roles, self._decays(), **options)
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
@@ -252,8 +253,8 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
             f"{who}: no gradient of {', '.join(empty)}: call model.backward(dy) after zero_grad() "
             "and before clip_grad_norm()."
         )
-    norm = math.sqrt(_ops_optim.square_sum(gradients))
+    norm = math.sqrt(optim.square_sum(gradients))
     factor = max_norm / (norm + 1e-6)
     if factor < 1 and math.isfinite(norm):
-        _ops_optim.scale_all(gradients, factor)
+        optim.scale_all(gradients, factor)
     return norm

@@ -8,7 +8,7 @@ from typing import Any
 import _pycnn
 import numpy.typing as npt
 
-from pycnn._arrays import Array, check_updated, contiguous, count, number
+from pycnn.ops.arrays import Array, check_updated, contiguous, count, number
 
 Roles = list[list[Any]]  # data, gradients and moments, each one array a parameter
 

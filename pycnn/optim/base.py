@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import kind_of
 from pycnn.layers import Parameter, state
+from pycnn.ops.arrays import kind_of
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import (
+from pycnn.ops.arrays import (
     Array,
     Padding,
     Pair,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _pycnn
 import numpy.typing as npt
 
-from pycnn._arrays import (
+from pycnn.ops.arrays import (
     Array,
     Result,
     as_int64,

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pycnn import _settings, _toml, datasets, recipes
-from pycnn._config import MAX_THREADS
-from pycnn._progress import writing
+from pycnn import datasets, recipes
+from pycnn._commands.progress import writing
+from pycnn._formats import toml
+from pycnn._runtime.machine import MAX_THREADS
+from pycnn.recipes import settings
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -58,8 +60,8 @@ def _number_above_0(what: str, high: float = math.inf) -> Callable[[str], float]
 def _setting(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     try:
-        found = _toml.loads(f"value = {value}")["value"] if equals else None
-    except _toml.TomlError:
+        found = toml.loads(f"value = {value}")["value"] if equals else None
+    except toml.TomlError:
         found = value.strip()  # a word without quotes
     if not equals or not name.strip() or found == "":
         raise argparse.ArgumentTypeError(f"{text!r} is no setting; expected NAME=VALUE")
@@ -152,7 +154,7 @@ def _of_recipe(
     more: str = "",
 ) -> None:
     setting = name[2:].replace("-", "_")
-    meaning = f"{_settings.MEANINGS[setting]}{more} (lecture: {getattr(recipes.Recipe(), setting)})"
+    meaning = f"{settings.MEANINGS[setting]}{more} (lecture: {getattr(recipes.Recipe(), setting)})"
     _option(group, name, kind, meaning.replace("%", "%%"), metavar, argparse.SUPPRESS)
 
 
@@ -189,7 +191,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             choices=choices,
             default=argparse.SUPPRESS,
             metavar="NAME",
-            help=f"{_settings.MEANINGS[name[2:]]} (lecture: {default})",
+            help=f"{settings.MEANINGS[name[2:]]} (lecture: {default})",
         )
     more = "; alone it chooses that schedule"
     _of_recipe(group, "--gamma", _number_above_0("a factor", 1), "X", more)

@@ -9,7 +9,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import (
+from pycnn.ops.arrays import (
     Array,
     Padding,
     Pair,
@@ -31,6 +31,7 @@ _X = "[N, H, W, C]"
 def pool2d_shape(
     op: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Pair | None, padding: Padding
 ) -> _pycnn.Pool2dShape:
+    """The options of a pool as a shape for C++, which says what is wrong with them."""
     kernel = pair(kernel_size, op, "kernel_size")
     step = kernel if stride is None else pair(stride, op, "stride")
     return _pycnn.Pool2dShape(op, x_shape, kernel, step, four_sided(padding, op))

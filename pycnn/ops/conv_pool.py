@@ -8,7 +8,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import (
+from pycnn.ops.arrays import (
     Array,
     Padding,
     Pair,
@@ -18,7 +18,7 @@ from pycnn._arrays import (
     inputs,
     kind_of,
 )
-from pycnn._ops_conv2d import conv2d_shape
+from pycnn.ops.conv2d import conv2d_shape
 
 
 def _shape(

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pycnn import _settings, _toml, losses, models, optim, schedules
-from pycnn._settings import OPTIMIZERS, SCHEDULES, ConfigError
+from pycnn import losses, models, optim, schedules
+from pycnn._formats import toml
 from pycnn.augment import Augmentation
 from pycnn.callbacks import Callback, Ema
 from pycnn.layers import Sequential
 from pycnn.preprocessing import Normalization
+from pycnn.recipes import settings as _settings
+from pycnn.recipes.settings import OPTIMIZERS, SCHEDULES, ConfigError
 from pycnn.trainer import Trainer
 
 __all__ = [
@@ -340,8 +342,8 @@ def load_config(path: str | Path, name: str | None = None) -> Recipe:
 def _read(path: str | Path) -> tuple[dict[str, Any], str]:
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return _toml.loads(text), text
+        return toml.loads(text), text
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (_toml.TomlError, UnicodeDecodeError) as error:
+    except (toml.TomlError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {str(error).rstrip('.')}.") from error

@@ -3,20 +3,14 @@
 float32 runs on the vector kernels, float64 on plain loops (for gradient checks; blocks have none);
 any other type is a TypeError, never a silent cast. Images are [N, H, W, C] unless
 `data_format="NCHW"` (then results are NCHW too; weights stay [KH, KW, C/groups, OC]; blocks are
-NHWC only). Inputs that have gaps are copied first, in `_arrays.contiguous`. `out=` must fit
+NHWC only). Inputs that have gaps are copied first, in `arrays.contiguous`. `out=` must fit
 exactly: C-contiguous, of the result's type and shape, apart from the inputs. Every function drops
 the GIL while it computes.
 """
 
 from __future__ import annotations
 
-from pycnn._ops_block import (
-    BlockGradients,
-    conv2d_block,
-    conv2d_block_backward,
-    conv2d_relu_backward,
-)
-from pycnn._ops_conv2d import (
+from pycnn.ops.conv2d import (
     Conv2dExplanation,
     conv2d,
     conv2d_backward_bias,
@@ -25,7 +19,13 @@ from pycnn._ops_conv2d import (
     conv2d_output_shape,
     explain_conv2d,
 )
-from pycnn._ops_dense import (
+from pycnn.ops.conv_pool import (
+    BlockGradients,
+    conv2d_block,
+    conv2d_block_backward,
+    conv2d_relu_backward,
+)
+from pycnn.ops.dense import (
     accumulate,
     add_bias,
     log_softmax,
@@ -37,8 +37,8 @@ from pycnn._ops_dense import (
     softmax_backward,
     softmax_cross_entropy,
 )
-from pycnn._ops_images import augment_images, gather_images
-from pycnn._ops_norm import (
+from pycnn.ops.images import augment_images, gather_images
+from pycnn.ops.norm import (
     BatchNorm,
     BatchNormGradients,
     batch_norm,
@@ -46,8 +46,8 @@ from pycnn._ops_norm import (
     batch_norm_inference,
     dropout,
 )
-from pycnn._ops_optim import adam_step, rmsprop_step, sgd_step
-from pycnn._ops_pool2d import (
+from pycnn.ops.optim import adam_step, rmsprop_step, sgd_step
+from pycnn.ops.pool2d import (
     avg_pool2d,
     avg_pool2d_backward,
     global_avg_pool2d,

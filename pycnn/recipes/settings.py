@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pycnn._arrays import LARGEST
 from pycnn.augment import Augmentation
+from pycnn.ops.arrays import LARGEST
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau")

@@ -6,7 +6,7 @@ import contextlib
 import sys
 
 COMMANDS = ("pycnn", "pycnn.train", "pycnn.predict")
-_FAILED, _USAGE = 1, 2  # as in _options.py, which imports pycnn
+_FAILED, _USAGE = 1, 2  # as in _commands/options.py, which imports pycnn
 
 
 def command() -> str:

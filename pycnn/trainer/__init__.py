@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn import losses, ops, optim, schedules
-from pycnn._arrays import Array
-from pycnn._files import FileError
-from pycnn._trainer_data import Data, checked, expect, images_of, no_bytes, some, whole
+from pycnn._formats.files import FileError
 from pycnn.augment import Augmentation
 from pycnn.callbacks.base import Callback
 from pycnn.layers import Sequential
+from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
+from pycnn.trainer.data import Data, checked, expect, images_of, no_bytes, some, whole
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, are_bytes_as_floats, kind_of
 from pycnn.datasets import Split
+from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 Data = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
 

@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pycnn._arrays import Array
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
 from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.run import Shape
 from pycnn.layers.sequential import Sequential
+from pycnn.ops.arrays import Array
 
 KEEPS_CHANNELS = ("MaxPool2d", "AvgPool2d", "ReLU", "Dropout")
 

@@ -9,7 +9,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
+from pycnn.ops.arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
 
 
 class BatchNorm(NamedTuple):

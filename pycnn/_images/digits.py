@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn import _strokes
+from pycnn._images import strokes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,7 +49,7 @@ def prepare(image: Image.Image, size: tuple[int, int] = (28, 28)) -> tuple[Grey,
     elif prepared:
         return grey / np.float32(255), ["taken as it is"]
     ink = _ink(_even(grey, border, steps), border)
-    kept, left_out = _strokes.digit(ink, FAINTEST_INK)
+    kept, left_out = strokes.digit(ink, FAINTEST_INK)
     steps += left_out
     ink = ink * kept
     ink /= ink.max()

@@ -8,7 +8,7 @@ from os.path import realpath
 from pathlib import Path
 from typing import Any
 
-from pycnn._files import FileError, replacing
+from pycnn._formats.files import FileError, replacing
 from pycnn.recipes import ConfigError
 
 EVALUATION = {"eval", "data_dir", "test_batch_size", "threads", "quiet"}
