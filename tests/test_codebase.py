@@ -97,6 +97,7 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/conv2d.py",
         "ops/dense.py",
         "ops/images.py",
+        "ops/join.py",
         "ops/norm.py",
         "ops/optim.py",
         "ops/pool2d.py",

@@ -279,6 +279,8 @@ struct SampleRow {
     const float *mean, *std;       // [C], or null: not applied
 };
 
+enum class Combine { add, add_relu, subtract, multiply };  // of two arrays, element by element
+
 struct AdamStep {
     float lr, beta1, beta2, eps, weight_decay;
     float rest1, rest2;              // 1 - beta1, 1 - beta2, rounded once
@@ -341,6 +343,8 @@ struct Kernels {
     void (*relu_backward)(float* dx, const float* dy, const float* y, int64_t size);
     void (*add_bias)(float* y, const float* bias, int64_t rows, int64_t C);
     void (*accumulate)(float* total, const float* part, int64_t size);
+    void (*combine)(float* y, const float* a, const float* b, int64_t size, Combine);
+    void (*affine)(float* y, const float* x, float scale, float shift, int64_t size);
     void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
     void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
     void (*scale)(float* x, float factor, int64_t size);
