@@ -8,6 +8,7 @@ Python runs all layers.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import _pycnn
@@ -40,7 +41,8 @@ class Builder:
 
     def __init__(self, input_shape: Shape) -> None:
         """Start with no steps."""
-        self._net = _pycnn.Inference(int(np.prod(input_shape[1:])))
+        self._floats = [int(np.prod(input_shape[1:]))]
+        self._steps: list[tuple[str, tuple[Any, ...]]] = []
         self._waiting: _Conv | None = None
 
     def conv2d(
@@ -72,7 +74,7 @@ class Builder:
         pooled = conv is not None and (conv.pool != "none" or conv.after is not None)
         if conv is None or conv.relu or (pooled and not np.all(weight >= 0)):
             self.finish()
-            self._net.add_batch_norm(weight, bias, mean, var, eps, len(weight), relu)
+            self._add(self._floats[-1], "add_batch_norm", weight, bias, mean, var, eps, relu)
             return
         scale = weight / np.sqrt(var.astype(np.float64) + eps)
         shift = (0.0 if conv.bias is None else conv.bias.astype(np.float64)) - mean
@@ -88,7 +90,7 @@ class Builder:
             self._waiting.after = shape
             return
         self.finish()
-        self._net.add_max_pool2d(shape)
+        self._add(math.prod(shape.output_shape[1:]), "add_max_pool2d", shape)
 
     def avg_pool2d(
         self, x: Shape, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool
@@ -96,7 +98,8 @@ class Builder:
         """Mean of each window."""
         self.finish()
         shape = pool2d.pool2d_shape("compile_inference", x, kernel_size, stride, padding)
-        self._net.add_avg_pool2d(shape, count_include_pad)
+        size = math.prod(shape.output_shape[1:])
+        self._add(size, "add_avg_pool2d", shape, count_include_pad)
 
     def relu(self) -> None:
         """max(x, 0) of everything."""
@@ -104,22 +107,44 @@ class Builder:
             self._waiting.relu = True
             return
         self.finish()
-        self._net.add_relu()
+        self._add(self._floats[-1], "add_relu")
 
     def linear(self, weight: Array, bias: Array | None) -> None:
         """Product with weight [in, out], plus bias."""
         self.finish()
-        self._net.add_linear(weight, bias)
+        self._add(weight.shape[1], "add_linear", weight, bias)
 
-    def finish(self) -> _pycnn.Inference:
-        """The network, with all that waits."""
+    def _add(self, floats: int, name: str, *arguments: Any) -> None:
+        """A step from the last value to a new one of so many floats."""
+        self._steps.append((name, arguments))
+        self._floats.append(floats)
+
+    def finish(self) -> None:
+        """Add the convolution that waits."""
         conv, self._waiting = self._waiting, None
-        if conv is not None:
-            shape = conv2d_shape("compile_inference", conv.x, conv.weight.shape, **conv.geometry)
-            self._net.add_conv2d(shape, conv.weight, conv.bias, conv.relu, conv.pool)
-            if conv.after is not None:
-                self._net.add_max_pool2d(conv.after)
-        return self._net
+        if conv is None:
+            return
+        shape = conv2d_shape("compile_inference", conv.x, conv.weight.shape, **conv.geometry)
+        _, h, w, c = shape.output_shape
+        if conv.pool != "none":
+            h, w = ((size + (conv.pool == "same")) // 2 for size in (h, w))
+        step = (shape, conv.weight, conv.bias, conv.relu, conv.pool)
+        self._add(h * w * c, "add_conv2d", *step)
+        if conv.after is not None:
+            self._add(math.prod(conv.after.output_shape[1:]), "add_max_pool2d", conv.after)
+
+    def network(self) -> _pycnn.Network:
+        """The steps one after the other; the maps between them take two places in turn."""
+        self.finish()
+        if not self._steps:
+            self._add(self._floats[-1], "add_copy")
+        last = len(self._floats) - 1
+        place = -(-max(self._floats) // 16) * 16
+        offsets = [-1 if i in (0, last) else i % 2 * place for i in range(last + 1)]
+        net = _pycnn.Network(self._floats, offsets, [0], [last], 2**31 - 1)
+        for i, (name, arguments) in enumerate(self._steps):
+            getattr(net, name)(i, i + 1, *arguments)
+        return net
 
 
 class CompiledModel:
@@ -132,7 +157,7 @@ class CompiledModel:
 
     def __init__(self, builder: Builder, input_shape: Shape, output_shape: Shape) -> None:
         """Take over the steps of `builder`; use `Layer.compile_inference` to get one."""
-        self._net = builder.finish()
+        self._net = builder.network()
         self._input = tuple(input_shape[1:])
         self._output = tuple(output_shape[1:])
 
@@ -162,7 +187,7 @@ class CompiledModel:
             )
         if not (x.flags.c_contiguous and x.flags.aligned):
             x = np.require(x, requirements=["C", "A"])
-        return self._net.run(x, (len(x), *self._output))
+        return self._net.run([x], [(len(x), *self._output)])[0]
 
     def __repr__(self) -> str:
         """The shapes."""

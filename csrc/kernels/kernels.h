@@ -47,6 +47,8 @@ struct IndirectBlock {
     bool ahead = false;     // fetch what the next tile reads of a, where each pixel comes from memory and is read once
     Fetch fetch[2] = {};    // what the caller reads next
     bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
+    bool residual = false;  // c[i][j + from_c] is added after bias, before relu
+    int64_t from_c = 0;
 };
 
 constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
@@ -166,6 +168,8 @@ struct WinogradOutput {  // one tile of the map
     int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
     const float* bias;             // [OC] or null
     bool relu;
+    const float* residual =
+        nullptr;  // added after bias, before relu; lies as y does, and may be y; of a map without pool
 };
 
 // out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] + r * base_row + j], for `columns` j.
@@ -248,10 +252,13 @@ struct NormChunk {                // sums of a few rows of x around a value near
     int64_t rows, C;
 };
 
-struct NormRows {                       // y = relu((x - mean) * scale + shift), relu on request
-    int64_t rows, C;                    // x, y and their gradients are [rows][C]
+struct NormRows {                       // y = relu((x - mean) * scale + shift + residual), relu on request
+    int64_t rows, C;                    // x, y, residual and their gradients are [rows][C]
     const float *mean, *scale, *shift;  // [C]
     bool relu;
+    const float* residual = nullptr;  // null: nothing is added
+    const float* y = nullptr;         // backward: where relu's mask is read; null: computed again from x
+    float* masked = nullptr;          // norm_gradient_sums writes g there, on request and with y; may be dy
 };
 
 struct DropoutMask {
