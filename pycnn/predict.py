@@ -23,7 +23,7 @@ from pycnn._commands.signals import Stopped, stoppable
 from pycnn._formats.files import FileError, check_finite
 from pycnn._images import digits
 from pycnn._runtime.extras import need
-from pycnn.layers import Sequential
+from pycnn.layers import Module
 from pycnn.modelfile import load_model
 from pycnn.ops.arrays import Array
 
@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def model_size(model: Sequential) -> tuple[int, int]:
+def model_size(model: Module) -> tuple[int, int]:
     """(H, W) of the grey images that a model takes; ValueError for other models.
 
     28 x 28 if the model does not know, and takes that.
@@ -78,7 +78,7 @@ def model_size(model: Sequential) -> tuple[int, int]:
     return image[0], image[1]
 
 
-def probabilities(model: Sequential, image: Array) -> Array:
+def probabilities(model: Module, image: Array) -> Array:
     """float32 [K] for an image [H, W] in 0 .. 1; the model is in eval mode."""
     dtype = next((p.data.dtype for p in model.parameters()), np.dtype(np.float32))
     x = model.normalization(image[None, :, :, None]).astype(dtype)
@@ -102,7 +102,7 @@ def found(names: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         yield from ((str(p), None) for p in inside)
 
 
-def look(model: Sequential, size: tuple[int, int], name: str, top: int) -> dict[str, Any]:
+def look(model: Module, size: tuple[int, int], name: str, top: int) -> dict[str, Any]:
     """What the command says of a picture; OSError or ValueError if it cannot be read."""
     Image = need("PIL.Image", "images", READING)
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name

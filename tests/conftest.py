@@ -4,9 +4,11 @@ import zlib
 
 import _pycnn
 import numpy as np
+import plan_check
 import pytest
 
 import pycnn
+from pycnn.graph.plan import Plan
 
 pytest.register_assert_rewrite("op_table", "tolerance")
 
@@ -24,6 +26,20 @@ def pytest_report_header(config):
 def as_many_threads_as_asked_for():
     """A region takes the threads that its grain says, not fewer because the last ones were late."""
     _pycnn.set_yielding(False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def every_plan_keeps_what_is_read():
+    """Each plan that any test makes is played through (`plan_check`)."""
+    made = Plan.__init__
+
+    def checked(self, *arguments, **keywords):
+        made(self, *arguments, **keywords)
+        plan_check.check(self)
+
+    Plan.__init__ = checked
+    yield
+    Plan.__init__ = made
 
 
 @pytest.fixture

@@ -9,24 +9,6 @@ from model_cases import every_model, make
 
 from pycnn import losses, models, ops, optim
 from pycnn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from pycnn.layers.memory import Buffers
-
-
-def test_buffers_grow_and_are_shared_by_smaller_arrays():
-    buffers = Buffers()
-    first = buffers.get("y", (4, 5), np.float32)
-    assert buffers.get("y", (4, 5), np.float32) is first
-    small = buffers.get("y", (3, 5), np.float32)
-    assert small.shape == (3, 5)
-    assert small.ctypes.data == first.ctypes.data
-    assert buffers.get("y", (2, 5), np.float64).dtype == np.float64
-    assert np.shares_memory(buffers.get("y", (4, 5), np.int32), first)
-    assert not np.shares_memory(buffers.get("dx", (4, 5), np.float32), first)
-    large = buffers.get("y", (100, 5), np.float32)
-    assert large.flags.c_contiguous
-    assert large.ctypes.data % 64 == 0
-    assert buffers.get("y", (0, 5), np.float32).size == 0
-    assert np.shares_memory(buffers.get("y", (100, 5), np.float32), large)
 
 
 def test_one_model_for_float32_and_float64_in_turn():

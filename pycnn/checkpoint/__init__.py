@@ -24,7 +24,7 @@ from pycnn._formats.files import FileError, FilePath
 from pycnn.callbacks.base import Callback
 from pycnn.callbacks.stops import Diverged
 from pycnn.checkpoint.check import fault, model_difference, settings_difference, short
-from pycnn.layers import Sequential
+from pycnn.layers import Module
 from pycnn.ops.arrays import Array
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
     return tensors, metadata
 
 
-def model_of(path: FilePath) -> Sequential:
+def model_of(path: FilePath) -> Module:
     """The model of a checkpoint, with the average of `Ema` if there was one; in eval mode."""
     tensors, metadata = read(path)
     average = metadata["average"]

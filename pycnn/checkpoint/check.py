@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
+from pycnn._formats.description import complete
 from pycnn.ops.arrays import Array
 
 LARGEST = 2**63 - 1
@@ -127,17 +128,22 @@ def model_difference(found: Any, expected: Mapping[str, Any]) -> str | None:
 
     Not the shape of an image, which a model that was never fitted need not know.
     """
+    found = complete(found)
     what = _layers_difference(found.get("layers"), expected["layers"], "")
     if what is not None:
         return what
-    left_out = {"layers": None, "input_shape": None}
+    calls = {name: found.get(name) for name in ("training", "eval")}
+    if calls != {name: expected.get(name) for name in calls}:
+        return "a network that calls its layers in another way; expected the same"
+    left_out = dict.fromkeys(("layers", "input_shape", "inputs", *calls))
     return settings_difference({**found, **left_out}, {**expected, **left_out})
 
 
-def _layers_difference(found: Any, expected: list[Any], prefix: str) -> str | None:
-    if not isinstance(found, list):
-        return f"{short(repr(found))} for a list of layers; expected {len(expected)} layers"
-    for i, (one, other) in enumerate(zip_longest(found, expected)):
+def _layers_difference(found: Any, expected: Any, prefix: str) -> str | None:
+    if not isinstance(found, type(expected)):
+        kind = "a list of layers" if isinstance(expected, list) else "layers by name"
+        return f"{short(repr(found))} for {kind}; expected {len(expected)} layers"
+    for i, one, other in _pairs(found, expected):
         if one == other:
             continue
         name = f"layer {prefix}{i}"
@@ -152,3 +158,11 @@ def _layers_difference(found: Any, expected: list[Any], prefix: str) -> str | No
             {f"{name} ({kinds[0]}): {k}": v for k, v in other.items()},
         )
     return None
+
+
+def _pairs(found: Any, expected: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(place or name, one, other) of two lists or dicts of layers, None where one is missing."""
+    if isinstance(expected, list):
+        pairs = zip_longest(found, expected)
+        return ((i, one, other) for i, (one, other) in enumerate(pairs))
+    return ((name, found.get(name), expected.get(name)) for name in {**expected, **found})

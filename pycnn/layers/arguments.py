@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pycnn.ops.arrays import Padding
+
+if TYPE_CHECKING:
+    from pycnn.layers.base import Layer
 
 
 def positive(who: str, name: str, value: Any) -> int:
@@ -24,3 +28,13 @@ def frozen(padding: Padding) -> Padding:
     if isinstance(padding, (list, tuple, np.ndarray)):
         return tuple(side if np.ndim(side) == 0 else tuple(side) for side in padding)
     return padding
+
+
+def shape_by(
+    layer: Layer, rule: Callable[..., tuple[int, ...]], *arguments: Any, **keywords: Any
+) -> tuple[int, ...]:
+    """`rule(...)`, one of `ops`, whose errors then name the layer."""
+    try:
+        return tuple(rule(*arguments, **keywords))
+    except (TypeError, ValueError) as error:
+        layer.refuse(str(error), type(error))

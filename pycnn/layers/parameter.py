@@ -100,6 +100,11 @@ class Parameter:
             write(self._part)
             ops.accumulate(self._grad, self._part)
 
+    def no_gradient(self) -> None:
+        """Add a gradient of zeros: the loss does not depend on this parameter."""
+        if self._empty:
+            self.add_gradient(lambda out: out.fill(0))
+
     def astype(self, dtype: npt.DTypeLike) -> None:
         """Convert `data` in place of the old values; the gradient becomes empty."""
         self._data = self._data.astype(dtype)

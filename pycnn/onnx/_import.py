@@ -187,7 +187,7 @@ class _Importer:
         try:
             layer.load_state_dict({k: a for k, a in arrays.items() if a is not None})
             if self.shape is not None:
-                self.shape = layer._output_shape(self.shape)
+                self.shape = layer.infer_shape(self.shape)
         except (TypeError, ValueError) as error:
             self._refuse(str(error).rstrip("."))
         self.layers.append(layer)

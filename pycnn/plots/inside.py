@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn.layers import Conv2d, Sequential
+from pycnn.layers import Conv2d, Module
 from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
     checked_logits,
     checked_model,
-    leaves,
     model_input,
     one_image,
     refuse,
@@ -41,7 +40,7 @@ ROWS = 16  # of filters
 GAP = 0.08  # between two maps, of a map's width
 
 
-def filters(model: Sequential, layer: int | str | None = None) -> Figure:
+def filters(model: Module, layer: int | str | None = None) -> Figure:
     """The weights of a convolution, a picture a filter; all on one scale with zero in the middle.
 
     layer: the name of a Conv2d, as in `state_dict()`: 0, "0" or "1.0"; by default the first one. If
@@ -80,8 +79,8 @@ def filters(model: Sequential, layer: int | str | None = None) -> Figure:
     return figure
 
 
-def _convolution(model: Sequential, layer: int | str | None) -> tuple[str, Conv2d]:
-    found = {name: part for name, part in leaves(model) if isinstance(part, Conv2d)}
+def _convolution(model: Module, layer: int | str | None) -> tuple[str, Conv2d]:
+    found = {name: part for name, part in model.named_layers() if isinstance(part, Conv2d)}
     if not found:
         refuse("filters", "model", "without a Conv2d", "one with a convolution", ValueError)
     if layer is None:
@@ -92,21 +91,18 @@ def _convolution(model: Sequential, layer: int | str | None) -> tuple[str, Conv2
     return str(layer), found[str(layer)]
 
 
-def layer_outputs(model: Sequential, image: npt.NDArray[Any]) -> list[tuple[str, str, Array]]:
-    """(name, kind, y) of every layer in eval mode, each by itself; image: a batch [1, H, W, C].
+def layer_outputs(model: Module, image: npt.NDArray[Any]) -> list[tuple[str, str, Array]]:
+    """(name, kind, y) of every call in eval mode, each by itself; image: a batch [1, H, W, C].
 
     A copy of the model runs, so a training that is under way is not disturbed.
     """
     x = model_input(model, image)
-    found = []
-    for name, layer in leaves(copy.deepcopy(model).eval()):
-        x = layer.forward(x)
-        found.append((name, type(layer).__name__, x))
-    return found
+    program = copy.deepcopy(model).eval().program(x.shape)
+    return [(node.name, node.kind, y) for node, ys in program.evaluate([x]) for y in ys]
 
 
 def feature_maps(
-    model: Sequential, image: npt.NDArray[Any], label: int | None = None, maps: int = COLUMNS
+    model: Module, image: npt.NDArray[Any], label: int | None = None, maps: int = COLUMNS
 ) -> Figure:
     """What every layer makes of one image, from the first to the last, in eval mode.
 

@@ -22,7 +22,7 @@ from pycnn import losses, models, optim, schedules
 from pycnn._formats import toml
 from pycnn.augment import Augmentation
 from pycnn.callbacks import Callback, Ema
-from pycnn.layers import Sequential
+from pycnn.layers import Module, Sequential
 from pycnn.preprocessing import Normalization
 from pycnn.recipes import settings as _settings
 from pycnn.recipes.settings import OPTIMIZERS, SCHEDULES, ConfigError
@@ -175,7 +175,7 @@ class Recipe:
         plain = not self.batch_norm and self.dropout == 0 and self.first_kernel_size == 3
         return plain and (self.channels, self.convolutions) == ((32, 64, 128), (1, 1, 1))
 
-    def make_optimizer(self, model: Sequential) -> optim.Optimizer:
+    def make_optimizer(self, model: Module) -> optim.Optimizer:
         """The optimizer of the model's parameters."""
         parameters, betas = model.parameters(), (self.beta1, self.beta2)
         if self.optimizer == "adam":

@@ -20,7 +20,7 @@ from pycnn import losses, ops, optim, schedules
 from pycnn._formats.files import FileError
 from pycnn.augment import Augmentation
 from pycnn.callbacks.base import Callback
-from pycnn.layers import Sequential
+from pycnn.layers import Module
 from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
 from pycnn.trainer.data import Data, checked, expect, images_of, no_bytes, some, whole
@@ -62,9 +62,9 @@ class _Stop(Exception):
 class Trainer:
     """Trains a model on images and labels, evaluates it, predicts.
 
-    model: a `Sequential` that maps images [N, H, W, C] to logits [N, K]; its `normalization` (mean
-    and standard deviation) is applied to every batch, before any padding. optimizer: one of
-    `optim`, made for model.parameters(). loss: by default `losses.SoftmaxCrossEntropy()`. schedule:
+    model: a `Sequential`, or another `Module`, that maps images [N, H, W, C] to logits [N, K]; its
+    `normalization` (mean and standard deviation) is applied to every batch, before any padding.
+    optimizer: one of `optim`, made for model.parameters(). loss: by default `losses.SoftmaxCrossEntropy()`. schedule:
     one of `schedules`, a factor on the lr that the optimizer has when fit begins; by default
     constant. callbacks: see `pycnn.callbacks`. seed: of the order of images and their augmentation.
 
@@ -85,7 +85,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Sequential,
+        model: Module,
         optimizer: optim.Optimizer,
         loss: Callable[[Array, Array], tuple[float, Array]] | None = None,
         schedule: schedules.Schedule | None = None,
@@ -97,7 +97,7 @@ class Trainer:
         clip_norm: float | None = None,
     ) -> None:
         """Raises TypeError for arguments of another kind, ValueError for numbers out of range."""
-        expect(isinstance(model, Sequential), "model", model, "a layers.Sequential")
+        expect(isinstance(model, Module), "model", model, "a layers.Module, as Sequential")
         expect(isinstance(optimizer, optim.Optimizer), "optimizer", optimizer, "one of optim")
         own = {id(parameter) for parameter in model.parameters()}
         if not own.issuperset(id(parameter) for parameter in optimizer.parameters):
@@ -243,8 +243,8 @@ class Trainer:
 
     def state_arrays(self) -> dict[str, Array]:
         """The model's own arrays by the names of `state_dict()`: parameters and statistics."""
-        arrays = {name: parameter.data for name, parameter in self.model._named_parameters()}
-        arrays.update(self.model._named_buffers())
+        arrays = {name: parameter.data for name, parameter in self.model.named_parameters()}
+        arrays.update(self.model.named_buffers())
         return arrays
 
     def evaluated_state(self) -> dict[str, Array]:
