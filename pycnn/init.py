@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_finite, is_whole
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -106,7 +108,7 @@ _EXPECTED = "a np.random.Generator or an int to seed one: write np.random.defaul
 
 
 def _seed(name: str, value: Any, expected: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not is_whole(value):
         raise TypeError(f"{name} is {value!r}; expected {expected}.")
     if value < 0:
         raise ValueError(f"{name} is {value}; expected a seed of at least 0.")
@@ -134,7 +136,7 @@ def _shape(who: str, shape: Any) -> tuple[int, ...]:
 
 
 def _std(who: str, std: Any) -> float:
-    if isinstance(std, (int, float, np.number)) and 0 <= std < math.inf:
+    if is_finite(std) and std >= 0:
         return float(std)
     raise ValueError(f"{who}: std is {std!r}; expected a finite number of at least 0.")
 

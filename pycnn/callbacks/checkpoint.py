@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pycnn import checkpoint
 from pycnn._formats.files import FileError, remove_leftovers
+from pycnn._runtime.checks import is_whole
 from pycnn.callbacks.base import Callback, path_of
 from pycnn.ops.arrays import Array
 
@@ -42,14 +43,13 @@ class Checkpoint(Callback):
         recipe: Mapping[str, Any] | None = None,
     ) -> None:
         """Raises ValueError for an interval below 1; the folder is made when fit begins."""
-        whole = isinstance(every, int) and not isinstance(every, bool)
-        if every is not None and not (whole and every >= 1):
+        if every is not None and not is_whole(every, 1):
             raise ValueError(
                 f"Checkpoint: every is {every!r}; expected a whole number of steps, 1 or more, or "
                 "None for each epoch."
             )
         self.folder = path_of("Checkpoint", "folder", folder)
-        self._every, self._monitor = every, monitor
+        self._every, self._monitor = None if every is None else int(every), monitor
         self.recipe = dict(recipe or {})
         self._best: float | None = None
         self._saved = -1, -1  # position
