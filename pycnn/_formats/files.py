@@ -25,6 +25,7 @@ FilePath: TypeAlias = str | os.PathLike[str]
 KEY = "pycnn"  # the one entry of the file's metadata: several would have no certain order
 LONGEST_HEADER = 100_000_000  # bytes, the format's limit; some versions of safetensors pass it
 PREFIX, SUFFIX = ".pycnn-", ".tmp"  # of temporary files
+LARGEST_TEXT = 1_000_000  # bytes of a file of settings
 
 
 class FileError(OSError):
@@ -41,8 +42,9 @@ def write_safetensors(
     the disk (fsync), then under the name, and the folder to the disk.
 
     Raises FileError if the disk is full, or the folder is missing or read-only: the old file is
-    then unchanged. TypeError or ValueError for what the format cannot hold.
+    then unchanged. TypeError or ValueError for what the format cannot hold, or is no path.
     """
+    file_path(path)
     content = _encoded(tensors, metadata)
     with replacing(path) as file:
         file.write(content)
@@ -53,9 +55,10 @@ def read_safetensors(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
 
     Any safetensors file of numbers that NumPy has is read; the metadata of one that pycnn did not
     write is empty. NaN and Inf are numbers here. The arrays are the caller's own. Raises FileError
-    for a file that is missing, cut short, too long, or not of this format.
+    for a file that is missing, cut short, too long, or not of this format, or whose checksum, if it
+    has one, is another; TypeError for what is no path.
     """
-    path = Path(path)
+    path = file_path(path)
     with _reading(path):
         from safetensors import safe_open
 
@@ -70,14 +73,13 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
 
     OSError becomes FileError; whatever is raised, the old file stays and no other is left.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link
+    target = real_path(path)
     try:
         mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         mode = stat.S_IFREG
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"{path}: cannot write: {reason}.") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot write: {error.strerror or error}.") from error
     if stat.S_ISDIR(mode):
         raise FileError(f"{path}: cannot write: this is a folder; expected the name of a file.")
     if not stat.S_ISREG(mode):
@@ -105,6 +107,44 @@ def remove_leftovers(folder: FilePath) -> None:
         path.unlink(missing_ok=True)
 
 
+def file_path(path: object) -> Path:
+    """A path as a caller gives it: a str or an os.PathLike of one; else a sentence."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        advice = "os.fsdecode(path)" if isinstance(name, bytes) else 'Path("model.safetensors")'
+        raise TypeError(
+            f"path is {_short(path)}; expected the name of a file, a str or a pathlib.Path: write "
+            f"{advice}, say."
+        )
+    if "\0" in name:
+        raise FileError(f"{name!r}: no file has this name; expected one without '\\0'.")
+    return Path(name)
+
+
+def real_path(path: FilePath) -> Path:
+    """The whole name of what will be written, so that a link stays a link; or FileError."""
+    try:
+        return Path(os.path.realpath(file_path(path)))
+    except FileNotFoundError as error:  # of getcwd
+        raise FileError(
+            f"{path}: cannot write: the working directory was deleted; expected one that is there, "
+            "or a name from / on: type cd and the name of a folder."
+        ) from error
+
+
+def read_small(path: FilePath, what: str, most: int = LARGEST_TEXT) -> bytes:
+    """All bytes of a regular file; OSError, and FileError for one that is longer than `most`."""
+    found = file_path(path)
+    mode = found.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open has a sentence for a folder
+        raise FileError(f"{path}: this is no regular file; expected {what}.")
+    with open(found, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise FileError(f"{path}: this is longer than {most:,} bytes; expected {what}.")
+    return content
+
+
 def check_finite(path: FilePath, tensors: Mapping[str, Array]) -> None:
     """Refuse arrays with NaN or Inf, as a diverged training leaves them: FileError."""
     for name, array in tensors.items():
@@ -125,7 +165,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _why_not_written(path: FilePath, target: Path, error: OSError) -> str:
     reason = error.strerror or str(error)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno == errno.ENOENT and target.parent.is_dir():  # in /proc, say
+        reason = f"the folder {target.parent} takes no new files ({reason})"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
         reason = f"there is no folder {target.parent}; make it first"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         reason = f"the disk is full, or a limit of the size of files was reached ({reason})"
@@ -219,6 +261,11 @@ def _tensor(file: Any, name: str, path: Path) -> Array:
         kind = file.get_slice(name).get_dtype()
         _refuse(path, f"tensor {name!r} is {kind!r}, a type that NumPy does not have")
     return array
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else kind_of(value)
 
 
 def _line(error: Exception) -> str:

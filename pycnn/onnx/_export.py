@@ -13,7 +13,7 @@ import numpy as np
 
 import pycnn
 from pycnn._formats import layout as _layout
-from pycnn._formats.files import FilePath, replacing
+from pycnn._formats.files import FilePath, file_path, replacing
 from pycnn._runtime.extras import need
 from pycnn.layers import summary
 from pycnn.layers.base import Layer
@@ -52,6 +52,7 @@ def export_onnx(
                 f"export_onnx: {parameter.name} is {parameter.data.dtype}; expected float32: write "
                 "model.astype(np.float32)."
             )
+    file_path(path)
     proto = _Exporter(onnx, model, input_shape).model()
     onnx.checker.check_model(proto, full_check=True)
     with replacing(path) as file:

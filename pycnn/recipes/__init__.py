@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pycnn._formats import toml
+from pycnn._formats.files import FileError, read_small
 from pycnn.recipes.recipe import DEFAULTS, NAMES, OPTIMIZERS, SCHEDULES, SETTINGS, Recipe, idle
 from pycnn.recipes.settings import ConfigError
 
@@ -113,8 +114,10 @@ def load_config(path: str | Path, name: str | None = None) -> Recipe:
 
 def _read(path: str | Path) -> tuple[dict[str, Any], str]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_small(path, "a TOML file of settings").decode()
         return toml.loads(text), text
+    except FileError as error:
+        raise ConfigError(str(error)) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except (toml.TomlError, UnicodeDecodeError) as error:

@@ -32,6 +32,9 @@ from pycnn.trainer import Trainer
 # Of the pixels of MNIST's 60,000 training images, mapped to 0 .. 1.
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 
+# What a typing error exceeds: the command would be killed for its memory, or build for hours.
+MOST_CHANNELS, MOST_CONVOLUTIONS = 4096, 100
+
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau")
 
@@ -61,9 +64,13 @@ class Recipe:
         (32, 64, 128),
         "channels of each stage's convolutions; each stage halves the image",
         above_0=True,
+        most=MOST_CHANNELS,
     )
     convolutions: tuple[int, ...] = setting(
-        (1, 1, 1), "3 x 3 convolutions of each stage, one number a stage", above_0=True
+        (1, 1, 1),
+        "3 x 3 convolutions of each stage, one number a stage",
+        above_0=True,
+        most=MOST_CONVOLUTIONS,
     )
     first_kernel_size: int = setting(
         3, "height and width of the first convolution's kernel", above_0=True
@@ -222,6 +229,13 @@ class Recipe:
         self, input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10
     ) -> Sequential:
         """The network with its initial values, drawn from the seed."""
+        side = max(input_shape[:2])
+        if self.first_kernel_size > 2 * side:  # a larger one sees the whole image from any pixel
+            raise ConfigError(
+                f"first_kernel_size is {self.first_kernel_size}; expected at most {2 * side}, "
+                f"twice the {side} pixels of the images.",
+                "first_kernel_size",
+            )
         if self.is_lecture_network and input_shape == (28, 28, 1) and classes == 10:
             model = models.mnist_cnn(self.seed, init=self.init)
             if self.zero_last:
