@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
+from pycnn._formats.temporary import remove_leftovers, temporary_name
 from pycnn.ops.arrays import Array, kind_of
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
 KEY = "pycnn"  # the one entry of the file's metadata: several would have no certain order
 LONGEST_HEADER = 100_000_000  # bytes, the format's limit; some versions of safetensors pass it
-PREFIX, SUFFIX = ".pycnn-", ".tmp"  # of temporary files
 LARGEST_TEXT = 1_000_000  # bytes of a file of settings
 
 
@@ -71,7 +70,8 @@ def read_safetensors(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
 def replacing(path: FilePath) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` at the end if nothing was raised.
 
-    OSError becomes FileError; whatever is raised, the old file stays and no other is left.
+    OSError becomes FileError; whatever is raised, the old file stays and no other is left. What a
+    process that was killed has left in this folder is removed.
     """
     target = real_path(path)
     try:
@@ -84,7 +84,8 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
         raise FileError(f"{path}: cannot write: this is a folder; expected the name of a file.")
     if not stat.S_ISREG(mode):
         raise FileError(f"{path}: cannot write: this is no regular file.")
-    temporary = target.with_name(f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}")
+    remove_leftovers(target.parent)
+    temporary = target.with_name(temporary_name())
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -99,12 +100,6 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-
-
-def remove_leftovers(folder: FilePath) -> None:
-    """Delete temporary files of writers that were killed; only while nobody else writes there."""
-    for path in Path(folder).glob(f"{PREFIX}*{SUFFIX}"):
-        path.unlink(missing_ok=True)
 
 
 def file_path(path: object) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pycnn import checkpoint
-from pycnn._formats.files import FileError, remove_leftovers
+from pycnn._formats.files import FileError
 from pycnn._runtime.checks import is_whole
 from pycnn.callbacks.base import Callback, path_of
 from pycnn.ops.arrays import Array
@@ -72,7 +72,6 @@ class Checkpoint(Callback):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            remove_leftovers(self.folder)
             used = self.last.exists() or self.best.exists()
             if used and not self._is_own(trainer):
                 raise FileError(
