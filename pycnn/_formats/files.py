@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -24,6 +25,7 @@ FilePath: TypeAlias = str | os.PathLike[str]
 
 KEY = "pycnn"  # the one entry of the file's metadata: several would have no certain order
 LONGEST_HEADER = 100_000_000  # bytes, the format's limit; some versions of safetensors pass it
+CHECKSUM = "checksum"  # an entry of what stands under KEY
 LARGEST_TEXT = 1_000_000  # bytes of a file of settings
 
 
@@ -36,7 +38,8 @@ def write_safetensors(
 ) -> None:
     """Write arrays and what describes them, so that `path` holds all of it or what it held before.
 
-    metadata: what JSON can hold, without NaN and Inf; keys are sorted. The same arrays and metadata
+    metadata: what JSON can hold, without NaN and Inf; keys are sorted. A checksum of all of it goes
+    into the file. The same arrays and metadata
     give the same bytes in every process. The bytes go to a temporary file in the same folder, to
     the disk (fsync), then under the name, and the folder to the disk.
 
@@ -63,7 +66,11 @@ def read_safetensors(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
 
         with safe_open(path, framework="np") as file:
             metadata = _metadata(file.metadata() or {}, path)
-            return {name: _tensor(file, name, path) for name in file.keys()}, metadata  # noqa: SIM118
+            tensors = {name: _tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
+    expected = metadata.pop(CHECKSUM, None)  # files of the first versions have none
+    if expected is not None and expected != _checksum(tensors, metadata):
+        _refuse(path, "its content does not have its checksum, so it is damaged")
+    return tensors, metadata
 
 
 @contextlib.contextmanager
@@ -178,9 +185,11 @@ def _encoded(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes
 
     if "__metadata__" in tensors:
         raise ValueError("a tensor is called '__metadata__', a name that the format reserves.")
+    if CHECKSUM in metadata:
+        raise ValueError(f"metadata has an entry {CHECKSUM!r}, which is written by itself.")
     arrays = {name: _contiguous(name, array) for name, array in tensors.items()}
     try:
-        content = save(arrays, {KEY: to_json(metadata)})
+        content = save(arrays, {KEY: to_json({**metadata, CHECKSUM: _checksum(arrays, metadata)})})
     except SafetensorError as error:
         raise ValueError(f"the safetensors format cannot hold this: {_line(error)}.") from error
     if int.from_bytes(content[:8], "little") > LONGEST_HEADER:
@@ -188,13 +197,22 @@ def _encoded(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes
     return content
 
 
+def _checksum(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
+    """Of names, types, shapes, numbers and metadata, by BLAKE2b."""
+    digest = hashlib.blake2b(to_json(metadata).encode(), digest_size=16)
+    for name, array in sorted(tensors.items()):
+        digest.update(to_json([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 def _contiguous(name: str, array: Array) -> Array:
-    """In C order, which `save` takes for granted."""
+    """In C order, which `save` takes for granted, and little-endian, as in the file."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"tensor {name!r} is {kind_of(array)}; expected a NumPy array.")
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"tensor {name!r} is {array.dtype}; safetensors has no such type.")
-    return np.asarray(array, order="C")
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def to_json(value: Any) -> str:
