@@ -5,10 +5,23 @@ import zlib
 import _pycnn
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 import pycnn
 
 pytest.register_assert_rewrite("op_table", "tolerance")
+
+# Other examples in every run, in CI too. What fails is printed with @reproduce_failure, and none is
+# kept in a file; pytest --hypothesis-seed=N repeats a run.
+settings.register_profile(
+    "explore",
+    database=None,
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("explore")
 
 
 def pytest_report_header(config):
