@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from pycnn import ops
 from pycnn._commands.options import DONE, FAILED, USAGE, _Parser, _whole_number
 from pycnn._commands.progress import CannotWrite, abandon_stdout, complain, writing
 from pycnn._commands.signals import Stopped, stoppable
-from pycnn._formats.files import FileError, check_finite
+from pycnn._formats.files import FileError, check_finite, read_small
 from pycnn._images import digits
 from pycnn._runtime.extras import need
 from pycnn.layers import Module
@@ -29,6 +29,7 @@ from pycnn.ops.arrays import Array
 
 STDIN = "-"
 READING = "reading pictures"
+MOST = 100_000_000  # bytes of a picture
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -102,11 +103,19 @@ def found(names: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         yield from ((str(p), None) for p in inside)
 
 
+def _content(stream: BinaryIO) -> bytes:
+    """All that comes, unless it does not end."""
+    content = stream.read(MOST + 1)
+    if len(content) > MOST:
+        raise ValueError(f"stdin gave more than {MOST:,} bytes; expected a picture.")
+    return content
+
+
 def look(model: Module, size: tuple[int, int], name: str, top: int) -> dict[str, Any]:
     """What the command says of a picture; OSError or ValueError if it cannot be read."""
     Image = need("PIL.Image", "images", READING)
-    source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name
-    with Image.open(source) as picture:
+    content = _content(sys.stdin.buffer) if name == STDIN else read_small(name, "a picture", MOST)
+    with Image.open(io.BytesIO(content)) as picture:
         picture.load()
         image, steps = digits.prepare(picture, size)
     p = probabilities(model, image)
@@ -133,6 +142,8 @@ def _fault(name: str, error: Exception | str) -> str:
         return "this is no picture in a format that Pillow knows."
     if kind in ("DecompressionBombError", "DecompressionBombWarning"):
         return "it has too many pixels."
+    if isinstance(error, FileError):
+        return str(error).removeprefix(f"{name}: ")
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return (
         f"{reason.rstrip('.')}."

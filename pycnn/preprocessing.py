@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from pycnn._runtime.checks import is_finite, is_number
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 PerChannel: TypeAlias = float | tuple[float, ...]
@@ -133,13 +133,11 @@ def _numbers(name: str, value: float | Sequence[float] | Array) -> PerChannel:
     several = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim)
     items = list(value) if several else [value]  # type: ignore[arg-type]
     for item in items:
-        if isinstance(item, (bool, np.bool_)) or not isinstance(
-            item, (int, float, np.integer, np.floating)
-        ):
+        if not is_number(item):
             raise TypeError(
                 f"Normalization: {name} is {value!r}; expected a number, or one a channel."
             )
-        if not math.isfinite(item):
+        if not is_finite(item):
             raise ValueError(f"Normalization: {name} is {value!r}; expected finite numbers.")
     if not items:
         raise ValueError(f"Normalization: {name} is empty; expected a number, or one a channel.")

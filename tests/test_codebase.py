@@ -106,6 +106,17 @@ def test_python_imports_the_compiled_module_in_few_places():
     }
 
 
+def test_toml_is_read_in_one_place():
+    """Python 3.10 has no tomllib: another import of it breaks pycnn, or the suite, there."""
+    users = {
+        p.relative_to(ROOT).as_posix()
+        for folder in ("pycnn", "tests", "benchmarks")
+        for p in (ROOT / folder).rglob("*.py")
+        if re.search(r"^\s*(import|from) (tomllib|tomli)\b", p.read_text(), re.MULTILINE)
+    }
+    assert users == {"pycnn/_formats/toml.py"}
+
+
 def test_files_stay_short():
     long = {
         p.relative_to(ROOT).as_posix(): n

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_interop import has_norm, spread, torch_pairs
 from test_modelfile import small_models
@@ -93,7 +93,7 @@ def test_the_runtime_computes_the_same_and_the_model_comes_back(name, tmp_path, 
     assert_close(run(path, x[:1]), y[:1])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(small_models(), st.integers(0, 99))
 def test_any_small_model_goes_round(tmp_path_factory, model, seed):
     rng = np.random.default_rng(seed)

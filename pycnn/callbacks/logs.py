@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pycnn._formats.files import FileError, replacing
+from pycnn._runtime.checks import is_whole
 from pycnn.callbacks.base import Callback, path_of
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
 
 
-def _interval(who: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _interval(who: str, value: Any) -> int:
+    if not is_whole(value, 1):
         raise ValueError(f"{who}: every is {value!r}; expected a whole number of steps, 1 or more.")
-    return value
+    return int(value)
 
 
 class ProgressBar(Callback):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pycnn.callbacks.base import Callback, is_number
+from pycnn._runtime.checks import is_real, is_whole
+from pycnn.callbacks.base import Callback
 from pycnn.ops.arrays import Array
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class TimeLimit(Callback):
 
     def __init__(self, seconds: float) -> None:
         """Raises ValueError for a time that is not above 0."""
-        if not (is_number(seconds) and seconds > 0):
+        if not (is_real(seconds) and seconds > 0):
             raise ValueError(f"TimeLimit: seconds is {seconds!r}; expected a number above 0.")
         self._seconds = float(seconds)
         self._end = math.inf
@@ -75,7 +76,7 @@ class TargetAccuracy(Callback):
 
     def __init__(self, accuracy: float) -> None:
         """Raises ValueError for a share that is none."""
-        if not (is_number(accuracy) and 0 < accuracy <= 1):
+        if not (is_real(accuracy, 0, 1) and accuracy > 0):
             raise ValueError(
                 f"TargetAccuracy: accuracy is {accuracy!r}; expected a share above 0, at most 1: "
                 "0.99, not 99."
@@ -115,12 +116,12 @@ class EarlyStopping(Callback):
         restore_best: bool = False,
     ) -> None:
         """Raises ValueError for numbers out of range."""
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        if not is_whole(patience, 1):
             raise ValueError(
                 f"EarlyStopping: patience is {patience!r}; expected a whole number of epochs, 1 "
                 "or more."
             )
-        if not (is_number(min_delta) and min_delta >= 0):
+        if not is_real(min_delta, 0):
             raise ValueError(f"EarlyStopping: min_delta is {min_delta!r}; expected 0 or more.")
         if not isinstance(monitor, str):
             raise ValueError(f"EarlyStopping: monitor is {monitor!r}; expected 'val_loss', say.")

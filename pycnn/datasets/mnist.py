@@ -131,6 +131,6 @@ def _read_pair(folder: Path, prefix: str, any_shape: bool) -> Split:
 
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / f"{name}.gz", folder / name):
-        if os.path.lexists(path):
+        if idx.exists(path):
             return path
     raise IdxError(f"{folder}: found neither {name}.gz nor {name}; expected one of them.")

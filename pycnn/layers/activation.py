@@ -42,9 +42,9 @@ class Dropout(Layer):
     y = x * mask, mask = 1 / (1 - p) where a draw from [0, 1) is at least p, else 0; dx = dy * mask.
     The mean of y over the masks is x. In eval mode y is x itself.
 
-    p: at least 0 and below 1. rng: gives the layer its 64-bit `seed`, a np.random.Generator, or an
-    int that seeds a new one. Layers of one shape with the same seed draw the same masks: give each
-    its own seed, or all of them one Generator. A mask is a function of `seed`, `calls` (the
+    p: at least 0 and below 1. rng: gives the layer its 64-bit `seed`, a np.random.Generator, an
+    int that seeds a new one, or None for the package's own (see `pycnn.seed`). Layers of one shape
+    with the same int draw the same masks. A mask is a function of `seed`, `calls` (the
     training forwards so far, counted by the layer) and the element's position, see `ops.dropout`:
     the same on every machine and for any thread count. Raises ValueError for another p.
     """
@@ -53,7 +53,7 @@ class Dropout(Layer):
     in_place = (0,)
     gradient_in_place = 0
 
-    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int = 0) -> None:
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
         """Draw the seed."""
         super().__init__()
         if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:

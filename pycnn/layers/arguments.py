@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pycnn._runtime.checks import is_whole
 from pycnn.ops.arrays import Padding
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
 def positive(who: str, name: str, value: Any) -> int:
     """`value` as an int of at least 1; ValueError for anything else, a bool or a float too."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1:
+    if not is_whole(value, 1):
         raise ValueError(f"{who}: {name} is {value!r}; expected a whole number of at least 1.")
     return int(value)
 

@@ -28,8 +28,8 @@ class Conv2d(Layer):
 
     weight: [KH, KW, in_channels / groups, out_channels], He normal at first (`init.he_normal`);
     bias: [out_channels], zero at first, or None with `bias=False`. rng: where the initial weights
-    come from, a np.random.Generator, or an int that seeds a new one. Layers of one shape with the
-    same seed begin alike: give all layers of a model one Generator. algorithm: of all three
+    come from, a np.random.Generator, an int that seeds a new one, or None for the package's own
+    (see `pycnn.seed`). Layers of one shape with the same int begin alike. algorithm: of all three
     directions on float32, see `ops.conv2d`; with another than "auto" a Sequential runs the layer by
     itself, never in a block. `compile_inference` takes no notice of it.
 
@@ -49,7 +49,7 @@ class Conv2d(Layer):
         groups: int = 1,
         bias: bool = True,
         *,
-        rng: np.random.Generator | int = 0,
+        rng: np.random.Generator | int | None = None,
         algorithm: str = "auto",
     ) -> None:
         """Draw the weight, with a bias of zeros."""

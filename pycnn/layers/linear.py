@@ -21,7 +21,7 @@ class Linear(Layer):
 
     weight: [in_features, out_features], He normal at first (`init.he_normal`); bias:
     [out_features], zero at first, or None with `bias=False`. rng: where the initial weights come
-    from, a np.random.Generator, or an int that seeds a new one (see `Conv2d`).
+    from, a np.random.Generator, an int that seeds a new one, or None (see `Conv2d`).
 
     dweight = x^T @ dy, dbias = sum of dy over N, dx = dy @ weight^T.
     """
@@ -34,7 +34,7 @@ class Linear(Layer):
         out_features: int,
         bias: bool = True,
         *,
-        rng: np.random.Generator | int = 0,
+        rng: np.random.Generator | int | None = None,
     ) -> None:
         """Draw the weight, with a bias of zeros."""
         super().__init__()

@@ -13,7 +13,7 @@ import numpy as np
 
 import pycnn
 from pycnn._formats import layout as _layout
-from pycnn._formats.files import FilePath, replacing
+from pycnn._formats.files import FilePath, file_path, replacing
 from pycnn._runtime.extras import need
 from pycnn.graph.program import Program
 from pycnn.graph.values import Node, Shape, Value
@@ -78,6 +78,7 @@ def export_onnx(
                 f"export_onnx: {parameter.name} is {parameter.data.dtype}; expected float32: write "
                 "model.astype(np.float32)."
             )
+    file_path(path)
     proto = _Exporter(onnx, model, (tuple(input_shape), *more)).model()
     onnx.checker.check_model(proto, full_check=True)
     with replacing(path) as file:

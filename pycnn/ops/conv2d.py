@@ -9,6 +9,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_choice
 from pycnn.ops.arrays import (
     Array,
     Padding,
@@ -38,7 +39,7 @@ def set_precision(mode: str) -> None:
     no larger than that of direct convolution (docs/kernels.md has the figures). Raises ValueError
     for another mode.
     """
-    if not isinstance(mode, str) or mode not in ("fast", "exact"):
+    if not is_choice(mode, ("fast", "exact")):
         raise ValueError(f'set_precision: mode is {mode!r}; expected "fast" or "exact".')
     _pycnn.set_exact(mode == "exact")
 

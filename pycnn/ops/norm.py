@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import _pycnn
-import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_whole
 from pycnn.ops.arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
 
 
@@ -213,8 +213,7 @@ def dropout(
     if not 0.0 <= share < 1.0:
         raise ValueError(f"{op}: p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
     for name, value in (("seed", seed), ("calls", calls)):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or not 0 <= value < 2**64:
+        if not is_whole(value, 0, 2**64 - 1):
             raise ValueError(f"{op}: {name} is {value!r}; expected an int from 0 to 2**64 - 1.")
     result = Result(out, x_array.shape, x_array.dtype, op, False)
     _pycnn.dropout(result.array, x_array, share, int(seed), int(calls))

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_whole
 from pycnn.layers import Affine, BatchNorm2d, Conv2d, Dropout, Graph, Layer, Module
 from pycnn.ops.arrays import Array, kind_of
 
@@ -28,6 +29,13 @@ def checked_model(who: str, model: object) -> Module:
     if not isinstance(model, Module):
         refuse(who, "model", kind_of(model), "a layers.Module, as Sequential")
     return model
+
+
+def checked_count(who: str, name: str, count: Any) -> int:
+    """A whole number of 1 or more."""
+    if not is_whole(count, 1):
+        refuse(who, name, repr(count), "a whole number of 1 or more", ValueError)
+    return int(count)
 
 
 def checked_images(who: str, images: object) -> npt.NDArray[Any]:
@@ -122,7 +130,7 @@ def _like_in_eval(layer: Layer) -> Layer:
 
 def _as_convolution(norm: BatchNorm2d) -> Conv2d:
     channels = norm.channels
-    conv = Conv2d(channels, channels, 1, groups=channels).astype(norm.weight.data.dtype)
+    conv = Conv2d(channels, channels, 1, groups=channels, rng=0).astype(norm.weight.data.dtype)
     scale = norm.weight.data / np.sqrt(norm.running_var + norm.eps)
     assert conv.bias is not None
     conv.weight.data[...] = scale

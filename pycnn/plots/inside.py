@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from pycnn.layers import Conv2d, Module
 from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
+    checked_count,
     checked_logits,
     checked_model,
     model_input,
@@ -117,8 +117,7 @@ def feature_maps(
     """
     who = "feature_maps"
     batch = one_image(who, image)
-    if isinstance(maps, bool) or not isinstance(maps, (int, np.integer)) or maps < 1:
-        refuse(who, "maps", repr(maps), "a whole number of 1 or more", ValueError)
+    maps = checked_count(who, "maps", maps)
     outputs = layer_outputs(checked_model(who, model), batch)
     figure, panels = _strips(who, len(outputs) + 1, maps)
     _tile(panels[0], 0, 0, shown(batch[0]), "gray", (0.0, 1.0), square=True)

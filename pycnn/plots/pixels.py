@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_choice, is_whole
 from pycnn.layers import Module
 from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
@@ -54,14 +55,14 @@ def saliency(
     who = "saliency"
     checked_model(who, model)
     batch = one_image(who, image)
-    if method not in METHODS:
+    if not is_choice(method, METHODS):
         refuse(who, "method", repr(method), '"gradient" or "occlusion"', ValueError)
     logits = checked_logits(who, _logits(model, batch))
     probabilities = softmax(logits)[0]
     if label is None:
         label = int(logits[0].argmax())
     K = logits.shape[1]
-    if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < K:
+    if not is_whole(label, 0, K - 1):
         refuse(who, "label", repr(label), f"a class, 0 to {K - 1}", ValueError)
     if method == "gradient":
         values = gradient(model, batch, label)

@@ -16,7 +16,7 @@ from pycnn.graph.plan import Plan, text
 from pycnn.graph.run import Run
 from pycnn.layers import Module
 from pycnn.layers.summary import one_image
-from pycnn.plots._arguments import checked_images, checked_model, model_input, refuse
+from pycnn.plots._arguments import checked_count, checked_images, checked_model, model_input, refuse
 from pycnn.plots._figure import BLUE, GREY, ORANGE, new_figure
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def measure_layers(
     """
     who = "layer_times"
     checked_model(who, model)
-    if isinstance(repeats, bool) or not isinstance(repeats, (int, np.integer)) or repeats < 1:
-        refuse(who, "repeats", repr(repeats), "a whole number of 1 or more", ValueError)
+    repeats = checked_count(who, "repeats", repeats)
     x = model_input(model, _batch(model, images))
     network = copy.deepcopy(model).train()
     runner = network._running
