@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pycnn import checkpoint
 from pycnn._formats.files import FileError, remove_leftovers
-from pycnn.callbacks.base import Callback, path_of
+from pycnn.callbacks.base import path_of
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer

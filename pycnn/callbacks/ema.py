@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pycnn.callbacks.base import Callback, is_number
+from pycnn.callbacks.base import is_number
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pycnn._formats.files import FileError, replacing
-from pycnn.callbacks.base import Callback, path_of
+from pycnn.callbacks.base import path_of
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from pycnn import losses, ops, optim, schedules
 from pycnn._formats.files import FileError
 from pycnn.augment import Augmentation
-from pycnn.callbacks.base import Callback
 from pycnn.layers import Sequential
 from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
+from pycnn.trainer.callback import Callback
 from pycnn.trainer.data import Data, checked, expect, images_of, no_bytes, some, whole
 
 
