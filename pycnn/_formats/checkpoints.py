@@ -137,11 +137,14 @@ def _fault_of_position(position: Any) -> str | None:
     sums, data = position["sums"], position["data"]
     if not (isinstance(sums, list) and len(sums) == 2 and all(map(_number, sums))):
         return _is("position.sums", sums, "two finite numbers")
-    good = isinstance(data, list) and len(data) == 4 and all(map(_whole, data))
-    if not (data is None or (good and 1 <= data[3] <= data[0])):
-        return _is("position.data", data, "[images, sum, sum, batch size], or null")
+    good = isinstance(data, list) and len(data) in (1, 4) and all(map(_whole, data))
+    if not (data is None or (good and (len(data) == 1 or 1 <= data[3] <= data[0]))):
+        return _is("position.data", data, "[samples, sum, sum, batch size], [batches], or null")
     epoch, step, done = position["epoch"], position["step"], position["steps_done"]
-    steps = 0 if data is None else data[0] // data[3]  # of an epoch
+    if data == [0]:  # the number of batches was not known
+        right = epoch + step <= done if epoch else step == done
+        return None if right else f"position has {done} steps done at epoch {epoch}, step {step}"
+    steps = 0 if data is None else data[0] if len(data) == 1 else data[0] // data[3]  # of an epoch
     if step > steps or epoch * steps + step != done or (data is None and epoch):
         return f"position has {done} steps done at epoch {epoch}, step {step} of {steps}"
     return None

@@ -41,7 +41,7 @@ class ProgressBar(Callback):
         if sys.stderr is not None and sys.stderr.isatty():
             size = trainer.batch_size
             self._bar = tqdm(
-                total=trainer.epochs * trainer.steps_per_epoch * size,
+                total=trainer.epochs * trainer.steps_per_epoch * size or None,  # None: not known
                 initial=trainer.steps_done * size,
                 unit=" images",
                 unit_scale=True,

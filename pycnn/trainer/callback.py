@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pycnn.ops.arrays import Array
@@ -74,3 +75,19 @@ class Callback:
 
     def load_state(self, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from `state()` and `arrays()`."""
+
+
+def overridden(callbacks: Iterable[Callback], hook: str) -> list[Callable[..., None]]:
+    """The methods of the callbacks that do something."""
+    return [
+        getattr(callback, hook)
+        for callback in callbacks
+        if getattr(type(callback), hook) is not getattr(Callback, hook)
+    ]
+
+
+def call_all(callbacks: Iterable[Callback], hook: str, *arguments: Any) -> None:
+    """All of them in order, even if one raises; its error follows."""
+    with contextlib.ExitStack() as stack:
+        for method in reversed(overridden(callbacks, hook)):
+            stack.callback(method, *arguments)

@@ -1,4 +1,4 @@
-"""`NanGuard`, which every Trainer has unless told otherwise."""
+"""`NanGuard`, which every Trainer has but with `nan_guard=False`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ class NanGuard(Callback):
     def on_step_end(self, trainer: Trainer) -> None:
         """Check the loss."""
         if not math.isfinite(trainer.loss):
+            bad = trainer.x is not None and not np.isfinite(trainer.x).all()
             raise Diverged(
-                f"the loss is {trainer.loss} at epoch {trainer.epoch}, step {trainer.step - 1}"
+                f"the loss is {trainer.loss} at epoch {trainer.epoch}, step {trainer.step - 1}; "
+                "expected a finite number: "
+                + ("x holds NaN or infinity in this batch" if bad else "try a smaller lr")
             )
 
     def on_evaluation_end(self, trainer: Trainer, result: dict[str, float] | None) -> None:
