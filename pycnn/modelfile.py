@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pycnn
-from pycnn._formats import description
+from pycnn._formats import checkpoints, description
 from pycnn._formats.description import KINDS, Kind, arguments_of, build, describe
 from pycnn._formats.files import FileError, FilePath, read_safetensors, write_safetensors
 from pycnn.layers import Layer, Module
@@ -67,17 +67,16 @@ def load_model(path: FilePath) -> Module:
     To train it on, `model.train()`. Raises FileError, which says what is wrong, for a file that is
     missing, damaged, of another kind, or of a newer version of pycnn than this one.
     """
-    from pycnn import checkpoint  # which is made of this module
-
     tensors, metadata = read_safetensors(path)
-    if metadata.get("kind") == checkpoint.KIND:
-        return checkpoint.model_of(path)
-    if metadata.get("kind") != "model":
+    description = metadata.get("model")
+    if metadata.get("kind") == checkpoints.KIND:
+        tensors, description = checkpoints.evaluated(path)
+    elif metadata.get("kind") != "model":
         raise FileError(f"{path}: {_other_kind(metadata)}")
     try:
-        model = build(metadata.get("model"), tensors)
+        model = build(description, tensors)
         model.load_state_dict(tensors)
-    except (TypeError, ValueError) as error:
+    except checkpoints.DAMAGED as error:
         raise FileError(f"{path}: {error}") from error
     return model.eval()
 

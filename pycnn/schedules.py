@@ -21,10 +21,19 @@ class Schedule:
     """What all schedules share. To write one, define `__call__`, and `bind` if it needs lengths."""
 
     needs_validation = False  # True: fit refuses to begin without validation data
+    _given: int | None = None  # a length of its own, instead of the run's
     _arguments: ClassVar[dict[str, str]] = {}  # of the constructor, and where they are kept
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
-        """Learn how long the run is; `Trainer.fit` calls this, again for a resumed run."""
+        """Learn how long the run is; `Trainer.fit` calls this, again for a resumed run.
+
+        Not if the number of steps is unknown, and then `needs_steps` must be False.
+        """
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether it asks how long the run is: it has a `bind`, and no length of its own."""
+        return type(self).bind is not Schedule.bind and self._given is None
 
     def __call__(self, step: int) -> float:
         """The factor of lr in step `step`, counted from 0."""
@@ -194,6 +203,11 @@ class Warmup(Schedule):
             raise TypeError(f"Warmup: then is {then!r}; expected a schedule, for example Cosine().")
         self._then = then or Constant()
         self.needs_validation = self._then.needs_validation
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether `then` does."""
+        return self._then.needs_steps
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
         """`then` has the steps after the warm-up."""

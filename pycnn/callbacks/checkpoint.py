@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pycnn import checkpoint
 from pycnn._formats.files import FileError
 from pycnn._runtime.checks import is_whole
-from pycnn.callbacks.base import Callback, path_of
+from pycnn.callbacks.base import path_of
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from pycnn._formats.files import FileError, replacing
 from pycnn._runtime.checks import is_whole
-from pycnn.callbacks.base import Callback, path_of
+from pycnn.callbacks.base import path_of
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -41,7 +42,7 @@ class ProgressBar(Callback):
         if sys.stderr is not None and sys.stderr.isatty():
             size = trainer.batch_size
             self._bar = tqdm(
-                total=trainer.epochs * trainer.steps_per_epoch * size,
+                total=trainer.epochs * trainer.steps_per_epoch * size or None,  # None: not known
                 initial=trainer.steps_done * size,
                 unit=" images",
                 unit_scale=True,

@@ -7,46 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pycnn._runtime.checks import is_real, is_whole
-from pycnn.callbacks.base import Callback
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
-
-
-class Diverged(RuntimeError):
-    """The loss, an output or a weight of the network is NaN or infinite."""
-
-
-class NanGuard(Callback):
-    """Raises Diverged at the first loss that is no finite number.
-
-    Also for outputs of an evaluation (its loss is not finite then), and for parameters after each
-    epoch: blocks skip products with zero gradients, so a NaN in a weight may not reach the loss.
-    """
-
-    def on_step_end(self, trainer: Trainer) -> None:
-        """Check the loss."""
-        if not math.isfinite(trainer.loss):
-            raise Diverged(
-                f"the loss is {trainer.loss} at epoch {trainer.epoch}, step {trainer.step - 1}"
-            )
-
-    def on_evaluation_end(self, trainer: Trainer, result: dict[str, float] | None) -> None:
-        """Check the outputs."""
-        if result is not None and not math.isfinite(result["loss"]):
-            raise Diverged("an output of the network is NaN or infinite in an evaluation")
-
-    def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
-        """Check the parameters."""
-        for parameter in trainer.model.parameters():
-            if not np.isfinite(parameter.data).all():
-                raise Diverged(
-                    f"{parameter.name} holds a NaN or infinity after epoch {trainer.epoch}"
-                )
 
 
 class TimeLimit(Callback):

@@ -65,7 +65,10 @@ def checked_labels(who: str, name: str, labels: object, count: int | None = None
     found = np.asarray(labels)
     if found.dtype.kind not in "iu" or found.ndim != 1 or count not in (None, len(found)):
         length = "n" if count is None else count
-        advice = ": for one row a class write x.argmax(axis=1)" if found.ndim == 2 else ""
+        advice = ""
+        if found.ndim == 2:
+            one_hot = found.shape[1] > 1
+            advice = ": for one-hot rows write x.argmax(axis=1)" if one_hot else ": write x.ravel()"
         given = found if found.dtype.kind in "biufc" else labels
         refuse(who, name, described(given), f"integers [{length}]{advice}")
     if found.size and found.min() < 0:
