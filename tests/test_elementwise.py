@@ -147,7 +147,7 @@ def test_labels_of_any_integer_type(rng, kind):
 
 @pytest.mark.parametrize("label", [2**63, 2**64 - 1])
 def test_a_huge_unsigned_label_does_not_wrap_into_range(label):
-    with pytest.raises(ValueError, match=r"labels\[1\]"):
+    with pytest.raises(ValueError, match=rf"labels\[1\] is {label}; expected a class"):
         ops.softmax_cross_entropy(np.zeros((2, 3), np.float32), np.array([0, label], np.uint64))
 
 
@@ -240,6 +240,15 @@ def test_sgd_without_momentum_needs_no_velocity(isa, rng):
     ops.sgd_step(with_velocity, grad, np.zeros_like(grad), lr=0.1, weight_decay=0.5)
     ops.sgd_step(param, grad, None, lr=0.1, weight_decay=0.5)
     np.testing.assert_array_equal(param, with_velocity)
+
+
+def test_nesterov_needs_a_velocity(rng):
+    param, grad = rng.standard_normal((2, 19), np.float32)
+    before = param.copy()
+    for options in ({"nesterov": True}, {"momentum": 0.9}):
+        with pytest.raises(ValueError, match="sgd_step: velocity is None; expected an array"):
+            ops.sgd_step(param, grad, None, lr=0.1, **options)
+    np.testing.assert_array_equal(param, before)
 
 
 @pytest.mark.parametrize("shape", [(784,), (28, 28, 1), (3,), (5, 1, 7), ()], ids=str)

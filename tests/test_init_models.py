@@ -166,3 +166,11 @@ def test_wrong_arguments_are_sentences():
         models.mnist_cnn("a")
     with pytest.raises(TypeError, match="rng is True; expected a"):
         layers.Linear(2, 2, rng=True)
+
+
+def test_a_single_draw_is_truncated_on_either_side():
+    """In a large array some number above the limit makes all be looked at again."""
+    values = np.concatenate([init.truncated_normal((2,), 0.5, rng(seed)) for seed in range(400)])
+    assert np.abs(values).max() <= 1
+    assert values.min() < -0.9
+    assert values.max() > 0.9

@@ -145,3 +145,15 @@ def test_bytes_as_floats_are_refused_and_standardised_images_are_not(tmp_path):
     ):
         np.savez(path, images=good, labels=np.arange(6))
         np.testing.assert_array_equal(datasets.load_npz(path).train.images[..., 0], good)
+
+
+def test_whole_numbers_up_to_two_are_no_bytes(tmp_path):
+    path = tmp_path / "d.npz"
+    for largest, refused in ((1, False), (2, False), (3, True)):
+        pixels = np.float32(np.arange(6 * 4 * 5).reshape(6, 4, 5) % (largest + 1))
+        np.savez(path, images=pixels, labels=np.arange(6))
+        if refused:
+            with pytest.raises(pycnn.FileError, match="all whole numbers up to 3; expected 0 to 1"):
+                datasets.load_npz(path)
+        else:
+            np.testing.assert_array_equal(datasets.load_npz(path).train.images[..., 0], pixels)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_interop import has_norm, spread, torch_pairs
+from test_interop import spread, torch_pairs
 from test_modelfile import small_models
 
 import pycnn
@@ -58,15 +58,14 @@ MODELS = {
     "flattened_twice": (lambda: Sequential(Flatten(), ReLU(), Flatten(), Linear(24, 3)), (4, 3, 2)),
     "nested": (lambda: Sequential(Sequential(Conv2d(1, 2, 2)), Flatten(), Linear(8, 2)), (3, 3, 1)),
     "nothing": (lambda: Sequential(layers.Dropout()), (5,)),
-}  # fmt: skip
-if hasattr(layers, "BatchNorm2d") and hasattr(layers, "GlobalAvgPool2d"):
-    MODELS["normed"] = (
+    "normed": (
         lambda: Sequential(
             Conv2d(2, 4, 3, bias=False), layers.BatchNorm2d(4, eps=1e-3), ReLU(),
             layers.GlobalAvgPool2d(), Linear(4, 3),
         ),
         (7, 6, 2),
-    )  # fmt: skip
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -285,7 +284,6 @@ def test_a_missing_library_gives_the_line_to_type(tmp_path, monkeypatch):
         import_onnx(tmp_path / "m")
 
 
-@has_norm
 def test_a_normalisation_after_features_is_refused(tmp_path):
     arrays = {k: np.abs(floats(72)) for k in "wbmv"}
     nodes = [node("Flatten"), node("BatchNormalization", *"wbmv")]
