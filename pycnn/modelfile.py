@@ -21,6 +21,7 @@ from pycnn.preprocessing import Normalization
 
 FORMAT = 1  # of descriptions; a later one that older versions cannot read has a higher number
 PARTS = {"dtype", "format", "input_shape", "layers", "normalization"}
+OPTIONAL = {"class_names"}  # is there if the model has names
 
 _POOL = ("kernel_size", "stride", "padding")
 # Kinds of pycnn.layers: the constructor's arguments, which are attributes of the layer as well.
@@ -68,11 +69,11 @@ def register(layer: type[Layer], *arguments: str) -> None:
 
 
 def save_model(model: Sequential, path: FilePath) -> None:
-    """Write a model to one safetensors file: layers, state, normalization, input_shape.
+    """Write a model to one safetensors file: layers, state and what the model knows beside them.
 
-    Other programs read the arrays by the names of `model.state_dict()`. The same model gives the
-    same bytes. The file is whole or the old one stays (see `FileError`). Optimizer and random
-    states are not part of it.
+    That is normalization, input_shape and class_names. Other programs read the arrays by the names
+    of `model.state_dict()`. The same model gives the same bytes. The file is whole or the old one
+    stays (see `FileError`). Optimizer and random states are not part of it.
 
     Raises FileError if it cannot be written, TypeError for a layer of a kind that has no name in
     files (see `register`) and for what is no Sequential.
@@ -129,7 +130,9 @@ def describe(model: Sequential) -> dict[str, Any]:
         raise TypeError(
             "describe: the model mixes float32 and float64; write model.astype(np.float32)."
         )
+    names = {} if model.class_names is None else {"class_names": list(model.class_names)}
     return {
+        **names,
         "dtype": dtypes.pop(),
         "format": FORMAT,
         "input_shape": None if model.input_shape is None else list(model.input_shape),
@@ -155,8 +158,8 @@ def build(description: Any, tensors: Mapping[str, Any] | None = None) -> Sequent
             f"the description has format {version}; this version of pycnn reads up to {FORMAT}: "
             "install a newer pycnn."
         )
-    if set(description) != PARTS:
-        odd = ", ".join(sorted(map(str, set(description) ^ PARTS)))
+    if set(description) - OPTIONAL != PARTS:
+        odd = ", ".join(sorted(map(str, (set(description) - OPTIONAL) ^ PARTS)))
         raise ValueError(f"the description lacks or does not know: {odd}.")
     if description["dtype"] not in ("float32", "float64"):
         raise ValueError(f"dtype is {description['dtype']!r}; expected 'float32' or 'float64'.")
@@ -166,6 +169,7 @@ def build(description: Any, tensors: Mapping[str, Any] | None = None) -> Sequent
     model = Sequential(*_build_all(entries, ""))
     model.normalization = Normalization.from_dict(description["normalization"])
     model.input_shape = description["input_shape"]
+    model.class_names = description.get("class_names")
     return model.astype(description["dtype"])
 
 

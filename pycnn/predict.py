@@ -109,6 +109,11 @@ def found(names: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         yield from ((str(p), None) for p in inside)
 
 
+def _tells_digits(model: Sequential) -> bool:
+    """Whether the classes may be digits: they are named so, or have no names."""
+    return model.class_names is None or all(name.isdigit() for name in model.class_names)
+
+
 def look(
     model: Sequential, size: tuple[int, int], name: str, top: int, force: bool = False
 ) -> dict[str, Any]:
@@ -122,17 +127,23 @@ def look(
         picture.load()
         doubtful: list[str] | None = [] if force else None
         try:
-            image, steps = digits.prepare(picture, size, doubtful=doubtful)
+            image, steps = digits.prepare(
+                picture, size, doubtful=doubtful, digit=_tells_digits(model)
+            )
         except (digits.NoInk, NoDigit) as error:
             raise ValueError(f"{error}; write --force to be told a class all the same") from error
     p = probabilities(model, image)
     if not np.isfinite(p).all():
         raise ValueError("the model's probabilities are NaN.")
     best = np.argsort(-p, kind="stable")[:top]
-    classes = [{"class": int(k), "probability": round(float(p[k]), 6)} for k in best]
+    names = model.class_names or tuple(map(str, range(len(p))))
+    classes = [
+        {"class": int(k), "name": names[k], "probability": round(float(p[k]), 6)} for k in best
+    ]
     return {
         "file": name,
         "class": int(best[0]),
+        "name": names[best[0]],
         "top": classes,
         "sure": bool(p[best[0]] >= SURE),
         "doubt": doubtful[0] if doubtful else None,
@@ -144,7 +155,7 @@ def _say(told: dict[str, Any], as_json: bool) -> None:
     if as_json:
         lines = json.dumps(told)
     else:
-        classes = ", ".join(f"{c['class']} ({100 * c['probability']:.1f} %)" for c in told["top"])
+        classes = ", ".join(f"{c['name']} ({100 * c['probability']:.1f} %)" for c in told["top"])
         hint = "" if told["sure"] else f"; not sure: below {100 * SURE:.0f} %, look yourself"
         forced = f"    forced, but {told['doubt']}\n" if told["doubt"] else ""
         lines = f"{told['file']}: {classes}{hint}\n{forced}    {'; '.join(told['steps'])}"

@@ -157,7 +157,7 @@ def test_folders_top_and_json(model_path, digits, tmp_path, capsys):
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [os.path.basename(t["file"]) for t in told] == ["a.PNG", "b.png", "c.bmp"]
     for t in told:
-        assert set(t) == {"file", "class", "top", "sure", "doubt", "steps"}
+        assert set(t) == {"file", "class", "name", "top", "sure", "doubt", "steps"}
         shares = [c["probability"] for c in t["top"]]
         assert len(shares) == 3
         assert shares == sorted(shares, reverse=True)

@@ -125,12 +125,12 @@ def _plain(value: object) -> str:
 def model_difference(found: Any, expected: Mapping[str, Any]) -> str | None:
     """'dtype float64; expected float32', 'a layer 3 ...': the first part that differs.
 
-    Not the shape of an image, which a model that was never fitted need not know.
+    Not the shape of an image and the names, which a model that was never fitted need not know.
     """
     what = _layers_difference(found.get("layers"), expected["layers"], "")
     if what is not None:
         return what
-    left_out = {"layers": None, "input_shape": None}
+    left_out = {"layers": None, "input_shape": None, "class_names": None}
     return settings_difference({**found, **left_out}, {**expected, **left_out})
 
 

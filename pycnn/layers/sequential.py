@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._formats import names
 from pycnn.inference import Builder
 from pycnn.layers import fusion, summary
 from pycnn.layers.activation import ReLU
@@ -70,8 +71,8 @@ class Sequential(Layer):
     gradient.
 
     `normalization` says what images need before the first layer, `input_shape` the (H, W, C) or
-    (features,) of one of them where it is known: a trainer sets both, files and predictions keep
-    them, forward uses neither.
+    (features,) of one of them where it is known, `class_names` what the outputs are called: a
+    trainer sets them, files and predictions keep them, forward uses none.
 
     Raises TypeError for something that is no layer, ValueError for no layers, or for the same layer
     twice: its second run would overwrite what its first one keeps for backward.
@@ -79,6 +80,7 @@ class Sequential(Layer):
 
     _normalization = Normalization()
     _input_shape: tuple[int, ...] | None = None
+    _class_names: tuple[str, ...] | None = None
 
     def __init__(self, *layers: Layer) -> None:
         """Name the layers and choose the order of execution."""
@@ -134,6 +136,24 @@ class Sequential(Layer):
                 )
             self._output_shape((1, *value))
         self._input_shape = value
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """A name for each output, in their order; None if the classes have none.
+
+        Assigning what are no strings is a TypeError; another number than there are outputs (where
+        input_shape is known), an empty name or the same one twice is a ValueError.
+        """
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, value: tuple[str, ...] | None) -> None:
+        image = self._input_shape
+        classes = None if image is None else self._output_shape((1, *image))[-1]
+        try:
+            self._class_names = names.class_names(value, classes)
+        except (TypeError, ValueError) as error:
+            self._refuse(str(error), type(error))
 
     def fuse(self, on: bool = True) -> Sequential:
         """Run blocks of layers as one operator, or with `on=False` every layer by itself.
@@ -270,6 +290,8 @@ class Sequential(Layer):
             part = Sequential(*self._layers[index])
             if part._layers[0] is self._layers[0]:
                 part._normalization, part._input_shape = self._normalization, self._input_shape
+            if part._layers[-1] is self._layers[-1]:
+                part._class_names = self._class_names
             return part
         return self._layers[index]
 

@@ -23,7 +23,7 @@ from pycnn.callbacks.base import Callback
 from pycnn.layers import Sequential
 from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
-from pycnn.trainer.data import Data, checked, expect, images_of, no_bytes, some, whole
+from pycnn.trainer.data import Data, checked, expect, images_of, no_bytes, some, take_names, whole
 
 
 @dataclass
@@ -160,7 +160,7 @@ class Trainer:
         Another call goes on where the last one ended, with the same data: for other data make a new
         Trainer. At the end the optimizer has its own lr again, and the model is in train mode;
         `evaluate` and `predict` use eval mode by themselves, `model(x)` does not. A model without
-        `input_shape` gets that of the images.
+        `input_shape` gets that of the images, one without `class_names` those of a split.
 
         Raises ValueError for a batch size above the number of images, TypeError or ValueError for
         data that does not fit, `FileError` for other data than a resumed run began with, and what
@@ -188,6 +188,7 @@ class Trainer:
         self._identify(images, labels)
         if self.model.input_shape is None:
             self.model.input_shape = images.shape[1:]  # saved with the model, for prediction
+        take_names(self.model, train)
         self.schedule.bind(self.epochs * self.steps_per_epoch, self.steps_per_epoch)
         self.base_lr = self.optimizer.lr
         self.stop_reason = None

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn.datasets import Split
+from pycnn.layers import Sequential
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 Data = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -59,6 +60,14 @@ def checked(data: object, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
             f"[{len(images)}], one for each image: for one-hot rows write labels.argmax(axis=1)."
         )
     return images, labels
+
+
+def take_names(model: Sequential, data: Data) -> None:
+    """Give a model without class_names those of a split, if it has as many outputs."""
+    if isinstance(data, Split) and data.class_names and model.class_names is None:
+        outputs = model.output_shape((1, *data.images.shape[1:]))[-1]
+        if outputs == len(data.class_names):
+            model.class_names = data.class_names
 
 
 def some(images: Array, name: str) -> None:
