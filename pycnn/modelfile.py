@@ -47,9 +47,9 @@ def save_model(model: Module, path: FilePath) -> None:
     A chain of layers is read again as a `Sequential`, any other network as a `Graph` of what it
     does, in training and in eval mode, with the same names of parameters; the class is not needed.
 
-    Other programs read the arrays by the names of `model.state_dict()`. The same model gives the
-    same bytes. The file is whole or the old one stays (see `FileError`). Optimizer and random
-    states are not part of it.
+    That is normalization, input_shape and class_names. Other programs read the arrays by the names
+    of `model.state_dict()`. The same model gives the same bytes. The file is whole or the old one
+    stays (see `FileError`). Optimizer and random states are not part of it.
 
     Raises FileError if it cannot be written, TypeError for a layer of a kind that has no name in
     files (see `register`) and for what is no model, ValueError for a network without a known input

@@ -204,12 +204,12 @@ def _pictures(
             "Confusion matrix",
             "Test images of each true class (row) by what the network said (column). The colour "
             "counts mistakes; at the right the share of the row that is right.",
-            lambda: plots.confusion_matrix(labels, said),
+            lambda: plots.confusion_matrix(labels, said, model.class_names),
         )
         yield (
             "The worst mistakes",
             "Test images with the highest probability of a wrong class.",
-            lambda: plots.mistakes(images, labels, probabilities),
+            lambda: plots.mistakes(images, labels, probabilities, class_names=model.class_names),
         )
     if any(isinstance(layer, Conv2d) for _, layer in model.named_layers()):
         yield (

@@ -23,7 +23,7 @@ from pycnn.preprocessing import Normalization
 
 FORMAT = 2  # of descriptions; a later one that older versions cannot read has a higher number
 PARTS = {"dtype", "format", "input_shape", "layers", "normalization"}
-OPTIONAL: set[str] = set()
+OPTIONAL = {"class_names"}  # is there if the model has names
 PROGRAM = {"inputs", "training", "eval"}  # of format 2, beside these
 
 
@@ -87,7 +87,9 @@ def describe(model: Module) -> dict[str, Any]:
         raise TypeError(
             "describe: the model mixes float32 and float64; write model.astype(np.float32)."
         )
+    called = {} if model.class_names is None else {"class_names": list(model.class_names)}
     common = {
+        **called,
         "dtype": dtypes.pop(),
         "input_shape": None if model.input_shape is None else list(model.input_shape),
         "normalization": model.normalization.to_dict(),
@@ -226,6 +228,7 @@ def build(description: Any, tensors: Mapping[str, Any] | None = None) -> Module:
         model = _build_program(description, tensors)
     model.normalization = Normalization.from_dict(description["normalization"])
     model.input_shape = description["input_shape"]
+    model.class_names = description.get("class_names")
     return model.astype(description["dtype"])
 
 

@@ -31,7 +31,7 @@ def _plain(value: object) -> str:
 def model_difference(found: Any, expected: Mapping[str, Any]) -> str | None:
     """'dtype float64; expected float32', 'a layer 3 ...': the first part that differs.
 
-    Not the shape of an image, which a model that was never fitted need not know.
+    Not the shape of an image and the names, which a model that was never fitted need not know.
     """
     found = complete(found)
     what = _layers_difference(found.get("layers"), expected["layers"], "")
@@ -40,7 +40,7 @@ def model_difference(found: Any, expected: Mapping[str, Any]) -> str | None:
     calls = {name: found.get(name) for name in ("training", "eval")}
     if calls != {name: expected.get(name) for name in calls}:
         return "a network that calls its layers in another way; expected the same"
-    left_out = dict.fromkeys(("layers", "input_shape", "inputs", *calls))
+    left_out = dict.fromkeys(("layers", "input_shape", "class_names", "inputs", *calls))
     return settings_difference({**found, **left_out}, {**expected, **left_out})
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
+from pycnn._formats import names
 from pycnn.graph.values import Value
 from pycnn.layers import summary
 from pycnn.layers.base import Layer
@@ -50,12 +51,14 @@ class Module(Layer):
     traces anew.
 
     `normalization` says what images need before the first layer, `input_shape` the (H, W, C) or
-    (features,) of one of them where it is known: a trainer sets both, files keep them,
-    `predict(images)` uses them, forward uses neither.
+    (features,) of one of them where it is known, `class_names` what the outputs are called: a
+    trainer sets them, files and predictions keep them, `predict(images)` normalises, forward uses
+    none.
     """
 
     _normalization = Normalization()
     _input_shape: tuple[int, ...] | None = None
+    _class_names: tuple[str, ...] | None = None
     _fusing = True
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -138,6 +141,24 @@ class Module(Layer):
     def flop_per_image(self, input_shape: tuple[int | None, ...]) -> int:
         """The sum over the calls."""
         return sum(row.flop for row in summary.rows(self.program(input_shape)))
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """A name for each output, in their order; None if the classes have none.
+
+        Assigning what are no strings is a TypeError; another number than there are outputs (where
+        input_shape is known), an empty name or the same one twice is a ValueError.
+        """
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, value: tuple[str, ...] | None) -> None:
+        image = self._input_shape
+        classes = None if image is None else self.output_shape((1, *image))[-1]
+        try:
+            self._class_names = names.class_names(value, classes)
+        except (TypeError, ValueError) as error:
+            self.refuse(str(error), type(error))
 
     def fuse(self: SomeModule, on: bool = True) -> SomeModule:
         """Run what one operator computes as one, or with `on=False` every layer by itself.

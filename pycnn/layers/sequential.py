@@ -76,5 +76,7 @@ class Sequential(Module):
             part = Sequential(*self._layers[index])
             if part._layers[0] is self._layers[0]:
                 part._normalization, part._input_shape = self._normalization, self._input_shape
+            if part._layers[-1] is self._layers[-1]:
+                part._class_names = self._class_names
             return part
         return self._layers[index]

@@ -7,6 +7,7 @@ order there, so the weight of the Linear behind it is re-ordered instead.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -112,13 +113,17 @@ class _Exporter:
         outputs = [self._output(j, y) for j, y in enumerate(self.program.outputs)]
         arrays = [self.onnx.numpy_helper.from_array(a, name) for name, a in self.arrays.items()]
         graph = helper.make_graph(self.nodes, "pycnn", inputs, outputs, arrays)
-        return helper.make_model(
+        proto = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="pycnn",
             producer_version=pycnn.__version__,
         )
+        if self.network.class_names is not None:
+            names = json.dumps(self.network.class_names, ensure_ascii=False)
+            helper.set_model_props(proto, {"class_names": names})
+        return proto
 
     def _info(self, name: str, shape: tuple[Any, ...]) -> Any:
         return self.onnx.helper.make_tensor_value_info(name, self.onnx.TensorProto.FLOAT, shape)

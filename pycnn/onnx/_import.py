@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import warnings
 from collections.abc import Mapping
@@ -30,6 +32,7 @@ def import_onnx(path: FilePath) -> Sequential:
     Reshape that flattens, Gemm, MatMul with a constant and Add of a constant behind it, Transpose
     between NHWC and NCHW, and Sub and Div by constants right after an NHWC input, which become
     `model.normalization`.
+    An entry "class_names" of export_onnx becomes `model.class_names`.
     Dropout and Identity are left out, and so, with a UserWarning, is a Softmax or LogSoftmax at the
     end: the model gives logits. A GlobalAveragePool at the end gives [N, C] rather than
     [N, C, 1, 1]. All arrays are float32 constants of the file.
@@ -51,7 +54,13 @@ def import_onnx(path: FilePath) -> Sequential:
     except Exception as error:  # of protobuf or onnx.checker, which have no common class
         first = str(error).strip().partition("\n")[0]
         raise FileError(f"{path}: this is no valid ONNX file: {first}") from error
-    return _Importer(onnx, proto.graph, path).model()
+    model = _Importer(onnx, proto.graph, path).model()
+    for entry in proto.metadata_props:
+        if entry.key == "class_names":
+            # Another program's entry of that name may be anything, and is no part of the graph.
+            with contextlib.suppress(TypeError, ValueError):
+                model.class_names = json.loads(entry.value)
+    return model
 
 
 class _Importer:

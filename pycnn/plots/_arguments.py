@@ -86,6 +86,18 @@ def checked_names(who: str, names: Sequence[str] | None, classes: int) -> list[s
     return [str(name) for name in names]
 
 
+def class_name(model: Module, label: int) -> str:
+    """What a title calls a class of the model: its name, cut where it is long, or its number."""
+    names = model.class_names
+    name = str(label) if names is None or not 0 <= label < len(names) else names[label]
+    return cut(name, 20)
+
+
+def cut(name: str, most: int) -> str:
+    """The name, with an ellipsis where it has more letters than fit."""
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
+
+
 def model_input(model: Module, images: npt.NDArray[Any]) -> Array:
     """What the first layer gets: images [n, H, W, C] in 0 .. 1, normalised, of the model's type."""
     x = images.astype(np.float32)

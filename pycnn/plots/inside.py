@@ -13,6 +13,7 @@ from pycnn.plots._arguments import (
     checked_count,
     checked_logits,
     checked_model,
+    class_name,
     model_input,
     one_image,
     refuse,
@@ -135,11 +136,13 @@ def feature_maps(
         else:
             _draw_vector(axes, y.reshape(-1), numbers=axes is panels[-1])
     last = outputs[-1][2]
-    title = "Every layer's output" if label is None else f"Every layer's output for a {label}"
+    title = "Every layer's output"
+    if label is not None:
+        title += f" for a {class_name(model, label)}"
     if last.ndim == 2:
         probabilities = softmax(checked_logits(who, last))[0]
         best = int(probabilities.argmax())
-        title += f"; the network says {best} ({100 * probabilities[best]:.1f} %)"
+        title += f"; the network says {class_name(model, best)} ({100 * probabilities[best]:.1f} %)"
     figure.suptitle(title, y=1 - 0.1 / figure.get_figheight())
     return figure
 

@@ -14,6 +14,7 @@ from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
     checked_logits,
     checked_model,
+    class_name,
     differentiable,
     model_input,
     one_image,
@@ -67,12 +68,18 @@ def saliency(
     if method == "gradient":
         values = gradient(model, batch, label)
         cmap, scale = "cividis", (0.0, limits(values)[1])
-        name = f"|d logit of {label} / d pixel|"
+        name = f"|d logit of {class_name(model, label)} / d pixel|"
     else:
         values, size = occlusion(model, batch, label)
         cmap, scale = DIVERGING, limits(values, symmetric=True)
-        name = f"fall of the log-odds of {label}\nunder a square of {size} x {size}"
-    return _draw(batch[0], values, (cmap, scale, name), label, probabilities)
+        name = (
+            f"fall of the log-odds of {class_name(model, label)}\nunder a square of {size} x {size}"
+        )
+    best = int(probabilities.argmax())
+    title = f"The network says {class_name(model, best)} ({100 * probabilities[best]:.1f} %)"
+    if label != best:
+        title += f"; asked for {class_name(model, label)} ({100 * probabilities[label]:.1f} %)"
+    return _draw(batch[0], values, (cmap, scale, name), title)
 
 
 def gradient(model: Module, batch: npt.NDArray[Any], label: int) -> Array:
@@ -129,15 +136,11 @@ def _draw(
     image: npt.NDArray[Any],
     values: Array,
     colours: tuple[str, tuple[float, float], str],
-    label: int,
-    probabilities: Array,
+    title: str,
 ) -> Figure:
     cmap, scale, name = colours
     figure = new_figure("saliency", 3.4)
-    best = int(probabilities.argmax())
-    says = f"The network says {best} ({100 * probabilities[best]:.1f} %)"
-    asked = "" if label == best else f"; asked for {label} ({100 * probabilities[label]:.1f} %)"
-    figure.suptitle(says + asked)
+    figure.suptitle(title)
     panels = figure.subplots(1, 3)
     panels[0].imshow(shown(image), cmap="gray", vmin=0, vmax=1)
     panels[0].set_title("image", fontsize=10)

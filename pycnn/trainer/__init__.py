@@ -40,6 +40,7 @@ from pycnn.trainer.data import (
     expect,
     loss_of,
     no_bytes,
+    take_names,
     whole,
 )  # fmt: skip
 from pycnn.trainer.guard import NanGuard
@@ -170,7 +171,7 @@ class Trainer:
         Trainer; a call that finds nothing left to do says so in a UserWarning. At the end the
         optimizer has its own lr again, and the model is in train mode; `evaluate` and `predict` use
         eval mode by themselves, `model(x)` does not. A model without `input_shape` gets that of the
-        samples.
+        samples, one without `class_names` those of a split.
 
         Raises ValueError for a batch size above the number of samples, TypeError or ValueError for
         data that does not fit, `FileError` for other data than a resumed run began with, `Diverged`
@@ -178,6 +179,7 @@ class Trainer:
         """
         self.epochs = whole("epochs", epochs, 1)
         source = source_of(self, train, batch_size, steps_per_epoch)
+        take_names(self.model, train)
         check_validation(self, validation)
         check_goes_on(self, source)
         if self.epoch >= self.epochs and self.resumed_from is None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn.datasets import Split
+from pycnn.layers import Module
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 Data: TypeAlias = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -124,6 +125,14 @@ def check_range(labels: Array, classes: int, name: str) -> None:
         f"Trainer: {name} labels go from {low} to {high}; expected 0 to {classes - 1}, a class of "
         f"the model's {classes} outputs: {advice}."
     )
+
+
+def take_names(model: Module, data: object) -> None:
+    """Give a model without class_names those of a split, if it has as many outputs."""
+    if isinstance(data, Split) and data.class_names and model.class_names is None:
+        outputs = model.output_shape((1, *data.images.shape[1:]))[-1]
+        if outputs == len(data.class_names):
+            model.class_names = data.class_names
 
 
 def some(x: Array, name: str) -> None:
