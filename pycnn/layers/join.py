@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pycnn import ops
+from pycnn._runtime.checks import is_number
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape, Value
 from pycnn.layers.base import Layer
@@ -257,7 +257,7 @@ def _one_is_value(a: object, b: object) -> bool:
 def _apart(a: Any, b: Any) -> tuple[Any, float | None]:
     """(the value, the number) where one operand is a number, else (_, None)."""
     for x, number in ((a, b), (b, a)):
-        if isinstance(number, numbers.Real) and not isinstance(number, bool):
+        if is_number(number):
             return x, float(number)
     return a, None
 
