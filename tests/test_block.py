@@ -365,3 +365,12 @@ def test_results_must_lie_apart(rng):
             return_where=True,
             **options,
         )
+
+
+def test_the_names_of_paddings_are_those_of_tensorflow_too(rng):
+    x, weight, bias = make(rng, 2, 7, 5, 3, 4)
+    for name in ("same", "valid"):
+        y = ops.conv2d_block(x, weight, bias, padding=name.upper(), pool_padding=name.upper())
+        same = ops.conv2d_block(x, weight, bias, padding=name, pool_padding=name)
+        np.testing.assert_array_equal(y, same)
+    assert y.shape == (2, 2, 1, 4)
