@@ -352,8 +352,9 @@ def test_results_must_lie_apart(rng):
         ops.conv2d_block_backward(
             **arrays, out=(fresh[0], fresh[0].reshape(-1)[:4], fresh[2]), **options
         )
-    with pytest.raises(TypeError, match="triple"):
-        ops.conv2d_block_backward(**arrays, out=tuple(fresh[:2]), **options)
+    for out, asked in ((fresh[:2], True), ([*fresh[:2], None], True), (fresh, False)):
+        with pytest.raises(TypeError, match=r"triple .* exactly if input_gradient=False"):
+            ops.conv2d_block_backward(**arrays, out=tuple(out), input_gradient=asked, **options)
     with pytest.raises(ValueError, match="memory with x"):
         ops.conv2d_block(x, weight, out=x.reshape(-1)[:72].reshape(2, 3, 3, 4), **options)
     y = np.empty((2, 3, 3, 4), np.float32)

@@ -4,7 +4,8 @@ import pytest
 from trainer_cases import StopAt, make_data, make_trainer
 
 from pycnn import callbacks, checkpoint, recipes
-from pycnn.checkpoint import check
+from pycnn._commands import options
+from pycnn.checkpoint.check import fault
 
 
 class StopTwice(callbacks.Callback):
@@ -95,7 +96,28 @@ def test_an_average_of_no_callback_is_named(tmp_path):
     make_trainer(saving).fit(make_data(), make_data(), epochs=1, batch_size=10)
     tensors, metadata = checkpoint.read(saving.last)
     assert metadata["average"] == 0
-    assert check.fault(metadata, tensors) is None
+    assert fault(metadata, tensors) is None
     for number in (len(metadata["callbacks"]), -1):
-        wrong = check.fault({**metadata, "average": number}, tensors)
+        wrong = fault({**metadata, "average": number}, tensors)
         assert wrong == f"average is {number}; expected the number of a callback, or null"
+
+
+def test_gamma_alone_chooses_its_schedule():
+    for words, chosen in (
+        (["--gamma", "0.5"], "step"),
+        (["--gamma", "0.5", "--schedule", "step"], "step"),
+        (["--gamma", "0.5", "--schedule", "cosine"], "cosine"),  # which the recipe refuses
+        (["--schedule", "cosine"], "cosine"),
+    ):
+        assert options.given_settings(options.make_parser().parse_args(words))["schedule"] == chosen
+
+
+@pytest.mark.parametrize("name", ["--gamma", "--target-accuracy"])
+def test_a_share_of_an_option_may_be_one(name, capsys):
+    parser = options.make_parser()
+    found = vars(parser.parse_args([name, "1"]))
+    assert found[name[2:].replace("-", "_")] == 1.0
+    for wrong in ("1.0001", "0", "nan"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([name, wrong])
+        assert "expected a number above 0, at most 1" in capsys.readouterr().err
