@@ -130,7 +130,9 @@ def _load(options: argparse.Namespace, recipe: Recipe) -> datasets.Splits:
     kept = recipe.limit_train
     if kept:
         _check_fits("--limit-train", kept, data)
-        first = datasets.Split(data.train.images[:kept], data.train.labels[:kept])
+        first = datasets.Split(
+            data.train.images[:kept], data.train.labels[:kept], data.train.class_names
+        )
         data = datasets.Splits(first, data.validation, data.test)
     _check_fits("--batch-size", recipe.batch_size, data)
     return data
@@ -323,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 128 + stop.number
         except Diverged as error:
             reached = _reached(signals.trainer)
-            complain(f"pycnn.train: diverged: {error}; {reached}. Try a smaller --lr.")
+            complain(f"pycnn.train: diverged: {error}; {reached}.")
             return DIVERGED
         except CannotWrite as error:
             abandon_stdout("pycnn.train", error)

@@ -5,11 +5,26 @@ import zlib
 
 import _pycnn
 import numpy as np
+import plan_check
 import pytest
+from hypothesis import HealthCheck, settings
 
 import pycnn
+from pycnn.graph.plan import Plan
 
 pytest.register_assert_rewrite("op_table", "tolerance")
+
+# Other examples in every run, in CI too. What fails is printed with @reproduce_failure, and none is
+# kept in a file; pytest --hypothesis-seed=N repeats a run.
+settings.register_profile(
+    "explore",
+    database=None,
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("explore")
 
 
 def pytest_report_header(config):
@@ -27,10 +42,30 @@ def as_many_threads_as_asked_for():
     _pycnn.set_yielding(False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def every_plan_keeps_what_is_read():
+    """Each plan that any test makes is played through (`plan_check`)."""
+    made = Plan.__init__
+
+    def checked(self, *arguments, **keywords):
+        made(self, *arguments, **keywords)
+        plan_check.check(self)
+
+    Plan.__init__ = checked
+    yield
+    Plan.__init__ = made
+
+
 @pytest.fixture
 def rng(request):
     """A generator of its own for every test: the same numbers in any order of the tests."""
     return generator_of(request.node)
+
+
+@pytest.fixture(autouse=True)
+def layers_without_rng(request):
+    """Layers that are given no rng draw the same in any order of the tests, too."""
+    pycnn.seed(zlib.crc32(request.node.nodeid.encode()))
 
 
 def generator_of(item):

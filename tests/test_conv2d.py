@@ -9,7 +9,7 @@ import pytest
 import reference
 import tolerance
 import winograd_bound
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import pycnn
@@ -331,13 +331,7 @@ def test_float64_is_right_or_refused_by_name(rng, algorithm):
 pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
-@settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=150)
 @given(
     image=st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9)),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -152,8 +152,8 @@ def test_he_values_come_from_one_generator():
         np.testing.assert_array_equal(values, same[name])
 
 
-def test_the_default_is_seed_0_and_seeds_differ():
-    first = models.mnist_cnn().state_dict()
+def test_an_int_is_a_seed_and_seeds_differ():
+    first = models.mnist_cnn(rng(0)).state_dict()
     for seed, equal in ((0, True), (1, False)):
         other = models.mnist_cnn(seed).state_dict()
         assert all(np.array_equal(first[name], other[name]) for name in first) == equal

@@ -61,11 +61,18 @@ BAD = {
     "nothing": ({}, "it holds nothing; expected images and labels"),
     "flat": ({"images": images(2, ()), "labels": [0, 1]}, r"images is uint8 of shape \(2,\)"),
     "ints": ({"images": images(2).astype(int), "labels": [0, 1]}, "images is int64 of shape"),
-    "one_hot": ({"images": images(2), "labels": np.eye(2, dtype=int)}, r"labels is int64 .*\(2, 2"),
+    "one_hot": (
+        {"images": images(2), "labels": np.eye(2, dtype=int)},
+        r"save labels.argmax\(axis=1",
+    ),
     "floats": ({"images": images(2), "labels": [0.0, 1.0]}, "labels is float64 of shape"),
     "fewer": (
         {"images": images(3), "labels": [0, 1]},
         "found 2 labels; expected one for each of 3",
+    ),
+    "more": (
+        {"images": images(2), "labels": [0, 1, 2]},
+        "found 3 labels; expected one for each of 2",
     ),
     "negative": ({"images": images(2), "labels": [0, -1]}, "labels go from -1 to 0; expected 0 to"),
     "huge": (

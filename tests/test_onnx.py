@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_interop import spread, torch_pairs
 from test_modelfile import small_models
@@ -92,7 +92,7 @@ def test_the_runtime_computes_the_same_and_the_model_comes_back(name, tmp_path, 
     assert_close(run(path, x[:1]), y[:1])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(small_models(), st.integers(0, 99))
 def test_any_small_model_goes_round(tmp_path_factory, model, seed):
     rng = np.random.default_rng(seed)
@@ -132,7 +132,7 @@ def test_what_cannot_be_exported(tmp_path):
         export_onnx(model, path, (None, 40, 40, 1))
     with pytest.raises(TypeError, match="only N may be None"):
         export_onnx(model, path, (None, None, 28, 1))
-    with pytest.raises(TypeError, match="layer 0 is a Mine, which has no ONNX operator"):
+    with pytest.raises(TypeError, match=r"layer 0 \(Mine\) has no ONNX operator"):
         export_onnx(Sequential(type("Mine", (ReLU,), {})()), path, (None, 3))
     model.normalization = Normalization((0.1, 0))
     with pytest.raises(ValueError, match="expected C = 2 channels"):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import _pycnn
 import pytest
-import tomllib
 
 import pycnn
+from pycnn._formats import toml
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
@@ -120,7 +120,7 @@ def test_parts_that_are_loaded_at_their_first_use_are_attributes(tmp_path):
 
 
 def test_extras_and_core_dependencies():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = toml.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert {"test", "dev", "bench", "all", "plot", "onnx", "images", "sklearn"} == set(extras)
     of_users = sorted(set(extras) - {"test", "dev", "bench", "all"})

@@ -17,6 +17,7 @@ from pycnn import plots
 WRONG = {
     "labels": (lambda: plots.confusion_matrix([0.5], [1]), r"labels is float64 \(1,\); expected"),
     "one_hot": (lambda: plots.confusion_matrix(np.eye(3, dtype=int), [1]), r"write x.argmax"),
+    "column": (lambda: plots.confusion_matrix(np.ones((3, 1), int), [1]), r"write x.ravel\(\)"),
     "length": (lambda: plots.confusion_matrix([0, 1], [1]), r"expected integers \[2\]"),
     "none": (lambda: plots.confusion_matrix(None, [1]), r"is None; expected integers \[n\]"),
     "empty": (lambda: plots.confusion_matrix(np.zeros(0, int), np.zeros(0, int)), "is empty"),

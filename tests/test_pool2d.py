@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import tolerance
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pycnn import ops
@@ -137,13 +137,7 @@ def test_nan_spreads_to_its_windows_only(isa):
     np.testing.assert_array_equal(y, np.ones_like(y))
 
 
-@settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=150)
 @given(
     shape=st.tuples(
         st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 2 * VL + 3)

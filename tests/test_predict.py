@@ -12,6 +12,7 @@ import pytest
 import pycnn
 from pycnn import datasets, models, predict
 from pycnn._images import digits as _digits
+from pycnn._images import doubts
 from pycnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from pycnn.preprocessing import Normalization
 
@@ -124,7 +125,7 @@ def test_thin_pictures_work_or_have_no_ink(shape, rng):
     image = as_picture(rng.integers(0, 256, shape).astype(np.uint8))
     try:
         y, _ = _digits.prepare(image)
-    except _digits.NoInk:
+    except (_digits.NoInk, doubts.NoDigit):
         return
     assert y.shape == (28, 28)
     assert np.isfinite(y).all()
@@ -156,13 +157,24 @@ def test_folders_top_and_json(model_path, digits, tmp_path, capsys):
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [os.path.basename(t["file"]) for t in told] == ["a.PNG", "b.png", "c.bmp"]
     for t in told:
-        assert set(t) == {"file", "class", "top", "steps"}
+        assert set(t) == {"file", "class", "name", "top", "sure", "doubt", "steps"}
         shares = [c["probability"] for c in t["top"]]
         assert len(shares) == 3
         assert shares == sorted(shares, reverse=True)
         assert t["class"] == t["top"][0]["class"] == 7
     assert predict.main([str(model_path), str(folder / "b.png"), "--top", "99"]) == 0
     assert capsys.readouterr().out.count("%") == 10
+
+
+def test_what_does_not_end_is_not_read(model_path, capsys, monkeypatch):
+    """A device, and a stdin of too many bytes: here of more than ten."""
+    monkeypatch.setattr(predict, "MOST", 10)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"0" * 11)))
+    assert predict.main([str(model_path), "/dev/zero", "-"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "pycnn.predict: /dev/zero: this is no regular file; expected a picture.",
+        "pycnn.predict: -: stdin gave more than 10 bytes; expected a picture.",
+    ]
 
 
 def test_stdin(model_path, digits, capsys, monkeypatch):

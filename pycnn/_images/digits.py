@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._images import strokes
+from pycnn._images import doubts, strokes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,14 +31,34 @@ class NoInk(ValueError):
     """A picture in which nothing is drawn."""
 
 
-def prepare(image: Image.Image, size: tuple[int, int] = (28, 28)) -> tuple[Grey, list[str]]:
+def prepare(
+    image: Image.Image,
+    size: tuple[int, int] = (28, 28),
+    *,
+    doubtful: list[str] | None = None,
+    digit: bool = True,
+) -> tuple[Grey, list[str]]:
     """The picture as float32 [H, W] of `size` in 0 .. 1, and what was done to it, in words.
 
     A grey picture that already has this size and a dark border is only divided by 255. Others are
     turned to grey, inverted where the border is bright, evened where the light falls unevenly,
     stretched from background to ink, freed from specks and lines along the border, cropped, scaled
-    and centred. Raises NoInk for a picture in which nothing stands out.
+    and centred. Raises NoInk for a picture in which nothing stands out, and NoDigit for one that
+    is not one digit (see `doubts`), unless digit=False says that something else may be drawn. With
+    a list `doubtful` nothing of this is raised: the sentence is appended to it instead.
     """
+    try:
+        return _prepare(image, size, doubtful, digit)
+    except NoInk as error:
+        if doubtful is None:
+            raise
+        doubtful.append(str(error))
+        return np.zeros(size, np.float32), ["taken as black"]
+
+
+def _prepare(
+    image: Image.Image, size: tuple[int, int], doubtful: list[str] | None, digit: bool
+) -> tuple[Grey, list[str]]:
     steps: list[str] = []
     grey = _grey(image, steps)
     prepared = grey.shape == size and not steps
@@ -46,15 +66,21 @@ def prepare(image: Image.Image, size: tuple[int, int] = (28, 28)) -> tuple[Grey,
     if np.median(grey[border]) > 127.5:
         grey = 255 - grey
         steps.append("inverted, since its background is bright")
-    elif prepared:
-        return grey / np.float32(255), ["taken as it is"]
-    ink = _ink(_even(grey, border, steps), border)
-    kept, left_out = strokes.digit(ink, FAINTEST_INK)
-    steps += left_out
-    ink = ink * kept
+        prepared = False
+    ink = _ink(grey if prepared else _even(grey, border, steps), border)
+    found = strokes.digit(ink, FAINTEST_INK)
+    steps += found.told
+    ink = ink * found.kept
     ink /= ink.max()
     rows, columns = (np.flatnonzero((ink > FAINTEST_INK).any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    doubt = doubts.of(found, _scaled(ink, (28, 28))) if digit else None
+    if doubt and doubtful is None:
+        raise doubts.NoDigit(doubt)
+    if doubt and doubtful is not None:
+        doubtful.append(doubt)
+    if prepared:
+        return grey / np.float32(255), ["taken as it is"]
     H, W = ink.shape
     if grey.shape != (H, W):
         steps.append(f"cropped from {grey.shape[1]} x {grey.shape[0]} to {W} x {H} pixels of ink")

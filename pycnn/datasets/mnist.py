@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._formats import names
 from pycnn.datasets import idx
 from pycnn.datasets.idx import IdxError
 
+NAMES_FILE = "class-names.txt"  # beside the IDX files
 EMBEDDED = Path(__file__).resolve().parent / "mnist"
 
 
@@ -22,11 +24,27 @@ class Split:
 
     images: uint8 [n, 28, 28, 1], C-contiguous, 0 background to 255 ink. labels: uint8 [n], 0 to 9.
     `load_idx` and `load_npz` give other sizes, `load_npz` float32 images in 0 .. 1 and int64 labels
-    as well.
+    as well. class_names: a name for each label from 0 on, or None.
+
+    Raises TypeError or ValueError for what are no names, or too few for the labels.
     """
 
     images: npt.NDArray[Any]
     labels: npt.NDArray[Any]
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        try:
+            found = names.class_names(self.class_names)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Split: {error}") from None
+        object.__setattr__(self, "class_names", found)
+        if found is not None and len(self) and int(self.labels.max()) >= len(found):
+            raise ValueError(
+                f"Split: class_names has {len(found)} names, and there is a label "
+                f"{self.labels.max()}; expected a name for each label from 0 on."
+            )
 
     def __len__(self) -> int:
         """The number of images."""
@@ -58,6 +76,9 @@ def load_mnist(
     validation_size: the first so many training images are the validation set, as in the lecture;
     the rest is `.train`. 0 leaves `.validation` empty.
 
+    class_names: "0" to "9" for MNIST; of a folder those in its file class-names.txt, UTF-8, one
+    name a line in the order of the labels, or None without such a file.
+
     Pixels stay bytes; `ops.gather_images` makes float32 batches of 0 to 1 of them. Raises IdxError,
     a ValueError, for a missing or wrong file; ValueError for a validation_size that leaves no
     training image; TypeError for one that is no int.
@@ -76,7 +97,9 @@ def load_idx(data_dir: str | os.PathLike[str], validation_size: int = 5000) -> S
 
 
 def classes_of(splits: Splits) -> int:
-    """The number of classes: 1 + the largest label, but at least MNIST's ten."""
+    """The number of names, or without names 1 + the largest label, but at least MNIST's ten."""
+    if splits.train.class_names is not None:
+        return len(splits.train.class_names)
     parts = (splits.train, splits.validation, splits.test)
     return max(idx.CLASSES, *(1 + int(part.labels.max()) for part in parts if len(part)))
 
@@ -100,11 +123,15 @@ def _load(who: str, folder: Path, validation_size: int, any_shape: bool = False)
             f"{who}: validation_size is {size:,}; expected 0 to {len(training) - 1:,}, less "
             f"than the {len(training):,} training images in {folder}."
         )
-    return Splits(
-        train=Split(training.images[size:], training.labels[size:]),
-        validation=Split(training.images[:size], training.labels[:size]),
-        test=test,
-    )
+    try:
+        found = _class_names(folder)
+        return Splits(
+            train=Split(training.images[size:], training.labels[size:], found),
+            validation=Split(training.images[:size], training.labels[:size], found),
+            test=Split(test.images, test.labels, found),
+        )
+    except (TypeError, ValueError) as error:
+        raise IdxError(f"{folder / NAMES_FILE}: {str(error).removeprefix('Split: ')}") from None
 
 
 def check_validation_size(who: str, size: object) -> int:
@@ -129,8 +156,24 @@ def _read_pair(folder: Path, prefix: str, any_shape: bool) -> Split:
     return Split(images[..., np.newaxis], labels)
 
 
+def _class_names(folder: Path) -> tuple[str, ...] | None:
+    """Those in the file of names; MNIST's are its digits."""
+    if folder == EMBEDDED:
+        return tuple(map(str, range(idx.CLASSES)))
+    path = folder / NAMES_FILE
+    if not os.path.lexists(path):
+        return None
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError:
+        raise ValueError("found bytes that are no UTF-8; expected one name a line.") from None
+    return names.class_names([line.strip() for line in lines])
+
+
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / f"{name}.gz", folder / name):
-        if os.path.lexists(path):
+        if idx.exists(path):
             return path
     raise IdxError(f"{folder}: found neither {name}.gz nor {name}; expected one of them.")

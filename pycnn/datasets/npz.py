@@ -30,7 +30,8 @@ def load_npz(path: str | os.PathLike[str], validation_size: int = 0) -> Splits:
     Images: uint8 0 .. 255, or floats 0 .. 1, which become float32; [n, H, W], which becomes
     [n, H, W, 1], or [n, H, W, C]; floats that are all whole numbers, some above 2, are refused as
     bytes that were cast. Labels: whole numbers from 0, [n] or [n, 1]; they become int64,
-    or stay uint8. validation_size: the first so many training images become `.validation`.
+    or stay uint8. An array class_names of strings, one for each label from 0 on, names the
+    classes. validation_size: the first so many training images become `.validation`.
 
     No code is ever loaded from the file. Raises FileError for a file that is missing, damaged, or
     holds something else; TypeError or ValueError for a validation_size that leaves no training
@@ -56,7 +57,7 @@ def load_npz(path: str | os.PathLike[str], validation_size: int = 0) -> Splits:
 
 
 def _part(split: Split, start: int, stop: int) -> Split:
-    return Split(split.images[start:stop], split.labels[start:stop])
+    return Split(split.images[start:stop], split.labels[start:stop], split.class_names)
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -102,7 +103,11 @@ def _split(path: Any, arrays: Mapping[str, Array], images: str, labels: str) -> 
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.dtype.kind not in "iu":
-        _refuse(path, f"{labels} is {y.dtype} of shape {y.shape}; expected whole numbers [n]")
+        one_hot = y.ndim == 2 and y.shape[1] > 1
+        advice = f": for one-hot rows save {labels}.argmax(axis=1)" if one_hot else ""
+        _refuse(
+            path, f"{labels} is {y.dtype} of shape {y.shape}; expected whole numbers [n]{advice}"
+        )
     if len(x) != len(y):
         _refuse(path, f"found {len(y):,} {labels}; expected one for each of {len(x):,} {images}")
     if y.size and (int(y.min()) < 0 or int(y.max()) >= 2**31):
@@ -118,7 +123,12 @@ def _split(path: Any, arrays: Mapping[str, Array], images: str, labels: str) -> 
                 "1: save images.astype(np.uint8), or images / 255",
             )
     x = np.ascontiguousarray(x if x.ndim == 4 else x[..., None])
-    return Split(x, y if y.dtype == np.uint8 else y.astype(np.int64))
+    y = y if y.dtype == np.uint8 else y.astype(np.int64)
+    found = arrays.get("class_names")
+    try:
+        return Split(x, y, None if found is None else found.tolist())
+    except (TypeError, ValueError) as error:
+        _refuse(path, str(error).removeprefix("Split: ").rstrip("."))
 
 
 def _refuse(path: Any, why: str) -> NoReturn:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from pycnn import layers
 from pycnn._formats import layout as _layout
-from pycnn._formats.files import FileError, FilePath
+from pycnn._formats.files import FileError, FilePath, file_path
 from pycnn._runtime.extras import need
 from pycnn.layers.base import Layer
 from pycnn.layers.sequential import Sequential
@@ -31,6 +32,7 @@ def import_onnx(path: FilePath) -> Sequential:
     Reshape that flattens, Gemm, MatMul with a constant and Add of a constant behind it, Transpose
     between NHWC and NCHW, and Sub and Div by constants right after an NHWC input, which become
     `model.normalization`.
+    An entry "class_names" of export_onnx becomes `model.class_names`.
     Dropout and Identity are left out, and so, with a UserWarning, is a Softmax or LogSoftmax at the
     end: the model gives logits. A GlobalAveragePool at the end gives [N, C] rather than
     [N, C, 1, 1]. All arrays are float32 constants of the file.
@@ -42,7 +44,7 @@ def import_onnx(path: FilePath) -> Sequential:
     name of the first node that is not known or says something that no layer can do.
     """
     onnx = need("onnx", "onnx", "import_onnx")
-    if not Path(path).is_file():
+    if not file_path(path).is_file():
         raise FileError(f"{path}: cannot read: there is no such file.")
     try:
         proto = onnx.load(str(path))
@@ -52,7 +54,13 @@ def import_onnx(path: FilePath) -> Sequential:
     except Exception as error:  # of protobuf or onnx.checker, which have no common class
         first = str(error).strip().partition("\n")[0]
         raise FileError(f"{path}: this is no valid ONNX file: {first}") from error
-    return _Importer(onnx, proto.graph, path).model()
+    model = _Importer(onnx, proto.graph, path).model()
+    for entry in proto.metadata_props:
+        if entry.key == "class_names":
+            # Another program's entry of that name may be anything, and is no part of the graph.
+            with contextlib.suppress(TypeError, ValueError):
+                model.class_names = json.loads(entry.value)
+    return model
 
 
 class _Importer:
@@ -187,7 +195,7 @@ class _Importer:
         try:
             layer.load_state_dict({k: a for k, a in arrays.items() if a is not None})
             if self.shape is not None:
-                self.shape = layer._output_shape(self.shape)
+                self.shape = layer.infer_shape(self.shape)
         except (TypeError, ValueError) as error:
             self._refuse(str(error).rstrip("."))
         self.layers.append(layer)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
+    checked_count,
     checked_images,
     checked_labels,
     checked_names,
@@ -132,8 +133,7 @@ def mistakes(
     proper = isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f"
     if not proper or probabilities.ndim != 2 or len(probabilities) != len(images):
         refuse(who, "probabilities", described(probabilities), f"floats [{len(images)}, K]")
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        refuse(who, "count", repr(count), "a whole number of 1 or more", ValueError)
+    count = checked_count(who, "count", count)
     classes = max(probabilities.shape[1], int(true.max()) + 1 if len(true) else 0)
     names = checked_names(who, class_names, classes)
     order = worst(true, probabilities)
