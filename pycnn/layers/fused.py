@@ -1,7 +1,4 @@
-"""Operators that stand for several layers, and the table of when they do.
-
-Parameters stay those of the layers. All compute float32 only; on float64 the layers themselves run.
-"""
+"""Operators that stand for several layers, on float32 only, and the table of when they do."""
 
 from __future__ import annotations
 
