@@ -178,7 +178,7 @@ def _as_convolution(norm: BatchNorm2d) -> Conv2d:
     return conv
 
 
-def verdict(model: Sequential, probabilities: Array) -> str:
+def verdict(model: Module, probabilities: Array) -> str:
     """What the network says, for titles; probabilities: [K]."""
     if not np.isfinite(probabilities).all():
         return "the network says nothing: its output holds NaN or Inf"
