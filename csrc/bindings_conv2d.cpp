@@ -10,6 +10,7 @@
 #include "ops/elementwise.h"
 
 namespace pycnn {
+namespace conv2d_bindings {
 namespace {
 
 const std::string kX = "[N, H, W, C]", kWeight = "[KH, KW, C/groups, OC]", kY = "[N, OH, OW, OC]";
@@ -220,8 +221,10 @@ py::tuple choice(const Conv2dShape& s, const std::string& direction) {
 }
 
 }  // namespace
+}  // namespace conv2d_bindings
 
 void bind_conv2d(py::module_& m) {
+    using namespace conv2d_bindings;
     py::class_<Conv2dShape>(m, "Conv2dShape")
         .def(py::init([](const Extents& x, const Extents& weight, std::array<int64_t, 2> stride,
                          std::optional<std::array<int64_t, 4>> padding, std::array<int64_t, 2> dilation, int64_t groups,

@@ -7,6 +7,7 @@
 #include "ops/join.h"
 
 namespace pycnn {
+namespace join_bindings {
 namespace {
 
 // `op` is the name in sentences; a and b are called so too.
@@ -126,8 +127,10 @@ void split_array(const py::array& x, const std::vector<int64_t>& sizes, const st
 }
 
 }  // namespace
+}  // namespace join_bindings
 
 void bind_join(py::module_& m) {
+    using namespace join_bindings;
     m.def("combine", combine_arrays, py::arg("y"), py::arg("a"), py::arg("b"), py::arg("op"), py::arg("relu"));
     m.def("affine", affine_of, py::arg("y"), py::arg("x"), py::arg("scale"), py::arg("shift"));
     m.def("concat", concat_arrays, py::arg("y"), py::arg("arrays"));

@@ -10,6 +10,7 @@
 #include "ops/elementwise.h"
 
 namespace pycnn {
+namespace network_bindings {
 namespace {
 
 std::unique_ptr<Program> make_network(const Indices& floats, const Indices& offsets, const Indices& inputs,
@@ -215,8 +216,10 @@ void add_python(Program& p, const py::object& function, const Indices& xs, const
 }
 
 }  // namespace
+}  // namespace network_bindings
 
 void bind_network(py::module_& m) {
+    using namespace network_bindings;
     const auto combined = [](const char* name, Combine op) {
         return [=](Program& p, Index a, Index b, Index y) { add_combine(p, name, a, b, y, op); };
     };

@@ -5,6 +5,7 @@
 #include "bindings_network.h"
 
 namespace pycnn {
+namespace network_run_bindings {
 namespace {
 
 // A view of n images of a value. It keeps the memory alive, so a function that keeps it reads old numbers, no others'.
@@ -78,9 +79,11 @@ std::vector<py::array> make_outputs(const Program& p, const std::vector<Extents>
 }
 
 }  // namespace
+}  // namespace network_run_bindings
 
 std::vector<py::array> run_network(Program& p, const std::vector<py::object>& given,
                                    const std::vector<Extents>& shapes) {
+    using namespace network_run_bindings;
     const int64_t N = check_arrays(p, given);
     std::vector<py::array> results = make_outputs(p, shapes, N);
     std::vector<py::object> arrays(p.net.values().size());

@@ -6,6 +6,7 @@
 #include "ops/norm.h"
 
 namespace pycnn {
+namespace norm_bindings {
 namespace {
 
 const std::string kC = "[C], one number a channel of x";
@@ -175,8 +176,10 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, 
 }
 
 }  // namespace
+}  // namespace norm_bindings
 
 void bind_norm(py::module_& m) {
+    using namespace norm_bindings;
     m.def("batch_norm", forward, py::arg("y"), py::arg("mean"), py::arg("var"), py::arg("x"), py::arg("weight"),
           py::arg("bias"), py::arg("running_mean"), py::arg("running_var"), py::arg("momentum"), py::arg("eps"),
           py::arg("relu"), py::arg("residual") = py::none());

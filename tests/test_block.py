@@ -352,8 +352,9 @@ def test_results_must_lie_apart(rng):
         ops.conv2d_block_backward(
             **arrays, out=(fresh[0], fresh[0].reshape(-1)[:4], fresh[2]), **options
         )
-    with pytest.raises(TypeError, match="triple"):
-        ops.conv2d_block_backward(**arrays, out=tuple(fresh[:2]), **options)
+    for out, asked in ((fresh[:2], True), ([*fresh[:2], None], True), (fresh, False)):
+        with pytest.raises(TypeError, match=r"triple .* exactly if input_gradient=False"):
+            ops.conv2d_block_backward(**arrays, out=tuple(out), input_gradient=asked, **options)
     with pytest.raises(ValueError, match="memory with x"):
         ops.conv2d_block(x, weight, out=x.reshape(-1)[:72].reshape(2, 3, 3, 4), **options)
     y = np.empty((2, 3, 3, 4), np.float32)
@@ -365,3 +366,12 @@ def test_results_must_lie_apart(rng):
             return_where=True,
             **options,
         )
+
+
+def test_the_names_of_paddings_are_those_of_tensorflow_too(rng):
+    x, weight, bias = make(rng, 2, 7, 5, 3, 4)
+    for name in ("same", "valid"):
+        y = ops.conv2d_block(x, weight, bias, padding=name.upper(), pool_padding=name.upper())
+        same = ops.conv2d_block(x, weight, bias, padding=name, pool_padding=name)
+        np.testing.assert_array_equal(y, same)
+    assert y.shape == (2, 2, 1, 4)

@@ -101,8 +101,9 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/norm.py",
         "ops/optim.py",
         "ops/pool2d.py",
+        "ops/prepared.py",
         "_runtime/freshness.py",
-        "inference.py",
+        "graph/compile.py",
     }
 
 
@@ -114,7 +115,7 @@ def test_toml_is_read_in_one_place():
         for p in (ROOT / folder).rglob("*.py")
         if re.search(r"^\s*(import|from) (tomllib|tomli)\b", p.read_text(), re.MULTILINE)
     }
-    assert users == {"pycnn/_formats/toml.py"}
+    assert users == {"pycnn/_formats/toml.py", "tests/faults/run.py"}  # it runs without pycnn
 
 
 def test_files_stay_short():

@@ -283,3 +283,19 @@ def test_a_wrong_index_is_named_and_writes_nothing():
         with pytest.raises(IndexError, match=str(wrong)):
             ops.gather_images(images, np.array([0, wrong]), out=out)
         np.testing.assert_array_equal(out, np.full((2, 3), 7))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
+def test_the_share_of_a_batch_in_the_running_statistics(rng, momentum):
+    x, ones = rng.standard_normal((9, 5)), np.ones(5)
+    running = np.full(5, 3.0), np.full(5, 7.0)
+    ops.batch_norm(
+        x, ones, ones, running_mean=running[0], running_var=running[1], momentum=momentum
+    )
+    batch = x.mean(axis=0), x.var(axis=0, ddof=1)
+    for found, before, new in zip(running, (3.0, 7.0), batch, strict=True):
+        exact = (1 - momentum) * before + momentum * new
+        np.testing.assert_allclose(found, exact, rtol=tolerance.gamma(40, np.float64))
+    for wrong in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"momentum is .*; expected a number from 0 to 1"):
+            ops.batch_norm(x, ones, ones, momentum=wrong)

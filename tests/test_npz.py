@@ -157,3 +157,14 @@ def test_whole_numbers_up_to_two_are_no_bytes(tmp_path):
                 datasets.load_npz(path)
         else:
             np.testing.assert_array_equal(datasets.load_npz(path).train.images[..., 0], pixels)
+
+
+@pytest.mark.parametrize(("largest", "good"), [(2**31 - 1, True), (2**31, False)])
+def test_the_largest_label(tmp_path, largest, good):
+    path = tmp_path / "d.npz"
+    np.savez(path, images=images(3), labels=np.array([0, largest, 1]))
+    if good:
+        assert datasets.load_npz(path).train.labels.tolist() == [0, largest, 1]
+    else:
+        with pytest.raises(pycnn.FileError, match=rf"go from 0 to {largest}; expected 0 to"):
+            datasets.load_npz(path)

@@ -118,3 +118,43 @@ def test_the_command_tells_before_it_trains(tmp_path):
     assert (run.returncode, run.stdout) == (1, "")
     assert "folder" in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+def spoiled(value):
+    rows = np.full((4, 3), 1 / 3, np.float32)
+    rows[2] = value
+    return rows
+
+
+NO_PROBABILITIES = {
+    "logits": (spoiled([-3.0, 27.5, 1.0]), r"\[2\] is -3 to 27.5 with the sum 25.5; expected 0 to"),
+    "scores": (spoiled([0.9, 0.9, 0.1]), r"\[2\] is 0.1 to 0.9 with the sum 1.9; expected 0 to 1"),
+    "balanced": (spoiled([-1.0, 1.0, 1.0]), "for logits write pycnn.ops.softmax"),
+    "NaN": (
+        spoiled([np.nan, 0.5, 0.5]),
+        r"probabilities\[2\] is NaN or Inf; expected numbers from",
+    ),
+    "Inf": (spoiled([np.inf, 0.0, 0.0]), r"probabilities\[2\] is NaN or Inf"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PROBABILITIES)
+def test_what_are_no_probabilities_is_no_picture_of_mistakes(name):
+    rows, words = NO_PROBABILITIES[name]
+    with pytest.raises(ValueError, match=words):
+        plots.mistakes(np.zeros((4, 8, 8, 1), np.uint8), [0, 1, 2, 0], rows)
+
+
+def test_rounded_probabilities_are_taken():
+    rows = np.random.default_rng(0).dirichlet(np.ones(10), 4).astype(np.float16)
+    figure = plots.mistakes(np.zeros((4, 8, 8, 1), np.uint8), (rows.argmax(1) + 1) % 10, rows)
+    assert "4 surest" in figure._suptitle.get_text()
+
+
+@pytest.mark.parametrize("draw", [plots.feature_maps, plots.saliency])
+def test_a_network_that_has_diverged_says_nothing(draw):
+    model = layers.Sequential(layers.Flatten(), layers.Linear(64, 3))
+    model[1].bias.data[1] = np.nan
+    title = draw(model, np.zeros((8, 8, 1), np.uint8))._suptitle.get_text()
+    assert title.lower().count("the network says nothing: its output holds nan or inf") == 1
+    assert "%" not in title

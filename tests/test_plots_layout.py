@@ -1,5 +1,6 @@
 """Every text and every axes of every picture lies inside it, with a rim around."""
 
+import functools
 import inspect
 
 import numpy as np
@@ -56,6 +57,20 @@ PICTURES = {
     "learning_curves of none": lambda: plots.learning_curves(history(0)),
     "confusion_matrix": lambda: plots.confusion_matrix(classes(5000), classes(5000) ^ 1, NAMES),
     "confusion_matrix of 40": lambda: plots.confusion_matrix(classes(900, 40), classes(900, 40)),
+    "confusion_matrix of 300": lambda: plots.confusion_matrix(
+        classes(500, 300), classes(500, 300)[::-1]
+    ),
+    "confusion_matrix of 120 long names": lambda: plots.confusion_matrix(
+        classes(900, 120),
+        classes(900, 120)[::-1],
+        [f"class {i} of many, {i}" for i in range(120)],
+    ),
+    "confusion_matrix of large counts": lambda: plots.confusion_matrix(
+        np.repeat(np.arange(30), 12345), np.repeat(np.arange(30), 12345)
+    ),
+    "feature_maps of 40 classes": lambda: plots.feature_maps(
+        layers.Sequential(layers.Flatten(), layers.Linear(16, 40)), pixels(4, 4, 1)
+    ),
     "mistakes": lambda: plots.mistakes(
         pixels(90, 8, 8, 3), classes(90), probabilities(90), class_names=NAMES
     ),
@@ -73,6 +88,13 @@ PICTURES = {
     "layer_times": lambda: plots.layer_times(MNIST, (None, 28, 28, 1), repeats=1),
     "layer_times of many layers": lambda: plots.layer_times(deep(), (2, 12, 9, 3), repeats=1),
 }
+
+
+@functools.cache  # the picture of 300 classes takes seconds
+def drawn(name):
+    figure = PICTURES[name]()
+    plots.png(figure)
+    return figure
 
 
 def parts(figure):
@@ -102,8 +124,7 @@ def test_every_picture_is_here():
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_texts_and_axes_lie_inside_the_picture(name):
-    figure = PICTURES[name]()
-    plots.png(figure)
+    figure = drawn(name)
     width, height = figure.canvas.get_width_height()
     texts = 0
     for what, box in parts(figure):
@@ -115,6 +136,29 @@ def test_texts_and_axes_lie_inside_the_picture(name):
         assert box.x1 <= width - RIM, f"{what} leaves the picture at the right"
         assert box.y1 <= height - RIM, f"{what} leaves the picture at the top"
     assert texts
+
+
+def overlaps(boxes):
+    """Pairs of boxes that share more than a hairline."""
+    low = np.array([(b.x0, b.y0) for b in boxes]).reshape(-1, 2) + 0.5
+    high = np.array([(b.x1, b.y1) for b in boxes]).reshape(-1, 2)
+    both = ((low[:, None] < high) & (low < high[:, None])).all(2)
+    return int(np.triu(both, 1).sum())
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_no_two_labels_or_numbers_overlap(name):
+    figure = drawn(name)
+    renderer = figure.canvas.get_renderer()
+    for i, axes in enumerate(figure.axes):
+        children = [a for a in axes.get_children() if hasattr(a, "get_yticklabels")]
+        for part in (axes, *children):
+            for labels in (part.get_xticklabels(), part.get_yticklabels()):
+                shown = [t for t in labels if t.get_visible() and t.get_text()]
+                found = overlaps([t.get_window_extent(renderer) for t in shown])
+                assert not found, f"{found} labels of axes {i} overlap"
+        found = overlaps([t.get_window_extent(renderer) for t in axes.texts if t.get_text()])
+        assert not found, f"{found} texts in axes {i} overlap"
 
 
 @pytest.mark.parametrize("name", ["filters", "filters of few inputs", "filters of many inputs"])
@@ -141,3 +185,11 @@ def test_short_times_keep_their_digits(monkeypatch):
     monkeypatch.setattr(plots.timing, "measure_layers", lambda *_, **__: rows)
     texts = [t.get_text() for t in plots.layer_times(MNIST, (None, 28, 28, 1)).axes[0].texts]
     assert [text for text in texts if text] == ["0.00234", "1.2", "3.46"]
+
+
+def test_few_classes_with_long_names_keep_all_names_and_numbers():
+    figure = drawn("confusion_matrix")
+    axes = figure.axes[0]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [t.get_text() for t in labels] == [*NAMES[:2], "a class with quite a lo…", NAMES[3]]
+    assert sum(int(t.get_text().replace(",", "")) for t in axes.texts) == 5000

@@ -250,10 +250,16 @@ def test_an_epoch_sees_each_row_once_in_batches_of_nearly_one_size():
     seen = []
 
     class Spy(Flatten):
-        def _forward(self, x, place):
+        def is_view(self):
+            return False
+
+        def compute(self, x, out):
             if self.training:
                 seen.append(x[:, 0].astype(int))
-            return super()._forward(x, place)
+            out[...] = x
+
+        def gradients(self, dy, dx, x, y, saved):
+            assert dx is None
 
     X = np.arange(50.0)[:, None] * [1, 0]
     model = lambda shape, classes, rng: Sequential(Spy(), Linear(2, classes, rng=rng))  # noqa: E731

@@ -156,7 +156,7 @@ def test_clip_norm_bounds_the_step():
     before = model.state_dict()
     trainer = pycnn.Trainer(model, optim.SGD(model.parameters(), 1.0), clip_norm=1e-3)
     trainer.fit(TRAIN, epochs=1, batch_size=37)
-    moved = sum(np.sum((p.data - before[n]) ** 2.0) for n, p in model._named_parameters())
+    moved = sum(np.sum((p.data - before[n]) ** 2.0) for n, p in model.named_parameters())
     assert math.sqrt(moved) == pytest.approx(1e-3, rel=1e-2)
 
 
@@ -345,7 +345,7 @@ ADAM = optim.Adam(MODEL.parameters())
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((MODEL[0], ADAM), {}, TypeError, "expected a layers.Sequential"),
+        ((MODEL[0], ADAM), {}, TypeError, "expected a layers.Module"),
         ((MODEL, 0.1), {}, TypeError, "optimizer is 0.1; expected one of optim"),
         ((make_model(), ADAM), {}, ValueError, r"not the model's; .* optim.Adam\(model.param"),
         ((MODEL, ADAM), {"schedule": 0.5}, TypeError, "schedule is 0.5; expected one of sched"),

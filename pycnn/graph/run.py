@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pycnn import ops
 from pycnn.graph.plan import Gradients, Place, Plan, is_view
 from pycnn.graph.values import renamed
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, aligned_empty
 
 MOST_BOUND = 8  # (plan, batch size) pairs whose arrays are kept; arrays are views of the arena
@@ -258,7 +258,7 @@ class Run:
         function(*arguments, bound.kept[g.index] if kept is None else kept)
         for part, total in zip(g.dx, g.adds, strict=True):
             if total is not None and part is not None:
-                ops.accumulate(bound.array(total), bound.array(part))
+                prepared.accumulate(bound.array(total), bound.array(part))
 
     @staticmethod
     def _input_gradients(bound: Bound) -> tuple[Array, ...]:
@@ -274,7 +274,7 @@ class Run:
 
 def _put(target: Array, part: Array, adds: bool) -> None:
     if adds:
-        ops.accumulate(target, np.ascontiguousarray(part))
+        prepared.accumulate(target, np.ascontiguousarray(part))
     else:
         np.copyto(target, part)
 

@@ -8,6 +8,7 @@ from pycnn import init, ops
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape
 from pycnn.layers.base import Layer
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array
 
 
@@ -24,7 +25,7 @@ class ReLU(Layer):
 
     def compute(self, x: Array, out: Array) -> None:
         """Out = max(x, 0)."""
-        ops.relu(x, out=out)
+        prepared.relu(x, out)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -33,7 +34,7 @@ class ReLU(Layer):
     def gradients(self, dy: Array, dx: Array | None, x: None, y: Array, saved: None) -> None:
         """Dy where y > 0."""
         if dx is not None:
-            ops.relu_backward(dy, y, out=dx)
+            prepared.relu_backward(dy, y, dx)
 
 
 class Dropout(Layer):

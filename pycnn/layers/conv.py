@@ -12,6 +12,7 @@ from pycnn.graph.values import Shape
 from pycnn.layers.arguments import frozen, positive, shape_by
 from pycnn.layers.base import Layer
 from pycnn.layers.parameter import Parameter
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, Padding, Pair, algorithm_name, pair
 from pycnn.ops.conv2d import conv2d_shape
 
@@ -84,6 +85,11 @@ class Conv2d(Layer):
             "groups": self.groups,
         }
 
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """(stride, padding, dilation, groups)."""
+        return self.stride, self.padding, self.dilation, self.groups
+
     def algorithm_for(self, x: Array) -> str:
         """float64 has the plain loops only."""
         return self.algorithm if x.dtype == np.float32 else "auto"
@@ -101,7 +107,7 @@ class Conv2d(Layer):
     def compute(self, x: Array, out: Array) -> None:
         """The sum of the formula above."""
         how = self.algorithm_for(x)
-        ops.conv2d(x, self.weight.data, self.bias_data, **self.geometry, algorithm=how, out=out)
+        prepared.conv2d(x, self.weight.data, self.bias_data, self.options, out, algorithm=how)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -117,15 +123,14 @@ class Conv2d(Layer):
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """The adjoint of the sum, with respect to weight and x."""
-        weight = self.weight.data
-        geometry = {**self.geometry, "algorithm": self.algorithm_for(x)}
+        options, how = self.options, self.algorithm_for(x)
         self.weight.add_gradient(
-            lambda out: ops.conv2d_backward_weight(x, dy, weight.shape, **geometry, out=out)
+            lambda out: prepared.conv2d_backward_weight(x, dy, options, out, how)
         )
         if self.bias is not None:
-            self.bias.add_gradient(lambda out: ops.conv2d_backward_bias(dy, out=out))
+            self.bias.add_gradient(lambda out: prepared.conv2d_backward_bias(dy, out))
         if dx is not None:
-            ops.conv2d_backward_input(dy, weight, x.shape, **geometry, out=dx)
+            prepared.conv2d_backward_input(dy, self.weight.data, options, dx, how)
 
     def notes(self, x: Shape | None) -> str:
         """The algorithms of the three directions."""

@@ -1,7 +1,4 @@
-"""Operators that stand for several layers, and the table of when they do.
-
-Parameters stay those of the layers. All compute float32 only; on float64 the layers themselves run.
-"""
+"""Operators that stand for several layers, on float32 only, and the table of when they do."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ from pycnn.layers.join import Add
 from pycnn.layers.linear import Linear
 from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.pool import MaxPool2d
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, aligned_empty
 
 
@@ -68,14 +66,10 @@ class ConvPool(Fused):
         padding = self.pool.padding
         return padding.lower() if isinstance(padding, str) else "valid"
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Those of the operators."""
-        return {
-            **self.conv.geometry,
-            "relu": self.relu is not None,
-            "pool_padding": self.pool_padding,
-        }
+    def shape(self, x: Shape) -> Any:
+        """For C++."""
+        conv, relu = self.conv, self.relu is not None
+        return prepared.pooled(x, conv.weight.data.shape, conv.options, self.pool_padding, relu)
 
     def infer_shape(self, x: Shape) -> Shape:
         """That of the pool."""
@@ -87,12 +81,9 @@ class ConvPool(Fused):
 
     def compute(self, x: Array, out: Array, *where: Array) -> None:
         """In one pass."""
-        conv, options = self.conv, self.options
+        conv = self.conv
         arrays = x, conv.weight.data, conv.bias_data
-        if where:
-            ops.conv2d_block(*arrays, **options, return_where=True, out=(out, where[0]))
-        else:
-            ops.conv2d_block(*arrays, **options, out=out)
+        prepared.conv_pool(*arrays, self.shape(x.shape), out, where[0] if where else None)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -100,12 +91,11 @@ class ConvPool(Fused):
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: Array, saved: Any) -> None:
         """All from the list of non-zeros of dy."""
-        conv = self.conv
-        options = {**self.options, "input_gradient": dx is not None}
+        conv, shape = self.conv, self.shape(x.shape)
 
         def run(dweight: Array, dbias: Array) -> None:
             out = dweight, dbias, dx
-            ops.conv2d_block_backward(dy, y, saved[0], x, conv.weight.data, **options, out=out)
+            prepared.conv_pool_backward(dy, y, saved[0], x, conv.weight.data, shape, out)
 
         add_conv_gradients(conv, run)
 
@@ -140,8 +130,7 @@ class ConvRelu(Fused):
     def compute(self, x: Array, out: Array) -> None:
         """relu(conv(x))."""
         conv = self.conv
-        arrays = x, conv.weight.data, conv.bias_data
-        ops.conv2d(*arrays, **conv.geometry, activation="relu", out=out)
+        prepared.conv2d(x, conv.weight.data, conv.bias_data, conv.options, out, relu=True)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -150,11 +139,10 @@ class ConvRelu(Fused):
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: Array, saved: None) -> None:
         """All of dy where y > 0."""
         conv = self.conv
-        options = {**conv.geometry, "input_gradient": dx is not None}
 
         def run(dweight: Array, dbias: Array) -> None:
             out = dweight, dbias, dx
-            ops.conv2d_relu_backward(dy, y, x, conv.weight.data, **options, out=out)
+            prepared.conv2d_relu_backward(dy, y, x, conv.weight.data, conv.options, out)
 
         add_conv_gradients(conv, run)
 
@@ -191,7 +179,7 @@ class NormRelu(Fused):
 
     def compute(self, x: Array, out: Array, *kept: Array) -> None:
         """relu(norm(x))."""
-        self.norm.normalise(x, out, *kept, activation="relu")
+        self.norm.normalise(x, out, *kept, relu=True)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -199,7 +187,7 @@ class NormRelu(Fused):
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """Through the statistics, of dy where y > 0."""
-        self.norm.add_gradients(dy, dx, x, saved[0], activation="relu")
+        self.norm.add_gradients(dy, dx, x, saved[0], relu=True)
 
     def notes(self, x: Shape | None) -> str:
         """How it runs."""
@@ -232,7 +220,7 @@ class NormAddRelu(Fused):
 
     def compute(self, x: tuple[Array, Array], out: Array, *kept: Array) -> None:
         """relu(norm(x) + r)."""
-        self.norm.normalise(x[0], out, *kept, activation="relu", residual=x[1])
+        self.norm.normalise(x[0], out, *kept, relu=True, residual=x[1])
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -243,8 +231,7 @@ class NormAddRelu(Fused):
         d, dr = dx
         if dr is None:
             dr = aligned_empty(dy.shape, dy.dtype)
-        more = {"y": y, "residual_gradient": dr}
-        self.norm.add_gradients(dy, d, x[0], saved[0], activation="relu", **more)
+        self.norm.add_gradients(dy, d, x[0], saved[0], relu=True, y=y, residual_gradient=dr)
 
     def notes(self, x: Any) -> str:
         """How it runs."""
@@ -270,7 +257,7 @@ class ConvAddRelu(Fused):
         """relu(conv(x) + r)."""
         conv = self.conv
         arrays = x[0], conv.weight.data, conv.bias_data
-        ops.conv2d(*arrays, **conv.geometry, residual=x[1], activation="relu", out=out)
+        prepared.conv2d(*arrays, conv.options, out, relu=True, residual=x[1])
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -281,7 +268,7 @@ class ConvAddRelu(Fused):
         d, dr = dx
         if dr is None:
             dr = aligned_empty(dy.shape, dy.dtype)
-        ops.relu_backward(dy, y, out=dr)
+        prepared.relu_backward(dy, y, dr)
         self.conv.gradients(dr, d, x[0], None, None)
 
     def notes(self, x: Any) -> str:
@@ -316,7 +303,7 @@ class AddRelu(Fused):
         """Dy where y > 0, for both; the first may be dy itself, so it comes last."""
         for d in reversed(dx):
             if d is not None:
-                ops.relu_backward(dy, y, out=d)
+                prepared.relu_backward(dy, y, d)
 
     def notes(self, x: Any) -> str:
         """How it runs."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from pycnn import ops
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape
 from pycnn.layers.arguments import positive
 from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.parameter import Parameter
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, number
 
 
@@ -79,17 +77,15 @@ class BatchNorm2d(Layer):
         out: Array,
         kept: Array | None = None,
         *,
-        activation: str | None = None,
+        relu: bool = False,
         residual: Array | None = None,
     ) -> None:
-        """Out = activation(norm(x) + residual)."""
-        weight, bias = self.weight.data, self.bias.data
-        more: dict[str, Any] = {} if residual is None else {"residual": residual}
+        """Out = norm(x) + residual, then relu on request."""
+        weight, bias, eps = self.weight.data, self.bias.data, self.eps
+        running = self.running_mean, self.running_var
         if kept is None:
-            running = self.running_mean, self.running_var
-            ops.batch_norm_inference(
-                x, weight, bias, *running, eps=self.eps, activation=activation, out=out, **more
-            )
+            vectors = weight, bias, *running
+            prepared.batch_norm_inference(x, vectors, eps, relu, residual, out)
             return
         if x.size == self.channels:
             self.refuse(
@@ -98,18 +94,7 @@ class BatchNorm2d(Layer):
             )
         # Backward computes with these: not with arrays that others may change in between.
         kept[0], kept[1] = weight, bias
-        ops.batch_norm(
-            x,
-            kept[0],
-            kept[1],
-            running_mean=self.running_mean,
-            running_var=self.running_var,
-            momentum=self.momentum,
-            eps=self.eps,
-            activation=activation,
-            out=(out, kept[2], kept[3]),
-            **more,
-        )
+        prepared.batch_norm(x, kept, running, self.momentum, eps, relu, residual, out)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -133,22 +118,15 @@ class BatchNorm2d(Layer):
         x: Array,
         kept: Array,
         *,
-        activation: str | None = None,
-        **more: Any,
+        relu: bool = False,
+        y: Array | None = None,
+        residual_gradient: Array | None = None,
     ) -> None:
-        """Of `normalise`; more: y and residual_gradient where there was a residual."""
+        """Of `normalise`; y and residual_gradient where there was a residual."""
 
         def run(dweight: Array, dbias: Array) -> None:
-            ops.batch_norm_backward(
-                dy,
-                x,
-                *kept,
-                eps=self.eps,
-                activation=activation,
-                input_gradient=dx is not None,
-                out=(dx, dweight, dbias),
-                **more,
-            )
+            out = dx, dweight, dbias
+            prepared.batch_norm_backward(dy, x, kept, self.eps, relu, y, residual_gradient, out)
 
         self.weight.add_gradient(lambda dw: self.bias.add_gradient(lambda db: run(dw, db)))
 

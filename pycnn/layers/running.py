@@ -331,7 +331,11 @@ def _one_batch(xs: tuple[Array, ...]) -> bool:
 
 
 def _contiguous(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple([a if a.flags.c_contiguous else a.copy(order="C") for a in arrays])
+    return tuple([a if _usable(a.flags) else np.array(a, order="C") for a in arrays])
+
+
+def _usable(flags: Any) -> bool:
+    return bool(flags.c_contiguous and flags.aligned)
 
 
 def _one(arrays: tuple[Any, ...]) -> Any:

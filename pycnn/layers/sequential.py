@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import overload
+from typing import Any, overload
 
-from pycnn.graph.values import Value
 from pycnn.layers.base import Layer
 from pycnn.layers.module import Module
 
@@ -37,7 +36,7 @@ class Sequential(Module):
         self._layers = layers
         self.parameters()  # names them
 
-    def forward(self, x: Value) -> Value:
+    def forward(self, x: Any) -> Any:
         """Each layer on what the one before gives."""
         for layer in self._layers:
             x = layer(x)

@@ -13,6 +13,8 @@ from pycnn._runtime.checks import is_whole
 from pycnn.layers import Affine, BatchNorm2d, Conv2d, Dropout, Graph, Layer, Module
 from pycnn.ops.arrays import Array, kind_of
 
+ROUNDING = 0.01  # of probabilities and their sum, which may be float16
+
 
 def refuse(who: str, name: str, found: object, expected: str, kind: type = TypeError) -> NoReturn:
     """Raise one sentence on one argument."""
@@ -74,6 +76,29 @@ def checked_labels(who: str, name: str, labels: object, count: int | None = None
     if found.size and found.min() < 0:
         refuse(who, name, f"negative at {int(found.argmin())}", "classes from 0 on", ValueError)
     return found.astype(np.int64)
+
+
+def checked_probabilities(who: str, probabilities: object, count: int) -> npt.NDArray[Any]:
+    """Probabilities [n, K]: from 0 to 1, each row with the sum 1; logits and NaN are refused."""
+    rows = probabilities if isinstance(probabilities, np.ndarray) else np.empty(0, np.int64)
+    if rows.dtype.kind != "f" or rows.ndim != 2 or len(rows) != count:
+        refuse(who, "probabilities", described(probabilities), f"floats [{count}, K]")
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        row = int(finite.argmin())
+        refuse(
+            who, f"probabilities[{row}]", "NaN or Inf", "numbers from 0 to 1: the network has "
+            "diverged, or its images hold NaN", ValueError,
+        )  # fmt: skip
+    sums = rows.sum(axis=1, dtype=np.float64)
+    right = (rows >= 0).all(axis=1) & (rows <= 1 + ROUNDING).all(axis=1)
+    right &= abs(sums - 1) <= ROUNDING
+    if not right.all():
+        row = int(right.argmin())
+        found = f"{rows[row].min():.3g} to {rows[row].max():.3g} with the sum {sums[row]:.3g}"
+        expected = "0 to 1 with the sum 1: for logits write pycnn.ops.softmax(logits)"
+        refuse(who, f"probabilities[{row}]", found, expected, ValueError)
+    return rows
 
 
 def checked_names(who: str, names: Sequence[str] | None, classes: int) -> list[str]:
@@ -153,9 +178,18 @@ def _as_convolution(norm: BatchNorm2d) -> Conv2d:
     return conv
 
 
+def verdict(model: Module, probabilities: Array) -> str:
+    """What the network says, for titles; probabilities: [K]."""
+    if not np.isfinite(probabilities).all():
+        return "the network says nothing: its output holds NaN or Inf"
+    best = int(probabilities.argmax())
+    return f"the network says {class_name(model, best)} ({100 * probabilities[best]:.1f} %)"
+
+
 def softmax(logits: Array) -> Array:
     """Probabilities [n, K] of logits [n, K], in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # Inf - Inf of a network that has diverged
+        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 

@@ -19,6 +19,7 @@ from pycnn.plots._arguments import (
     refuse,
     shown,
     softmax,
+    verdict,
 )
 from pycnn.plots._figure import (
     BLUE,
@@ -140,9 +141,7 @@ def feature_maps(
     if label is not None:
         title += f" for a {class_name(model, label)}"
     if last.ndim == 2:
-        probabilities = softmax(checked_logits(who, last))[0]
-        best = int(probabilities.argmax())
-        title += f"; the network says {class_name(model, best)} ({100 * probabilities[best]:.1f} %)"
+        title += f"; {verdict(model, softmax(checked_logits(who, last))[0])}"
     figure.suptitle(title, y=1 - 0.1 / figure.get_figheight())
     return figure
 
@@ -215,6 +214,7 @@ def _draw_vector(axes: Axes, values: Array, numbers: bool) -> None:
         colours = [ORANGE if i == values.argmax() else BLUE for i in range(len(values))]
         axes.bar(range(len(values)), values, color=colours, width=0.7)
         axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.set_xticks(range(len(values)) if numbers else [])
+        every = -(-len(values) // 20)  # two digits a bar fit up to there
+        axes.set_xticks(range(0, len(values), every) if numbers else [])
         axes.tick_params(length=0, labelsize=8)
     _ends(axes, scale)

@@ -21,6 +21,7 @@ from pycnn.plots._arguments import (
     refuse,
     shown,
     softmax,
+    verdict,
 )
 from pycnn.plots._figure import DIVERGING, bare, limits, new_figure
 
@@ -75,9 +76,8 @@ def saliency(
         name = (
             f"fall of the log-odds of {class_name(model, label)}\nunder a square of {size} x {size}"
         )
-    best = int(probabilities.argmax())
-    title = f"The network says {class_name(model, best)} ({100 * probabilities[best]:.1f} %)"
-    if label != best:
+    title = f"T{verdict(model, probabilities)[1:]}"
+    if label != probabilities.argmax() and np.isfinite(probabilities).all():
         title += f"; asked for {class_name(model, label)} ({100 * probabilities[label]:.1f} %)"
     return _draw(batch[0], values, (cmap, scale, name), title)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from pycnn.plots._arguments import (
     checked_images,
     checked_labels,
     checked_names,
-    described,
+    checked_probabilities,
+    cut,
     refuse,
     shown,
 )
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIGHT = "#E8E8E8"  # the diagonal
+LONGEST_NAME = 24  # letters beside a confusion matrix
+LETTER = 0.085  # inches of its width
+LINE = 14.0  # points of a tick's label and the gap to the next one
+SMALLEST = 3.5  # points of a number in a cell; in the picture of 300 classes it is read enlarged
 
 
 def confusion_matrix(
@@ -35,7 +41,8 @@ def confusion_matrix(
     labels, predictions: integers [n], as `trainer.predict(images)` gives. class_names: a name a
     class; by default 0, 1, 2 and so on. The colour counts mistakes: the diagonal stays grey, as its
     numbers, a hundred times larger, would hide all others. Zeros are left out. At the right the
-    share of each row that is right.
+    share of each row that is right. Of many classes every second, third ... one is named; counts
+    that would be too small to read are left to the colour.
 
     Raises TypeError or ValueError for what are no labels, for no labels, and for too few names,
     ImportError without matplotlib.
@@ -51,9 +58,14 @@ def confusion_matrix(
     counts = np.bincount(true * K + said, minlength=K * K).reshape(K, K)
     # Cells nearly square; many classes shrink, so that a picture of 800 pixels can still be read.
     height, width = 0.5 * min(K, 10) + 0.36 * max(K - 10, 0) + 1.2, max(WIDTH, 0.4 * K)
-    figure = new_figure(who, min(max(3.5, height), 30), min(max(4.5, 0.62 * K + 2), width, 40))
+    height, width = min(max(3.5, height), 30), min(max(4.5, 0.62 * K + 2), width, 40)
+    names = [cut(name, LONGEST_NAME) for name in names]
+    longest = max(map(len, names))
+    cell = 72 * (width - 2.6) / K, 72 * (height - 1.2) / K  # points, without titles and colours
+    room = LETTER * max(longest - 5, 0)  # inches for long names, beside the cells and below
+    figure = new_figure(who, height + room, width + room)
     axes = figure.subplots()
-    _draw_counts(figure, axes, counts)
+    _draw_counts(figure, axes, counts, cell)
     rights = counts.diagonal()
     total = counts.sum(axis=1)
     shares = [f"{100 * r / n:.1f} %" if n else "none" for r, n in zip(rights, total, strict=True)]
@@ -61,31 +73,36 @@ def confusion_matrix(
     axes.set_title(f"{rights.sum():,} of {len(true):,} right: accuracy {100 * accuracy:.2f} %")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_xticks(range(K), names, rotation=90 if max(map(len, names)) > 5 else 0)
-    axes.set_yticks(range(K), names)
+    upright = longest > 5 or 7 * longest > cell[0]
+    beside = range(0, K, math.ceil(LINE / cell[0]) if upright else 1)
+    below = range(0, K, math.ceil(LINE / cell[1]))
+    axes.set_xticks(beside, [names[i] for i in beside], rotation=90 if upright else 0)
+    axes.set_yticks(below, [names[i] for i in below])
     at_right = axes.secondary_yaxis("right")
-    at_right.set_yticks(range(K), shares)
+    at_right.set_yticks(below, [shares[i] for i in below])
     for side in (axes, at_right):
         side.tick_params(length=0)
         side.spines[:].set_visible(False)
     return figure
 
 
-def _draw_counts(figure: Figure, axes: Axes, counts: Array) -> None:
+def _draw_counts(figure: Figure, axes: Axes, counts: Array, cell: tuple[float, float]) -> None:
+    """The cells with their numbers; cell: their width and height in points."""
     K = len(counts)
     off = np.ma.masked_array(counts, np.eye(K, dtype=bool) | (counts == 0))
     most = max(int(off.max()) if off.count() else 1, 1)
     picture = axes.imshow(off, cmap="Blues", vmin=0, vmax=most, aspect="auto")
-    size = 9 if K <= 12 else 6.5
+    letters = len(f"{counts.max():,}")
+    size = min(9 if K <= 12 else 6.5, cell[1] / 1.1, cell[0] / (0.72 * letters))
     for row in range(K):
         for column in range(K):
             count = int(counts[row, column])
             if row == column:
                 axes.fill_between([row - 0.5, row + 0.5], row - 0.5, row + 0.5, color=RIGHT, lw=0)
-            if count or row == column:
+            if (count or row == column) and size >= SMALLEST:
                 dark = row != column and count > 0.55 * most
                 colour = "white" if dark else "black"
-                axes.text(
+                number = axes.text(
                     column,
                     row,
                     f"{count:,}",
@@ -95,10 +112,11 @@ def _draw_counts(figure: Figure, axes: Axes, counts: Array) -> None:
                     fontsize=size,
                     weight="bold" if row == column else "normal",
                 )
-    axes.set_xticks(np.arange(K + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(K + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#CCCCCC", linewidth=0.5)
-    axes.tick_params(which="minor", length=0)
+                number.set_in_layout(False)  # lies inside its cell
+    # Lines between the cells; in a grid each would be a tick, and hundreds of ticks are slow.
+    between, ends = np.arange(K + 1) - 0.5, (-0.5, K - 0.5)
+    for lines in (axes.vlines, axes.hlines):
+        lines(between, *ends, color="#CCCCCC", linewidth=0.5, zorder=1)
     bar = figure.colorbar(picture, ax=axes, fraction=0.03, label="mistakes")
     whole_ticks(bar.ax.yaxis)
     bar.outline.set_visible(False)
@@ -122,17 +140,17 @@ def mistakes(
     """The worst mistakes: images with the highest probability of a wrong class.
 
     images: [n, H, W, C], uint8 or float32 of 0 to 1. labels: integers [n]. probabilities: [n, K],
-    as `trainer.predict_proba(images)` gives. count: at most so many are shown, the worst first.
+    as `trainer.predict_proba(images)` gives, from 0 to 1 with the sum 1: of logits
+    `ops.softmax(logits)`. count: at most so many are shown, the worst first.
     Over each image its true class, what the network said and how sure it was; below, its index.
 
-    Raises TypeError or ValueError for arrays that do not fit, ImportError without matplotlib.
+    Raises TypeError or ValueError for arrays that do not fit, for logits and NaN, ImportError
+    without matplotlib.
     """
     who = "mistakes"
     images = checked_images(who, images)
     true = checked_labels(who, "labels", labels, len(images))
-    proper = isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f"
-    if not proper or probabilities.ndim != 2 or len(probabilities) != len(images):
-        refuse(who, "probabilities", described(probabilities), f"floats [{len(images)}, K]")
+    probabilities = checked_probabilities(who, probabilities, len(images))
     count = checked_count(who, "count", count)
     classes = max(probabilities.shape[1], int(true.max()) + 1 if len(true) else 0)
     names = checked_names(who, class_names, classes)
@@ -168,5 +186,5 @@ def _title(true: str, said: str, columns: int) -> str:
     room = 108 // columns  # letters
     if len(f"true {true}, said {said}") <= room:
         return f"true {true}, said {said}"
-    names = [name if len(name) <= room - 5 else f"{name[: room - 6]}…" for name in (true, said)]
+    names = [cut(name, room - 5) for name in (true, said)]
     return f"true {names[0]}\nsaid {names[1]}"
