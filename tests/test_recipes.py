@@ -70,12 +70,13 @@ def test_a_recipe_makes_its_trainer():
     recipe = recipes.get("best").with_settings({"seed": 3, "clip_norm": 2.0})
     trainer = recipe.make_trainer(1000, [seen])
     kinds = [type(callback) for callback in trainer.callbacks]
-    assert kinds == [callbacks.Ema, callbacks.LearningRateLog]
+    assert kinds == [callbacks.NanGuard, callbacks.Ema, callbacks.LearningRateLog]
     assert (trainer.seed, trainer.clip_norm, trainer.plain_epochs) == (3, 2.0, 1)
     assert trainer.augmentation == recipe.make_augmentation()
     assert trainer.loss_function.label_smoothing == recipe.label_smoothing
     assert trainer.model.normalization == recipe.model().normalization
-    assert recipes.get("fast").make_trainer(1000).callbacks == []
+    plain = recipes.get("fast").make_trainer(1000).callbacks
+    assert [type(callback) for callback in plain] == [callbacks.NanGuard]  # of every Trainer
     warm = recipes.get("lecture").with_settings({"warmup": 0.5, "epochs": 2})
     schedule = warm.make_trainer(1000).schedule  # 20 steps, so 10 of warm-up
     assert schedule(8) < 1 == schedule(10)

@@ -154,7 +154,7 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
     code, _, err = run("--resume", "runs", "--data-dir", other, "--epochs", 2)
     assert code == 1
     assert "the run began with other data: give --data-dir again, as it was" in err
-    assert "got other images or labels, 100 training images in batches of 10; expected" in err
+    assert "got other samples or labels, 100 training samples in batches of 10; expected" in err
 
 
 @pytest.mark.parametrize(

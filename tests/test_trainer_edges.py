@@ -1,11 +1,11 @@
 """Edges of a run where a small mistake once passed: reasons, ties, modes, states, shares."""
 
 import pytest
-from pycnn.checkpoint.check import fault
 from trainer_cases import StopAt, make_data, make_trainer
 
 from pycnn import callbacks, checkpoint, recipes
 from pycnn._commands import options
+from pycnn._formats.checkpoints import fault
 
 
 class StopTwice(callbacks.Callback):
