@@ -120,7 +120,9 @@ CHANGES = {
     "no inputs": lambda d: d.__setitem__("inputs", []),
     "other shape": lambda d: d.__setitem__("inputs", [[4, 5, 7]]),
     "two results": lambda d: d["eval"]["calls"][0].__setitem__(2, [1, 50]),
-    "layers in a list": lambda d: d.__setitem__("layers", list(d["layers"].values())),
+    "layers in a list": lambda d: d.__setitem__("layers", {"conv": d["layers"][0]}),
+    "one name twice": lambda d: d["layers"].append(d["layers"][0]),
+    "no name": lambda d: d["layers"][0].pop("name"),
     "no calls": lambda d: d["eval"].pop("calls"),
     "calls of one": lambda d: d["eval"]["calls"][0].pop(),
 }
@@ -128,7 +130,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_damaged_description_is_a_sentence(change):
-    with pytest.raises(ValueError, match=r"damaged|has shape"):
+    with pytest.raises(ValueError, match=r"damaged|has shape|no list of layers"):
         modelfile.build(damaged(CHANGES[change]))
 
 
