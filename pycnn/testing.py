@@ -61,7 +61,9 @@ def _one(arrays: Any) -> Any:
 
 
 def _check_shapes(layer: Layer, xs: list[Array]) -> None:
+    before = [x.copy() for x in xs]
     ys = _several(copy.deepcopy(layer).forward(*xs))
+    _check_unchanged(layer, xs, before)
     told = layer.output_shape(*((None, *x.shape[1:]) for x in xs))
     told = told if isinstance(told[0], tuple) else (told,)
     if [(None, *y.shape[1:]) for y in ys] != list(told) or any(len(y) != len(xs[0]) for y in ys):
@@ -69,6 +71,11 @@ def _check_shapes(layer: Layer, xs: list[Array]) -> None:
     for y in ys:
         if not np.isfinite(y).all():
             _fail(layer, "y is not finite for normal numbers: compute leaves parts of out.")
+
+
+def _check_unchanged(layer: Layer, xs: list[Array], before: list[Array]) -> None:
+    if not all(map(np.array_equal, xs, before)):
+        _fail(layer, "compute wrote to x.")
 
 
 def _kept(layer: Layer, xs: list[Array]) -> list[Array]:
@@ -93,9 +100,7 @@ def _check_compute(layer: Layer, xs: list[Array]) -> None:
     twin, ys = copy.deepcopy(layer), [_poison(np.empty_like(y)) for y in expected]
     twin.compute(_one(xs), _one(ys), *_kept(layer, xs))
     _same(layer, tuple(ys), expected, "compute with NaN in out")
-    for x, old in zip(xs, before, strict=True):
-        if not np.array_equal(x, old):
-            _fail(layer, "compute wrote to x.")
+    _check_unchanged(layer, xs, before)
     for k in layer.in_place:
         if k < len(xs) and xs[k].shape == expected[0].shape:
             twin, given = copy.deepcopy(layer), [x.copy() for x in xs]
@@ -108,7 +113,10 @@ def _check_gradients(layer: Layer, xs: list[Array], rng: np.random.Generator) ->
     double = copy.deepcopy(layer).train().astype(np.float64)
     runs = copy.deepcopy(double)
     dys = [rng.standard_normal(y.shape) for y in _several(runs.forward(*xs))]
-    dxs = _several(runs.backward(*dys))
+    try:
+        dxs = _several(runs.backward(*(dy.copy() for dy in dys)))
+    except (TypeError, AttributeError) as error:
+        _fail(layer, f"gradients failed with reads = {layer.reads!r}: {error}.")
 
     def loss() -> float:
         ys = _several(copy.deepcopy(double).forward(*xs))
@@ -167,10 +175,7 @@ def _check_gradients_alone(
             dxs[k] = given[0]
         x = _one(xs) if "x" in layer.reads else None
         y = _one(ys) if "y" in layer.reads else None
-        try:
-            twin.gradients(_one(given), _one(dxs), x, y, tuple(kept) if saved is None else saved)
-        except (TypeError, AttributeError) as error:
-            _fail(layer, f"gradients failed with reads = {layer.reads!r}: {error}.")
+        twin.gradients(_one(given), _one(dxs), x, y, tuple(kept) if saved is None else saved)
         how = "gradients with NaN in dx" if k is None else f"gradients in place of dx {k}"
         _same(layer, tuple(dxs), expected, how)
         if k is None and not all(map(np.array_equal, given, dys)):

@@ -1,7 +1,7 @@
 """A model without its numbers, as JSON can hold it: kinds of layers, their arguments, the calls.
 
 Format 1 is a chain: {"layers": [{"kind": "Conv2d", ...}, {"kind": "Sequential", "layers": ...}]}.
-Format 2 is a program: {"layers": {"layer1.0.conv1": {"kind": ...}}, "inputs": [[H, W, C]],
+Format 2 is a program: {"layers": [{"name": "layer1.0.conv1", "kind": ...}], "inputs": [[H, W, C]],
 "training" and "eval": {"calls": [[layer, [values read], [values given]]], "outputs": [...]}},
 where a layer is a name, or the description of a function, {"kind": "Add"}. The values 0, 1, ... are
 the inputs. The class of the user's model is not needed to read it.
@@ -71,8 +71,10 @@ def _kind(name: Any) -> Kind | None:
 # ---- model -> description --------------------------------------------------------------------
 
 
-def describe(model: Module) -> dict[str, Any]:
+def describe(model: Module, like: Any = None) -> dict[str, Any]:
     """All of a model but its numbers; `build` makes a model of it.
+
+    like: another description, whose inputs are taken where the model does not know its own.
 
     Raises TypeError that names the layer whose kind is not known, or for what is no model, and
     ValueError for a network whose input shape is not known.
@@ -97,7 +99,8 @@ def describe(model: Module) -> dict[str, Any]:
     if _is_chain(model):
         inside = [_describe(layer, name) for name, layer in model.children().items()]
         return {**common, "format": 1, "layers": inside}
-    return {**common, "format": 2, **_describe_program(model)}
+    shapes = _shapes(model, like)
+    return {**common, "format": 2, **_describe_program(model, shapes)}
 
 
 def complete(description: Any) -> Any:
@@ -119,8 +122,7 @@ def _is_chain(model: Layer) -> bool:
     return all(type(layer) is Sequential for layer in chains) and inside == len(found) - 1
 
 
-def _describe_program(model: Module) -> dict[str, Any]:
-    shapes = _shapes(model)
+def _describe_program(model: Module, shapes: list[tuple[int, ...]]) -> dict[str, Any]:
     named = dict(model.named_layers())
     _refuse_own_parameters(named)
     held = {name: layer for name, layer in named.items() if not isinstance(layer, Module)}
@@ -134,15 +136,17 @@ def _describe_program(model: Module) -> dict[str, Any]:
         for layer, was in training:
             if layer.training is not was:
                 layer.training = was
-    described = {name: _describe(layer, name) for name, layer in held.items()}
+    described = [{"name": name, **_describe(layer, name)} for name, layer in held.items()]
     return {"layers": described, "inputs": [list(shape[1:]) for shape in shapes], **programs}
 
 
-def _shapes(model: Module) -> list[tuple[int, ...]]:
+def _shapes(model: Module, like: Any) -> list[tuple[int, ...]]:
     """Of the inputs, N = 1."""
     if model.input_shape is not None:
         return [(1, *model.input_shape)]
     last = model.last_input_shapes
+    if last is None and isinstance(like, Mapping) and like.get("inputs"):
+        last = tuple((1, *shape) for shape in like["inputs"])
     if last is None:
         raise ValueError(
             "describe: the shape of the model's input is not known, and a network is saved as what "
@@ -233,14 +237,14 @@ def build(description: Any, tensors: Mapping[str, Any] | None = None) -> Module:
 
 
 def _build_program(description: Mapping[str, Any], tensors: Mapping[str, Any] | None) -> Graph:
-    entries = description["layers"]
-    if not isinstance(entries, Mapping) or not all(
-        isinstance(e, Mapping) for e in entries.values()
-    ):
-        raise ValueError("the description has no layers by name: damaged.")
+    entries = [dict(entry) for _, entry in _named(description["layers"], "")]
+    names = [entry.pop("name", None) for entry in entries]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError("the layers of the description have no names of their own: damaged.")
+    named = dict(zip(names, entries, strict=True))
     if tensors is not None:
-        _check_sizes([(name, {"kind": None, **entry}) for name, entry in entries.items()], tensors)
-    held = {name: _build(entry, name) for name, entry in entries.items()}
+        _check_sizes(list(named.items()), tensors)
+    held = {name: _build(entry, name) for name, entry in named.items()}
     shapes = description["inputs"]
     if not isinstance(shapes, list) or not shapes:
         raise ValueError("the description has no inputs: damaged.")
@@ -261,7 +265,10 @@ def _calls(program: Any, held: Mapping[str, Layer], inputs: int) -> Iterator[Any
     """(layer, values it reads, values it gives); each value is given once, before it is read."""
     known = set(range(inputs))
     functions: dict[str, Layer] = {}
-    for layer, reads, gives in program["calls"]:
+    for call in program["calls"]:
+        if len(call) != 3:
+            raise KeyError(f"call {call}")
+        layer, reads, gives = call
         if isinstance(layer, str):
             made = held[layer]
         else:

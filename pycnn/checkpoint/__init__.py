@@ -82,7 +82,8 @@ def load(trainer: Trainer, path: FilePath, *, same_settings: bool = True) -> Non
     one with other settings (`settings_of`); with False the run goes on with those of `trainer`.
     """
     tensors, metadata = read(path)
-    model = model_difference(metadata["model"], modelfile.describe(trainer.model))
+    mine = modelfile.describe(trainer.model, metadata["model"])
+    model = model_difference(metadata["model"], mine)
     if model is not None:
         _refuse_other(path, model)
     for what, found, expected in (

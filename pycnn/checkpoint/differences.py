@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -45,13 +45,13 @@ def model_difference(found: Any, expected: Mapping[str, Any]) -> str | None:
 
 
 def _layers_difference(found: Any, expected: Any, prefix: str) -> str | None:
-    if not isinstance(found, type(expected)):
-        kind = "a list of layers" if isinstance(expected, list) else "layers by name"
-        return f"{short(repr(found))} for {kind}; expected {len(expected)} layers"
-    for i, one, other in _pairs(found, expected):
+    if not isinstance(found, list):
+        return f"{short(repr(found))} for a list of layers; expected {len(expected)} layers"
+    for i, (one, other) in enumerate(zip_longest(found, expected)):
         if one == other:
             continue
-        name = f"layer {prefix}{i}"
+        called = other.get("name") if isinstance(other, dict) else None
+        name = f"layer {called or f'{prefix}{i}'}"
         kinds = [layer.get("kind") if isinstance(layer, dict) else None for layer in (one, other)]
         if kinds[0] != kinds[1]:
             words = [f"a {kind}" if kind else "none" for kind in kinds]
@@ -63,11 +63,3 @@ def _layers_difference(found: Any, expected: Any, prefix: str) -> str | None:
             {f"{name} ({kinds[0]}): {k}": v for k, v in other.items()},
         )
     return None
-
-
-def _pairs(found: Any, expected: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """(place or name, one, other) of two lists or dicts of layers, None where one is missing."""
-    if isinstance(expected, list):
-        pairs = zip_longest(found, expected)
-        return ((i, one, other) for i, (one, other) in enumerate(pairs))
-    return ((name, found.get(name), expected.get(name)) for name in {**expected, **found})
