@@ -1,7 +1,7 @@
 """Runs of nodes that one operator computes: a table of patterns, and the search for them.
 
-The operators and the lines of the table stand in `pycnn.layers.fused`; `Pattern` says what a line
-holds. Adding one is a line there and an operator, nothing else.
+Operators stand in `pycnn.layers.fused`, the lines of the table in `pycnn.layers.patterns`;
+`Pattern` says what a line holds. Adding one is a line there and an operator, nothing else.
 """
 
 from __future__ import annotations

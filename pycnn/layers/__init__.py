@@ -29,7 +29,7 @@ from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from pycnn.layers.sequential import Sequential
 
-from pycnn.layers import fused  # isort: skip  # noqa: F401  # fills the table of patterns
+from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
 
 __all__ = [
     "Add",
