@@ -371,7 +371,7 @@ class ConvNorm(Fused):
 
 
 # Numbers of the map for each of the weights, from which folding pays. Zen 3, two threads, time one
-# by one / folded at 0.3, 0.7, 1.4, 7, 7, 68 and 711 of them: 0.65, 0.80, 1.00, 0.95, 1.17, 1.08, 1.04.
+# by one / folded at 0.3, 0.7, 1.4, 7, 7, 68 and 711: 0.65, 0.80, 1.00, 0.95, 1.17, 1.08, 1.04.
 FOLD_FROM = 8
 
 
