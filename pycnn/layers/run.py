@@ -156,9 +156,10 @@ class Runnable:
                 TypeError,
             )
         if expected is None and a.dtype not in FLOATING:
+            pixels = ", or for pixels of 0 to 255 x.astype(np.float32) / 255"
             self._refuse(
-                f"{name} is {a.dtype}; expected float32 or float64: "
-                f"write {name}.astype(np.float32).",
+                f"{name} is {a.dtype}; expected float32 or float64: write "
+                f"{name}.astype(np.float32){pixels if name == 'x' else ''}.",
                 TypeError,
             )
         if expected is not None and a.dtype != expected:

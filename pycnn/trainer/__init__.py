@@ -23,7 +23,7 @@ from pycnn.callbacks.base import Callback
 from pycnn.layers import Sequential
 from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
-from pycnn.trainer.data import Data, checked, expect, images_of, no_bytes, some, take_names, whole
+from pycnn.trainer.data import Data, checked, expect, images_of, some, take_names, whole
 
 
 @dataclass
@@ -167,7 +167,6 @@ class Trainer:
         callbacks raise.
         """
         images, labels = checked(train, "train")
-        no_bytes(images, "train")
         if validation is not None:
             some(checked(validation, "validation")[0], "validation")
         parts: list[schedules.Schedule | Callback] = [self.schedule, *self.callbacks]
@@ -231,7 +230,7 @@ class Trainer:
         return result
 
     def predict(self, images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """The class of each image: int64 [n]."""
+        """The class of each image: int64 [n]; ValueError for bytes that were cast to floats."""
         found = [logits.argmax(axis=1) for _, logits in self._outputs(images_of(images, "images"))]
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 

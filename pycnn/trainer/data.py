@@ -37,10 +37,22 @@ def images_of(images: object, name: str) -> npt.NDArray[Any]:
     good = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
     if not (good and images.ndim == 4):  # type: ignore[attr-defined]
         raise TypeError(
-            f"Trainer: {name} is {_described(images)}; expected images [n, H, W, C], uint8 or "
-            "float32: write x.reshape(-1, 28, 28, 1), x.astype(np.float32)."
+            f"Trainer: {name} is {_described(images)}; expected images [n, H, W, C], uint8 of 0 "
+            f"to 255 or float32 of 0 to 1{_advice(images)}."
         )
+    no_bytes(images, name)  # type: ignore[arg-type]
     return images  # type: ignore[return-value]
+
+
+def _advice(images: object) -> str:
+    """What to write instead; integers are pixels of 0 to 255, which a cast to floats would keep."""
+    if not isinstance(images, np.ndarray) or images.dtype.kind not in "iuf":
+        return ""
+    if images.dtype.kind == "f" and images.dtype != np.float32:
+        return ": write x.astype(np.float32)"
+    if images.dtype.kind in "iu" and images.dtype != np.uint8:
+        return ": write x.astype(np.uint8)"
+    return ": write x.reshape(-1, 28, 28, 1)"
 
 
 def checked(data: object, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -77,9 +89,9 @@ def some(images: Array, name: str) -> None:
 
 
 def no_bytes(images: Array, name: str) -> None:
-    """ValueError for float32 images of 0 to 255, whose training would go badly."""
+    """ValueError for float32 images of 0 to 255, which a network of images in 0 .. 1 misreads."""
     if are_bytes_as_floats(images):
         raise ValueError(
-            f"Trainer: {name} images are float32 with whole numbers up to {images[:1000].max():g}; "
+            f"Trainer: {name} are float32 with whole numbers up to {images[:1000].max():g}; "
             "expected 0 to 1: write images.astype(np.uint8), or images / 255."
         )
