@@ -158,3 +158,22 @@ def test_a_network_that_has_diverged_says_nothing(draw):
     title = draw(model, np.zeros((8, 8, 1), np.uint8))._suptitle.get_text()
     assert title.lower().count("the network says nothing: its output holds nan or inf") == 1
     assert "%" not in title
+
+
+BYTES = np.arange(4 * 64, dtype=np.float32).reshape(4, 8, 8, 1) % 256
+SMALL = layers.Sequential(layers.Flatten(), layers.Linear(64, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        ("images", lambda: plots.mistakes(BYTES, [0, 1, 2, 0], spoiled([0.2, 0.3, 0.5]))),
+        ("images", lambda: plots.layer_times(SMALL, BYTES)),
+        ("image", lambda: plots.feature_maps(SMALL, BYTES[1])),
+        ("image", lambda: plots.saliency(SMALL, BYTES[1])),
+    ],
+)
+def test_bytes_as_floats_are_refused(name, draw):
+    expected = rf"{name} is float32 with whole numbers up to \d+; expected 0 to 1: write {name}\."
+    with pytest.raises(ValueError, match=expected):
+        draw()

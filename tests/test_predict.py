@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -280,3 +281,27 @@ def test_as_a_process(model_path, digits, tmp_path):
     )
     assert closed.returncode == 1
     assert "cannot write its lines: No space left" in closed.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command(model_path, digits, tmp_path, number, code):
+    """While it waits for a picture on stdin; the line before tells that it has begun."""
+    picture = write(tmp_path / "a.png", digits[0])
+    command = [sys.executable, "-m", "pycnn.predict", model_path, picture, "-"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.stdout.readline().startswith(f"{picture}: 7 (")
+    assert process.stdout.readline() == "    taken as it is\n"
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert (out, err) == ("", f"pycnn.predict: stopped by {number.name}.\n")
+    assert process.returncode == code

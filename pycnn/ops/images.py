@@ -38,7 +38,7 @@ def gather_images(
     for shapes or numbers that do not fit, a std of 0 for example; TypeError for types.
     """
     op = "gather_images"
-    source, which = contiguous(images, op, "images"), _indices(indices, images, op)
+    source, which = _pixels(images, op), _indices(indices, images, op)
     factor = (_BYTE if source.dtype == np.uint8 else 1.0) if scale is None else number(scale)
     if not math.isfinite(factor):
         raise ValueError(f"{op}: scale is {scale!r}; expected a finite number.")
@@ -75,7 +75,7 @@ def augment_images(
     y: float32 [B, H, W, C]. Raises as `gather_images`, and ValueError for an option out of range.
     """
     op = "augment_images"
-    source, which = contiguous(images, op, "images"), _indices(indices, images, op)
+    source, which = _pixels(images, op), _indices(indices, images, op)
     options = check_options(op, shift, rotation, scale, shear, elastic_alpha, elastic_sigma, erase)
     words = _word(seed, op, "seed"), _word(epoch, op, "epoch")
     means = _normalization(mean, std, source.shape, op)
@@ -137,6 +137,17 @@ def _word(value: int, op: str, name: str) -> int:
     if not 0 <= int(value) < 2**64:
         raise ValueError(f"{op}: {name} is {value!r}; expected 0 to 2**64 - 1.")
     return int(value)
+
+
+def _pixels(images: npt.ArrayLike, op: str) -> Array:
+    """The images `contiguous`; other integers than uint8 are refused, C++ refuses the rest."""
+    array = contiguous(images, op, "images")
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        raise TypeError(
+            f"{op}: images is {array.dtype}; expected uint8 of 0 to 255, or float32 of 0 to 1: for "
+            "pixels of 0 to 255 write images.astype(np.uint8)."
+        )
+    return array
 
 
 def _normalization(mean: Channels, std: Channels, shape: tuple[int, ...], op: str) -> Floats | None:

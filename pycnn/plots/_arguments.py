@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pycnn._runtime.checks import is_whole
 from pycnn.layers import Affine, BatchNorm2d, Conv2d, Dropout, Graph, Layer, Module
-from pycnn.ops.arrays import Array, kind_of
+from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 ROUNDING = 0.01  # of probabilities and their sum, which may be float16
 
@@ -47,9 +47,17 @@ def checked_images(who: str, images: object) -> npt.NDArray[Any]:
         and images.dtype in (np.uint8, np.float32)
         and images.ndim == 4
     ):
+        _refuse_bytes(who, "images", images)
         return images
     expected = "images [n, H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
     refuse(who, "images", described(images), expected)
+
+
+def _refuse_bytes(who: str, name: str, images: npt.NDArray[Any]) -> None:
+    if are_bytes_as_floats(images):
+        found = f"float32 with whole numbers up to {images[:1000].max():g}"
+        expected = f"0 to 1: write {name}.astype(np.uint8), or {name} / 255"
+        refuse(who, name, found, expected, ValueError)
 
 
 def one_image(who: str, image: object) -> npt.NDArray[Any]:
@@ -57,6 +65,7 @@ def one_image(who: str, image: object) -> npt.NDArray[Any]:
     if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.float32):
         batch = image[None] if image.ndim == 3 else image
         if batch.ndim == 4 and len(batch) == 1:
+            _refuse_bytes(who, "image", batch)
             return batch
     expected = "one image [H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
     refuse(who, "image", described(image), expected)

@@ -10,7 +10,7 @@ from pycnn._formats.files import FileError
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.trainer.batches import ArrayBatches, Source, Stream, arrays_of, inputs_of, pieces
 from pycnn.trainer.callback import Callback
-from pycnn.trainer.data import check_range, samples_of, some, whole
+from pycnn.trainer.data import check_range, no_bytes, samples_of, some, whole
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -127,6 +127,8 @@ def labelled(trainer: Trainer, data: Any) -> Iterator[tuple[Array, Array | None]
         return _in_range(trainer, Stream(data, "data").given(trainer.epoch))
     x, labels = arrays
     some(x, "data")
+    if not trainer.any_scale:
+        no_bytes(x, "data")
     check_range(labels, trainer.classes_of(x.shape[1:]), "data")
     return pieces(x, labels, trainer.evaluation_batch)
 
@@ -146,7 +148,10 @@ def unlabelled(trainer: Trainer, x: Any) -> Iterator[tuple[Array, Array | None]]
     whole_x = inputs_of(x)
     if whole_x is None:
         return Stream(x, "x", pairs=False).given(trainer.epoch)
-    return pieces(samples_of(whole_x, "x"), None, trainer.evaluation_batch)
+    x = samples_of(whole_x, "x")
+    if not trainer.any_scale:
+        no_bytes(x, "predict")
+    return pieces(x, None, trainer.evaluation_batch)
 
 
 def nothing_to_do(trainer: Trainer) -> str:

@@ -142,7 +142,7 @@ def some(x: Array, name: str) -> None:
 
 
 def no_bytes(x: Array, name: str) -> None:
-    """ValueError for float32 images of 0 to 255, whose training would go badly.
+    """ValueError for float32 images of 0 to 255, that are neither trained on nor told well.
 
     Only for images: whole numbers in rows may be counts or ages.
     """
