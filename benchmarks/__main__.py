@@ -12,8 +12,27 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_SECTIONS = ("kernels", "gemm", "training", "inference")
-SECTIONS = (*DEFAULT_SECTIONS, "sweep", "roofline", "neighbour", "parity", "accuracy", "trainer")
-NEED_PYCNN = ("kernels", "gemm", "sweep", "roofline", "neighbour", "parity", "accuracy", "trainer")
+SECTIONS = (
+    *DEFAULT_SECTIONS,
+    "sweep",
+    "roofline",
+    "neighbour",
+    "parity",
+    "accuracy",
+    "trainer",
+    "memory",
+)
+NEED_PYCNN = (
+    "kernels",
+    "gemm",
+    "sweep",
+    "roofline",
+    "neighbour",
+    "parity",
+    "accuracy",
+    "trainer",
+    "memory",
+)
 PLOTTED = ("sweep", "roofline", "accuracy")
 
 
@@ -95,6 +114,14 @@ def run_section(
             rounds=repeats,
             calls=options.calls,
             plot=plot_of(section, options),
+        )
+    if section == "memory":
+        from . import bench_memory
+
+        return bench_memory.run(
+            threads=options.threads[-1],
+            rounds=1 if options.quick else 3,
+            peers_python=options.peers_python,
         )
     if section == "neighbour":
         from . import bench_neighbour

@@ -1,5 +1,6 @@
 """The compiled module: checked arrays in, results in place. `pycnn.ops` is its public face."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def conv2d_forward(
     shape: Conv2dShape,
     relu: bool,
     algorithm: str,
+    residual: _Array | None = None,
 ) -> None: ...
 def conv2d_backward_input(
     dx: _Array, dy: _Array, weight: _Array, shape: Conv2dShape, algorithm: str
@@ -72,32 +74,74 @@ def conv2d_backward_bias(dbias: _Array, dy: _Array) -> None: ...
 def set_exact(on: bool) -> None: ...
 def is_exact() -> bool: ...
 
-class Inference:
-    outputs: int
-    def __init__(self, inputs: int) -> None: ...
+class Network:
+    """Steps between numbered values, run as one call; see csrc/ops/network.h.
+
+    Value i has floats[i] floats an image and lies at offsets[i] floats an image in the arena, a
+    multiple of 16, or at -1 where it is an input or an output. Steps run in the order in which they
+    are added, all of them before the first run. Shapes are those of one image; N of a Conv2dShape
+    or Pool2dShape does not count.
+    """
+
+    def __init__(
+        self,
+        floats: list[int],
+        offsets: list[int],
+        inputs: list[int],
+        outputs: list[int],
+        chunk: int,
+    ) -> None: ...
+    @property
+    def bytes_per_image(self) -> int: ...
     def add_conv2d(
         self,
+        x: int,
+        y: int,
         shape: Conv2dShape,
         weight: _Array,
         bias: _Array | None,
         relu: bool,
         pool: str,
+        residual: int = -1,
     ) -> None: ...
-    def add_max_pool2d(self, shape: Pool2dShape) -> None: ...
-    def add_avg_pool2d(self, shape: Pool2dShape, count_include_pad: bool) -> None: ...
-    def add_relu(self) -> None: ...
+    def add_max_pool2d(self, x: int, y: int, shape: Pool2dShape) -> None: ...
+    def add_avg_pool2d(
+        self, x: int, y: int, shape: Pool2dShape, count_include_pad: bool
+    ) -> None: ...
     def add_batch_norm(
         self,
+        x: int,
+        y: int,
         weight: _Array,
         bias: _Array,
         mean: _Array,
         var: _Array,
         eps: float,
-        C: int,
         relu: bool,
+        residual: int = -1,
     ) -> None: ...
-    def add_linear(self, weight: _Array, bias: _Array | None) -> None: ...
-    def run(self, x: _Array, y_shape: tuple[int, ...]) -> _Array: ...
+    def add_linear(
+        self, x: int, y: int, weight: _Array, bias: _Array | None, relu: bool = False
+    ) -> None: ...
+    def add_relu(self, x: int, y: int) -> None: ...
+    def add_add(self, a: int, b: int, y: int, relu: bool) -> None: ...
+    def add_subtract(self, a: int, b: int, y: int) -> None: ...
+    def add_multiply(self, a: int, b: int, y: int) -> None: ...
+    def add_affine(self, x: int, y: int, scale: float, shift: float) -> None: ...
+    def add_concat(self, xs: list[int], y: int, channels: list[int]) -> None: ...
+    def add_copy(self, x: int, y: int) -> None: ...
+    def add_python(
+        self,
+        function: Callable[[list[_Array], list[_Array]], object],
+        xs: list[int],
+        ys: list[int],
+        x_shapes: list[tuple[int, ...]],
+        y_shapes: list[tuple[int, ...]],
+    ) -> None:
+        """Call function(xs, ys), [n, ...] each, ys to be filled; both are valid during the call."""
+
+    def run(self, arrays: list[_Array], output_shapes: list[tuple[int, ...]]) -> list[_Array]:
+        """Fresh outputs; output_shapes with N."""
 
 class BlockShape:
     def __init__(self, conv: Conv2dShape, pool_same: bool, relu: bool) -> None: ...
@@ -175,6 +219,10 @@ def softmax_cross_entropy(
 ) -> float: ...
 def add_bias(y: _Array, bias: _Array) -> None: ...
 def accumulate(total: _Array, part: _Array) -> None: ...
+def combine(y: _Array, a: _Array, b: _Array, op: str, relu: bool) -> None: ...
+def affine(y: _Array, x: _Array, scale: float, shift: float) -> None: ...
+def concat(y: _Array, arrays: list[_Array]) -> None: ...
+def split(x: _Array, sizes: list[int], outs: list[_Array | None]) -> None: ...
 def adam_step(
     param: _Array,
     grad: _Array,
@@ -245,6 +293,7 @@ def batch_norm(
     momentum: float,
     eps: float,
     relu: bool,
+    residual: _Array | None = None,
 ) -> None: ...
 def batch_norm_inference(
     y: _Array,
@@ -255,6 +304,7 @@ def batch_norm_inference(
     var: _Array,
     eps: float,
     relu: bool,
+    residual: _Array | None = None,
 ) -> None: ...
 def batch_norm_backward(
     dx: _Array | None,
@@ -268,6 +318,8 @@ def batch_norm_backward(
     var: _Array,
     eps: float,
     relu: bool,
+    y: _Array | None = None,
+    residual_gradient: _Array | None = None,
 ) -> None: ...
 def dropout(y: _Array, x: _Array, p: float, seed: int, calls: int) -> None: ...
 def gather_images(

@@ -126,7 +126,8 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_pool2d(m);
     pycnn::bind_elementwise(m);
     pycnn::bind_images(m);
-    pycnn::bind_inference(m);
+    pycnn::bind_join(m);
+    pycnn::bind_network(m);
     pycnn::bind_norm(m);
     pycnn::bind_optim(m);
     pycnn::kernels();  // PYCNN_ISA is read now, so that a bad value is a sentence at import

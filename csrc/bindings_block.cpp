@@ -6,6 +6,7 @@
 #include "ops/block.h"
 
 namespace pycnn {
+namespace block_bindings {
 namespace {
 
 const std::string kX = "[N, H, W, C]", kWeight = "[KH, KW, C/groups, OC]", kY = "[N, PH, PW, OC]";
@@ -180,8 +181,10 @@ void relu_backward(py::array dweight, const py::object& dbias_or_none, const py:
 }
 
 }  // namespace
+}  // namespace block_bindings
 
 void bind_block(py::module_& m) {
+    using namespace block_bindings;
     py::class_<BlockShape>(m, "BlockShape")
         .def(py::init(&make_shape), py::arg("conv"), py::arg("pool_same"), py::arg("relu"))
         .def_property_readonly("input_shape", [](const BlockShape& b) { return py::tuple(py::cast(x_shape(b))); })

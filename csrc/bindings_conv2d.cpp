@@ -10,6 +10,7 @@
 #include "ops/elementwise.h"
 
 namespace pycnn {
+namespace conv2d_bindings {
 namespace {
 
 const std::string kX = "[N, H, W, C]", kWeight = "[KH, KW, C/groups, OC]", kY = "[N, OH, OW, OC]";
@@ -112,7 +113,7 @@ Algorithm parse(const std::string& name, const char* op, bool float64, const Con
 }
 
 void forward(py::array y, const py::array& x, const py::array& weight, const py::object& bias, const Conv2dShape& s,
-             bool relu, const std::string& algorithm_name) {
+             bool relu, const std::string& algorithm_name, const py::object& residual) {
     const char* op = "conv2d";
     const bool float64 = check_floating(x, {op, "x"});
     check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
@@ -126,16 +127,22 @@ void forward(py::array y, const py::array& x, const py::array& weight, const py:
         check_input(b, {op, "bias"}, float64, "x", {s.OC}, "[OC]");
         check_apart(y, {op, "out"}, b, "bias");
     }
-    const bool has_bias = !bias.is_none();
+    py::array other;
+    if (!residual.is_none()) {
+        other = py::reinterpret_borrow<py::array>(residual);
+        check_input(other, {op, "residual"}, float64, "x", y_shape(s), kY + ", as y");
+        check_apart(y, {op, "out"}, other, "residual", true);
+    }
+    const bool has_bias = !bias.is_none(), adds = !residual.is_none();
     const Algorithm algorithm = parse(algorithm_name, op, float64, s);
     void* result = y.mutable_data();
     const WithoutGil running;
     if (float64)
         naive::forward(static_cast<double*>(result), readable<double>(x), readable<double>(weight),
-                       has_bias ? readable<double>(b) : nullptr, relu, s);
+                       has_bias ? readable<double>(b) : nullptr, relu, s, adds ? readable<double>(other) : nullptr);
     else
         conv2d_forward(static_cast<float*>(result), readable<float>(x), readable<float>(weight), s, algorithm,
-                       {has_bias ? readable<float>(b) : nullptr, relu});
+                       {has_bias ? readable<float>(b) : nullptr, relu, adds ? readable<float>(other) : nullptr});
 }
 
 void backward_input(py::array dx, const py::array& dy, const py::array& weight, const Conv2dShape& s,
@@ -214,8 +221,10 @@ py::tuple choice(const Conv2dShape& s, const std::string& direction) {
 }
 
 }  // namespace
+}  // namespace conv2d_bindings
 
 void bind_conv2d(py::module_& m) {
+    using namespace conv2d_bindings;
     py::class_<Conv2dShape>(m, "Conv2dShape")
         .def(py::init([](const Extents& x, const Extents& weight, std::array<int64_t, 2> stride,
                          std::optional<std::array<int64_t, 4>> padding, std::array<int64_t, 2> dilation, int64_t groups,
@@ -235,7 +244,7 @@ void bind_conv2d(py::module_& m) {
         .def_property_readonly("flop", &Conv2dShape::flop)
         .def("choice", choice, py::arg("direction"));
     m.def("conv2d_forward", forward, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("shape"),
-          py::arg("relu"), py::arg("algorithm"));
+          py::arg("relu"), py::arg("algorithm"), py::arg("residual") = py::none());
     m.def("conv2d_backward_input", backward_input, py::arg("dx"), py::arg("dy"), py::arg("weight"), py::arg("shape"),
           py::arg("algorithm"));
     m.def("conv2d_backward_weight", backward_weight, py::arg("dweight"), py::arg("x"), py::arg("dy"), py::arg("shape"),

@@ -8,6 +8,7 @@
 #include "ops/softmax.h"
 
 namespace pycnn {
+namespace elementwise_bindings {
 namespace {
 
 void relu(py::array y, const py::array& x) {
@@ -163,8 +164,10 @@ void drop(py::array y, const py::array& x, double p, uint64_t seed, uint64_t cal
 }
 
 }  // namespace
+}  // namespace elementwise_bindings
 
 void bind_elementwise(py::module_& m) {
+    using namespace elementwise_bindings;
     m.def("relu", relu, py::arg("y"), py::arg("x"));
     m.def("relu_backward", relu_gradient, py::arg("dx"), py::arg("dy"), py::arg("y"));
     m.def("softmax", softmax, py::arg("y"), py::arg("x"), py::arg("logarithm"));

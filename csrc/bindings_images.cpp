@@ -9,6 +9,7 @@
 #include "ops/gather.h"
 
 namespace pycnn {
+namespace images_bindings {
 namespace {
 
 bool is_bytes(const py::array& a) { return py::isinstance<py::array_t<uint8_t>>(a); }
@@ -94,8 +95,10 @@ void augment(py::array y, const py::array& images, const py::array& indices, dou
 }
 
 }  // namespace
+}  // namespace images_bindings
 
 void bind_images(py::module_& m) {
+    using namespace images_bindings;
     m.def("gather_images", gather, py::arg("y"), py::arg("images"), py::arg("indices"), py::arg("scale"),
           py::arg("normalization"));
     m.def("augment_images", augment, py::arg("y"), py::arg("images"), py::arg("indices"), py::arg("scale"),

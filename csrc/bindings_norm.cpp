@@ -6,6 +6,7 @@
 #include "ops/norm.h"
 
 namespace pycnn {
+namespace norm_bindings {
 namespace {
 
 const std::string kC = "[C], one number a channel of x";
@@ -41,9 +42,22 @@ void check_apart_from(const Norm& n, const py::array& out, const char* name, con
     for (const auto& [other_name, other] : others) check_apart(out, {n.op, name}, *other, other_name);
 }
 
+// residual: null or an array as x; y may be the very same one.
+py::array check_residual(const Norm& n, const py::object& residual, const py::array& x, const py::array& y) {
+    if (residual.is_none()) return py::array();
+    py::array r = py::reinterpret_borrow<py::array>(residual);
+    check_input(r, {n.op, "residual"}, n.float64, "x", extents(x), "as x");
+    check_apart(y, {n.op, "out"}, r, "residual", true);
+    return r;
+}
+template <class T>
+const T* or_null(const py::object& given, const py::array& a) {
+    return given.is_none() ? nullptr : readable<T>(a);
+}
+
 void forward(py::array y, py::array mean, py::array var, const py::array& x, const py::array& weight,
              const py::array& bias, const py::object& running_mean, const py::object& running_var, double momentum,
-             double eps, bool relu) {
+             double eps, bool relu, const py::object& residual) {
     const Norm n = check_x("batch_norm", x, "x");
     check_vector(n, weight, "weight");
     check_vector(n, bias, "bias");
@@ -51,9 +65,13 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
     check_vector_out(n, mean, "out[1] (mean)");
     check_vector_out(n, var, "out[2] (var)");
     check_apart_from(n, y, "out", {{"x", &x}, {"weight", &weight}, {"bias", &bias}});
-    check_apart_from(n, mean, "out[1] (mean)", {{"x", &x}, {"weight", &weight}, {"bias", &bias}, {"out[0]", &y}});
-    check_apart_from(n, var, "out[2] (var)",
-                     {{"x", &x}, {"weight", &weight}, {"bias", &bias}, {"out[0]", &y}, {"out[1]", &mean}});
+    const py::array other = check_residual(n, residual, x, y);
+    Named inputs = {{"x", &x}, {"weight", &weight}, {"bias", &bias}, {"out[0]", &y}};
+    if (!residual.is_none()) inputs.push_back({"residual", &other});
+    check_apart_from(n, mean, "out[1] (mean)", inputs);
+    inputs.push_back({"out[1]", &mean});
+    check_apart_from(n, var, "out[2] (var)", inputs);
+    inputs.push_back({"out[2]", &var});
     py::array moving[2];
     const bool runs = !running_mean.is_none();
     if (runs) {
@@ -61,10 +79,8 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
         moving[1] = py::reinterpret_borrow<py::array>(running_var);
         check_vector_out(n, moving[0], "running_mean");
         check_vector_out(n, moving[1], "running_var");
-        const Named others = {{"x", &x},      {"weight", &weight}, {"bias", &bias},
-                              {"out[0]", &y}, {"out[1]", &mean},   {"out[2]", &var}};
-        check_apart_from(n, moving[0], "running_mean", others);
-        check_apart_from(n, moving[1], "running_var", others);
+        check_apart_from(n, moving[0], "running_mean", inputs);
+        check_apart_from(n, moving[1], "running_var", inputs);
         check_apart_from(n, moving[1], "running_var", {{"running_mean", &moving[0]}});
     }
     if (n.rows == 1)
@@ -76,7 +92,7 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
         T *to = writable<T>(y), *m = writable<T>(mean), *v = writable<T>(var);
         T* old[2] = {runs ? writable<T>(moving[0]) : nullptr, runs ? writable<T>(moving[1]) : nullptr};
         const NormFunction<T> f{m, v, readable<T>(weight), readable<T>(bias), eps, relu};
-        const T* from = readable<T>(x);
+        const T *from = readable<T>(x), *added = or_null<T>(residual, other);
         const WithoutGil running;
         if (n.rows == 0) {
             std::fill_n(m, n.C, T(0));
@@ -84,40 +100,54 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
             return;
         }
         batch_statistics(m, v, from, n.rows, n.C);
-        batch_norm_apply(to, from, f, n.rows, n.C);
+        batch_norm_apply(to, from, f, n.rows, n.C, added);
         if (runs) update_running_statistics(old[0], old[1], f, momentum, n.rows, n.C);
     });
 }
 
 void inference(py::array y, const py::array& x, const py::array& weight, const py::array& bias, const py::array& mean,
-               const py::array& var, double eps, bool relu) {
+               const py::array& var, double eps, bool relu, const py::object& residual) {
     const Norm n = check_x("batch_norm_inference", x, "x");
     const Named vectors = {{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}};
     for (const auto& [name, array] : vectors) check_vector(n, *array, name);
     check_output(y, {n.op, "out"}, n.float64, "x", extents(x), "as x");
     check_apart(y, {n.op, "out"}, x, "x", true);
     check_apart_from(n, y, "out", vectors);
+    const py::array other = check_residual(n, residual, x, y);
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
         const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
         T* to = writable<T>(y);
+        const T* added = or_null<T>(residual, other);
         const WithoutGil running;
-        batch_norm_apply(to, readable<T>(x), f, n.rows, n.C);
+        batch_norm_apply(to, readable<T>(x), f, n.rows, n.C, added);
     });
 }
 
 void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, const py::array& dy, const py::array& x,
               const py::array& weight, const py::array& bias, const py::array& mean, const py::array& var, double eps,
-              bool relu) {
+              bool relu, const py::object& y_or_none, const py::object& residual_gradient) {
     const Norm n = check_x("batch_norm_backward", x, "x");
     check_input(dy, {n.op, "dy"}, n.float64, "x", extents(x), "as x");
     Named inputs = {{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}};
     for (const auto& [name, array] : inputs) check_vector(n, *array, name);
     check_vector_out(n, dweight, "out[1] (dweight)");
     check_vector_out(n, dbias, "out[2] (dbias)");
-    const bool wants_dx = !dx_or_none.is_none();
-    py::array dx;
+    const bool wants_dx = !dx_or_none.is_none(), has_y = !y_or_none.is_none(), splits = !residual_gradient.is_none();
+    py::array dx, y, other;
     inputs.push_back({"x", &x});
+    if (has_y) {
+        y = py::reinterpret_borrow<py::array>(y_or_none);
+        check_input(y, {n.op, "y"}, n.float64, "x", extents(x), "as x");
+        inputs.push_back({"y", &y});
+    }
+    if (splits) {
+        other = py::reinterpret_borrow<py::array>(residual_gradient);
+        check_output(other, {n.op, "residual_gradient"}, n.float64, "x", extents(x), "as x");
+        check_apart(other, {n.op, "residual_gradient"}, dy, "dy", true);
+        check_apart_from(n, other, "residual_gradient", inputs);
+        inputs.push_back({"residual_gradient", &other});
+    }
     if (wants_dx) {
         dx = py::reinterpret_borrow<py::array>(dx_or_none);
         check_output(dx, {n.op, "out"}, n.float64, "x", extents(x), "as x");
@@ -134,27 +164,30 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, 
         const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
         T *to = wants_dx ? writable<T>(dx) : nullptr, *dw = writable<T>(dweight), *db = writable<T>(dbias);
         const T *g = readable<T>(dy), *from = readable<T>(x);
+        const NormResidual<T> residual{or_null<T>(y_or_none, y), splits ? writable<T>(other) : nullptr};
         const WithoutGil running;
         if (n.rows == 0) {
             std::fill_n(dw, n.C, T(0));
             std::fill_n(db, n.C, T(0));
             return;
         }
-        batch_norm_backward(to, dw, db, g, from, f, n.rows, n.C);
+        batch_norm_backward(to, dw, db, g, from, f, n.rows, n.C, residual);
     });
 }
 
 }  // namespace
+}  // namespace norm_bindings
 
 void bind_norm(py::module_& m) {
+    using namespace norm_bindings;
     m.def("batch_norm", forward, py::arg("y"), py::arg("mean"), py::arg("var"), py::arg("x"), py::arg("weight"),
           py::arg("bias"), py::arg("running_mean"), py::arg("running_var"), py::arg("momentum"), py::arg("eps"),
-          py::arg("relu"));
+          py::arg("relu"), py::arg("residual") = py::none());
     m.def("batch_norm_inference", inference, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"),
-          py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"));
+          py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"), py::arg("residual") = py::none());
     m.def("batch_norm_backward", backward, py::arg("dx"), py::arg("dweight"), py::arg("dbias"), py::arg("dy"),
           py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("var"), py::arg("eps"),
-          py::arg("relu"));
+          py::arg("relu"), py::arg("y") = py::none(), py::arg("residual_gradient") = py::none());
 }
 
 }  // namespace pycnn

@@ -6,6 +6,7 @@
 #include "ops/adam.h"
 
 namespace pycnn {
+namespace optim_bindings {
 namespace {
 
 // The arrays that an optimizer updates: all of param's type and shape, none sharing memory.
@@ -175,8 +176,10 @@ void scale(Arrays arrays, double factor) {
 }
 
 }  // namespace
+}  // namespace optim_bindings
 
 void bind_optim(py::module_& m) {
+    using namespace optim_bindings;
     m.def("adam_step", adam, py::arg("param"), py::arg("grad"), py::arg("m"), py::arg("v"), py::arg("step"),
           py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"));
     m.def("sgd_step", sgd, py::arg("param"), py::arg("grad"), py::arg("velocity"), py::arg("lr"), py::arg("momentum"),

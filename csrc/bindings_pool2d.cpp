@@ -9,6 +9,7 @@
 #include "ops/pool2d.h"
 
 namespace pycnn {
+namespace pool2d_bindings {
 namespace {
 
 const std::string kX = "[N, H, W, C]", kY = "[N, OH, OW, C]";
@@ -145,8 +146,10 @@ void avg_backward(py::array dx, const py::array& dy, const Pool2dShape& s, bool 
 }
 
 }  // namespace
+}  // namespace pool2d_bindings
 
 void bind_pool2d(py::module_& m) {
+    using namespace pool2d_bindings;
     py::class_<Pool2dShape>(m, "Pool2dShape")
         .def(py::init(&make_shape), py::arg("op"), py::arg("x_shape"), py::arg("kernel_size"), py::arg("stride"),
              py::arg("padding"))

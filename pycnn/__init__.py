@@ -32,6 +32,7 @@ from pycnn._runtime.machine import (
     show_config,
     use_isa,
 )
+from pycnn.init import seed
 from pycnn.ops import explain_conv2d
 from pycnn.ops.conv2d import get_precision, set_precision
 
@@ -114,6 +115,7 @@ __all__ = [
     "report",
     "save_model",
     "schedules",
+    "seed",
     "set_num_threads",
     "set_precision",
     "show_config",

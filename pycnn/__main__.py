@@ -1,8 +1,12 @@
-"""`python -m pycnn`: what is installed here, and the commands there are."""
+"""`python -m pycnn`: what is installed here, and the commands there are, which it runs as well.
+
+`python -m pycnn train` is `python -m pycnn.train`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -41,12 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit, as argparse does, for --help and --version (0) and for a usage error (2).
     """
     try:
-        parser = make_parser()
-        _, unknown = parser.parse_known_args(argv)
-        if unknown and unknown[0] in COMMANDS:
-            parser.error(f"{unknown[0]} is a command of its own: write {parser.prog}.{unknown[0]}")
-        if unknown:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        arguments = sys.argv[1:] if argv is None else list(argv)
+        if arguments and arguments[0] in COMMANDS:
+            command = importlib.import_module(f"pycnn.{arguments[0]}")
+            return int(command.main(arguments[1:]))
+        make_parser().parse_args(arguments)
         with writing():
             print(f"{pycnn.show_config()}\n\n{_commands()}", flush=True)
         return DONE

@@ -3,6 +3,10 @@
 Draws are made in float64 and rounded once: NumPy takes the rare ones in the tails from the C
 library's log, whose last bit differs between machines, and the rounding hides it.
 
+Layers and models that are given no rng draw from the package's own generator, which is seeded with
+0 when pycnn is imported: the same program gives the same bits every time. `pycnn.seed(n)` begins
+another sequence.
+
 Shapes of weights are [KH, KW, C / groups, OC] and [in, out], so fan_in, the number of inputs of one
 output, is the product of all extents but the last; fan_out is KH * KW * OC or out.
 """
@@ -11,11 +15,14 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pycnn._runtime.checks import is_finite, is_whole
 
 Floats = npt.NDArray[np.float32]
 
@@ -66,18 +73,46 @@ def glorot_uniform(shape: Sequence[int], rng: np.random.Generator) -> Floats:
     return ((2 * draws - 1) * limit).astype(np.float32)
 
 
-def generator(rng: np.random.Generator | int) -> np.random.Generator:
-    """`rng` itself, or a new Generator with this seed; an error for anything else."""
+def seed(n: int) -> None:
+    """Begin the package's own generator anew: what has no rng draws the same again after it.
+
+    It is for layers and models made with rng=None, the default; what has an rng, and the seed of a
+    `Trainer` or a recipe, do not depend on it. Raises TypeError for what is no int, ValueError for
+    a negative one.
+    """
+    global _sequence
+    fresh = np.random.SeedSequence(_seed("seed: n", n, "an int"))
+    with _lock:
+        _sequence = fresh
+
+
+def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+    """`rng` itself, or a new Generator with this seed; an error for anything else.
+
+    None: a new Generator from the package's own sequence of seeds, see `seed`. No seed is given
+    twice, in whatever threads; which thread gets which depends on who comes first, so threads that
+    must repeat their numbers need an rng each. A forked child goes on as its parent does.
+    """
     if isinstance(rng, np.random.Generator):
         return rng
-    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)):
-        raise TypeError(
-            f"rng is {rng!r}; expected a np.random.Generator or an int to seed one: "
-            "write np.random.default_rng(0)."
-        )
-    if rng < 0:
-        raise ValueError(f"rng is {rng}; expected a seed of at least 0.")
-    return np.random.default_rng(rng)
+    if rng is None:
+        with _lock:
+            (child,) = _sequence.spawn(1)
+        return np.random.default_rng(child)
+    return np.random.default_rng(_seed("rng", rng, _EXPECTED))
+
+
+_lock = threading.Lock()  # a SeedSequence counts its children without one
+_sequence = np.random.SeedSequence(0)
+_EXPECTED = "a np.random.Generator or an int to seed one: write np.random.default_rng(0)"
+
+
+def _seed(name: str, value: Any, expected: str) -> int:
+    if not is_whole(value):
+        raise TypeError(f"{name} is {value!r}; expected {expected}.")
+    if value < 0:
+        raise ValueError(f"{name} is {value}; expected a seed of at least 0.")
+    return int(value)
 
 
 def _rng(who: str, rng: Any) -> np.random.Generator:
@@ -101,7 +136,7 @@ def _shape(who: str, shape: Any) -> tuple[int, ...]:
 
 
 def _std(who: str, std: Any) -> float:
-    if isinstance(std, (int, float, np.number)) and 0 <= std < math.inf:
+    if is_finite(std) and std >= 0:
         return float(std)
     raise ValueError(f"{who}: std is {std!r}; expected a finite number of at least 0.")
 

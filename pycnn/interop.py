@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from pycnn._formats import layout as _layout
-from pycnn.layers import state, summary
+from pycnn._formats import layout
+from pycnn.layers import state
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
 from pycnn.layers.linear import Linear
-from pycnn.layers.sequential import Sequential
+from pycnn.layers.module import Module
 from pycnn.ops.arrays import Array, kind_of
 
 COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm2d; pycnn has no use for it
@@ -34,7 +34,7 @@ SAME_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of BatchNorm2
 
 
 def to_torch_state_dict(
-    model: Sequential, *, input_shape: tuple[int | None, ...] | None = None
+    model: Module, *, input_shape: tuple[int | None, ...] | None = None
 ) -> dict[str, Array]:
     """The model's arrays under PyTorch's names and in its layout, in new memory.
 
@@ -49,7 +49,7 @@ def to_torch_state_dict(
 
 
 def load_torch_state_dict(
-    model: Sequential,
+    model: Module,
     d: Mapping[str, Array],
     *,
     input_shape: tuple[int | None, ...] | None = None,
@@ -79,25 +79,38 @@ def load_torch_state_dict(
     model.load_state_dict(dict(_from_torch(who, model, read, input_shape)))
 
 
-def _channels(
-    who: str, model: Sequential, input_shape: tuple[int | None, ...] | None
-) -> dict[str, int]:
-    if not isinstance(model, Sequential):
-        raise TypeError(f"{who}: model is {kind_of(model)}; expected a Sequential.")
-    image = model.input_shape if input_shape is None else summary.one_image(input_shape)[1:]
-    return _layout.linear_channels(who, model, image)
+def _by_name(who: str, model: Module, input_shape: tuple[int | None, ...] | None) -> dict[str, int]:
+    """The channels of `layout.linear_channels`, by the names of the layers."""
+    if not isinstance(model, Module):
+        raise TypeError(f"{who}: model is {kind_of(model)}; expected a Sequential or a Module.")
+    image = (
+        input_shape if input_shape is not None else model.input_shape and (1, *model.input_shape)
+    )
+    if image is not None:
+        program = model.program(tuple(image))
+    elif model.last_input_shapes is not None:
+        program = model.program(*model.last_input_shapes)
+    else:
+        program = model.program(None)
+    channels = layout.linear_channels(who, program)
+    return {node.name: channels[id(node)] for node in program.nodes if id(node) in channels}
+
+
+def _leaves(model: Module) -> Iterator[tuple[str, Layer]]:
+    """The layers that hold no others, with the names that their arrays begin with."""
+    return ((n, layer) for n, layer in model.named_layers() if not isinstance(layer, Module))
 
 
 def _to_torch(
-    who: str, model: Sequential, input_shape: tuple[int | None, ...] | None
+    who: str, model: Module, input_shape: tuple[int | None, ...] | None
 ) -> Iterator[tuple[str, Array]]:
-    channels, arrays = _channels(who, model, input_shape), model.state_dict()
-    for name, layer in _layout.leaves(model):
+    channels, arrays = _by_name(who, model, input_shape), model.state_dict()
+    for name, layer in _leaves(model):
         own = {key: arrays[f"{name}.{key}"] for key in _keys(who, name, layer)}
         if isinstance(layer, Conv2d):
-            own["weight"] = _layout.conv_to_oihw(own["weight"])
+            own["weight"] = layout.conv_to_oihw(own["weight"])
         elif isinstance(layer, Linear):
-            own["weight"] = _layout.linear_to_nchw(own["weight"], channels.get(name))
+            own["weight"] = layout.linear_to_nchw(own["weight"], channels.get(name))
         elif own:
             own[COUNTER] = np.zeros((), np.int64)
         for key, array in own.items():
@@ -105,16 +118,16 @@ def _to_torch(
 
 
 def _from_torch(
-    who: str, model: Sequential, d: Mapping[str, Array], input_shape: Any
+    who: str, model: Module, d: Mapping[str, Array], input_shape: Any
 ) -> Iterator[tuple[str, Array]]:
-    channels = _channels(who, model, input_shape)
-    for name, layer in _layout.leaves(model):
+    channels = _by_name(who, model, input_shape)
+    for name, layer in _leaves(model):
         for key in _keys(who, name, layer):
             array = d[f"{name}.{key}"]
             if key == "weight" and isinstance(layer, Conv2d):
-                array = _layout.conv_from_oihw(array)
+                array = layout.conv_from_oihw(array)
             elif key == "weight" and isinstance(layer, Linear):
-                array = _layout.linear_from_nchw(array, channels.get(name))
+                array = layout.linear_from_nchw(array, channels.get(name))
             yield f"{name}.{key}", array
 
 

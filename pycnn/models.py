@@ -20,16 +20,17 @@ from pycnn.layers import (
 )
 
 
-def mnist_cnn(rng: np.random.Generator | int = 0, init: str = "lecture") -> Sequential:
+def mnist_cnn(rng: np.random.Generator | int | None = None, init: str = "lecture") -> Sequential:
     """The lecture's network: [N, 28, 28, 1] images -> [N, 10] logits, 113,162 parameters.
 
     Three times (convolution 3 x 3 "same", relu, max pool 2 x 2 "same") with 32, 64 and 128
     channels, 28 -> 14 -> 7 -> 4 pixels, then one linear layer of the 4 * 4 * 128 = 2048 features.
     `parameters()` are the lecture's F2 b2 F3 b3 F4 b4 W5 b5.
 
-    rng: a np.random.Generator, or an int that seeds a new one. init: "lecture", weights normal with
-    standard deviation 0.01, b2 b3 b4 0.1, b5 standard normal, drawn in the order of the parameters;
-    or "he", weights `init.he_normal`, biases zero. Raises ValueError for another init.
+    rng: a np.random.Generator, an int that seeds a new one, or None for the package's own (see
+    `pycnn.seed`). init: "lecture", weights normal with standard deviation 0.01, b2 b3 b4 0.1, b5
+    standard normal, drawn in the order of the parameters; or "he", weights `init.he_normal`, biases
+    zero. Raises ValueError for another init.
     """
     if init not in ("lecture", "he"):
         raise ValueError(f'mnist_cnn: init is {init!r}; expected "lecture" or "he".')
@@ -62,7 +63,7 @@ def stages(
     normalize_after_pool: bool = True,
     dropout: float = 0.0,
     zero_last: bool = False,
-    rng: np.random.Generator | int = 0,
+    rng: np.random.Generator | int | None = None,
 ) -> Sequential:
     """A classifier in stages: [N, H, W, C] images -> [N, classes] logits.
 
@@ -73,8 +74,8 @@ def stages(
     first_kernel_size: of the very first convolution. batch_norm: a `BatchNorm2d` before each relu;
     its convolution then has no bias. normalize_after_pool: at the end of a stage convolution, pool,
     normalisation, relu: normalises a quarter of the pixels, and the map before the pool is never
-    written. zero_last: the linear layer begins at zero, so the first loss is log(classes). rng: a
-    np.random.Generator, or an int that seeds a new one; weights are `init.he_normal`.
+    written. zero_last: the linear layer begins at zero, so the first loss is log(classes). rng: as
+    in `mnist_cnn`; weights are `init.he_normal`.
     """
     rng = initial.generator(rng)
     counts = [1] * len(channels) if convolutions is None else list(convolutions)

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,16 +20,17 @@ from pycnn import ops
 from pycnn._commands.options import DONE, FAILED, USAGE, _Parser, _whole_number
 from pycnn._commands.progress import CannotWrite, abandon_stdout, complain, writing
 from pycnn._commands.signals import Stopped, stoppable
-from pycnn._formats.files import FileError, check_finite
+from pycnn._formats.files import FileError, check_finite, read_small
 from pycnn._images import digits
 from pycnn._images.doubts import NoDigit
 from pycnn._runtime.extras import need
-from pycnn.layers import Sequential
+from pycnn.layers import Module
 from pycnn.modelfile import load_model
 from pycnn.ops.arrays import Array
 
 STDIN = "-"
 READING = "reading pictures"
+MOST = 100_000_000  # bytes of a picture
 # Of MNIST's 10,000 test digits the recipe fast's network (99.13 %) gives 212 a lower probability,
 # and 64 of these are among its 87 mistakes; below 0.5 are 108 and 46, below 0.7 378 and 78.
 SURE = 0.6
@@ -63,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def model_size(model: Sequential) -> tuple[int, int]:
+def model_size(model: Module) -> tuple[int, int]:
     """(H, W) of the grey images that a model takes; ValueError for other models.
 
     28 x 28 if the model does not know, and takes that.
@@ -85,7 +86,7 @@ def model_size(model: Sequential) -> tuple[int, int]:
     return image[0], image[1]
 
 
-def probabilities(model: Sequential, image: Array) -> Array:
+def probabilities(model: Module, image: Array) -> Array:
     """float32 [K] for an image [H, W] in 0 .. 1; the model is in eval mode."""
     dtype = next((p.data.dtype for p in model.parameters()), np.dtype(np.float32))
     x = model.normalization(image[None, :, :, None]).astype(dtype)
@@ -109,21 +110,29 @@ def found(names: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         yield from ((str(p), None) for p in inside)
 
 
-def _tells_digits(model: Sequential) -> bool:
+def _content(stream: BinaryIO) -> bytes:
+    """All that comes, unless it does not end."""
+    content = stream.read(MOST + 1)
+    if len(content) > MOST:
+        raise ValueError(f"stdin gave more than {MOST:,} bytes; expected a picture.")
+    return content
+
+
+def _tells_digits(model: Module) -> bool:
     """Whether the classes may be digits: they are named so, or have no names."""
     return model.class_names is None or all(name.isdigit() for name in model.class_names)
 
 
 def look(
-    model: Sequential, size: tuple[int, int], name: str, top: int, force: bool = False
+    model: Module, size: tuple[int, int], name: str, top: int, force: bool = False
 ) -> dict[str, Any]:
     """What the command says of a picture; OSError or ValueError if it cannot be read.
 
     A picture that is not one digit is a ValueError as well; with `force` its reason is "doubt".
     """
     Image = need("PIL.Image", "images", READING)
-    source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name
-    with Image.open(source) as picture:
+    content = _content(sys.stdin.buffer) if name == STDIN else read_small(name, "a picture", MOST)
+    with Image.open(io.BytesIO(content)) as picture:
         picture.load()
         doubtful: list[str] | None = [] if force else None
         try:
@@ -169,6 +178,8 @@ def _fault(name: str, error: Exception | str) -> str:
         return "this is no picture in a format that Pillow knows."
     if kind in ("DecompressionBombError", "DecompressionBombWarning"):
         return "it has too many pixels."
+    if isinstance(error, FileError):
+        return str(error).removeprefix(f"{name}: ")
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return (
         f"{reason.rstrip('.')}."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from pycnn.ops.arrays import Array, kind_of
+from pycnn._runtime.checks import is_finite, is_number
+from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 PerChannel: TypeAlias = float | tuple[float, ...]
 
@@ -93,17 +93,51 @@ class Normalization:
         return cls(d["mean"], d["std"])
 
 
+def predict(
+    who: str,
+    forward: Callable[[Array], Any],
+    normalization: Normalization,
+    images: Any,
+    batch_size: int,
+) -> Any:
+    """forward(normalised images), batch by batch: an array, or a tuple of several.
+
+    who: begins the sentences of the TypeError and ValueError for what are no images.
+    """
+    good = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
+    if not good or images.ndim < 2:
+        found = (
+            f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else kind_of(images)
+        )
+        raise TypeError(
+            f"{who}: images is {found}; expected images [n, H, W, C] (or rows [n, features]), "
+            "uint8, or float32 in 0 .. 1."
+        )
+    if are_bytes_as_floats(images):
+        raise ValueError(
+            f"{who}: images are float32 with whole numbers up to {images[:1000].max():g}; "
+            "expected 0 to 1: write images.astype(np.uint8), or images / 255."
+        )
+    parts = []
+    for first in range(0, max(len(images), 1), batch_size):
+        x = images[first : first + batch_size]
+        if x.dtype == np.uint8:
+            x = x.astype(np.float32) / np.float32(255)
+        ys = forward(np.ascontiguousarray(x) if normalization.is_identity else normalization(x))
+        parts.append(ys if isinstance(ys, tuple) else (ys,))
+    whole = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return whole[0] if len(whole) == 1 else tuple(whole)
+
+
 def _numbers(name: str, value: float | Sequence[float] | Array) -> PerChannel:
     several = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim)
     items = list(value) if several else [value]  # type: ignore[arg-type]
     for item in items:
-        if isinstance(item, (bool, np.bool_)) or not isinstance(
-            item, (int, float, np.integer, np.floating)
-        ):
+        if not is_number(item):
             raise TypeError(
                 f"Normalization: {name} is {value!r}; expected a number, or one a channel."
             )
-        if not math.isfinite(item):
+        if not is_finite(item):
             raise ValueError(f"Normalization: {name} is {value!r}; expected finite numbers.")
     if not items:
         raise ValueError(f"Normalization: {name} is empty; expected a number, or one a channel.")

@@ -17,7 +17,6 @@ from pycnn._commands.progress import counted
 from pycnn._formats.files import replacing
 from pycnn.callbacks import Checkpoint, LearningRateLog
 from pycnn.layers import Conv2d
-from pycnn.plots._arguments import leaves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -212,7 +211,7 @@ def _pictures(
             "Test images with the highest probability of a wrong class.",
             lambda: plots.mistakes(images, labels, probabilities, class_names=model.class_names),
         )
-    if any(isinstance(layer, Conv2d) for _, layer in leaves(model)):
+    if any(isinstance(layer, Conv2d) for _, layer in model.named_layers()):
         yield (
             "Filters",
             "Weights of the first convolution: orange adds brightness, purple takes it away.",

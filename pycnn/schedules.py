@@ -12,18 +12,28 @@ Steps count from 0. A length that is left at None is taken from the run: `Traine
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any, ClassVar
+
+from pycnn._runtime.checks import is_choice, is_real, is_whole
 
 
 class Schedule:
     """What all schedules share. To write one, define `__call__`, and `bind` if it needs lengths."""
 
     needs_validation = False  # True: fit refuses to begin without validation data
+    _given: int | None = None  # a length of its own, instead of the run's
     _arguments: ClassVar[dict[str, str]] = {}  # of the constructor, and where they are kept
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
-        """Learn how long the run is; `Trainer.fit` calls this, again for a resumed run."""
+        """Learn how long the run is; `Trainer.fit` calls this, again for a resumed run.
+
+        Not if the number of steps is unknown, and then `needs_steps` must be False.
+        """
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether it asks how long the run is: it has a `bind`, and no length of its own."""
+        return type(self).bind is not Schedule.bind and self._given is None
 
     def __call__(self, step: int) -> float:
         """The factor of lr in step `step`, counted from 0."""
@@ -43,21 +53,20 @@ class Schedule:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
 
-    def _whole(self, name: str, value: object, low: int = 1) -> int:
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
+    def _whole(self, name: str, value: Any, low: int = 1) -> int:
+        if not is_whole(value, low):
             raise ValueError(
                 f"{type(self).__name__}: {name} is {value!r}; expected a whole number, {low} or "
                 "more."
             )
         return int(value)
 
-    def _real(self, name: str, value: object, low: float, high: float) -> float:
-        right = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (right and low <= value <= high):  # type: ignore[operator]
+    def _real(self, name: str, value: Any, low: float, high: float) -> float:
+        if not is_real(value, low, high):
             raise ValueError(
                 f"{type(self).__name__}: {name} is {value!r}; expected {low:g} to {high:g}."
             )
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
     def _known(self, name: str, value: int | None) -> int:
         if value is None:
@@ -157,7 +166,7 @@ class OneCycle(Schedule):
         self._warmup = self._real("warmup", warmup, 0, 1)
         self._start = self._real("start", start, 0, 1)
         self._end = self._real("end", end, 0, 1)
-        if shape not in ("linear", "cosine"):
+        if not is_choice(shape, ("linear", "cosine")):
             raise ValueError(f'OneCycle: shape is {shape!r}; expected "linear" or "cosine".')
         self._cosine = shape == "cosine"
 
@@ -194,6 +203,11 @@ class Warmup(Schedule):
             raise TypeError(f"Warmup: then is {then!r}; expected a schedule, for example Cosine().")
         self._then = then or Constant()
         self.needs_validation = self._then.needs_validation
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether `then` does."""
+        return self._then.needs_steps
 
     def bind(self, total_steps: int, steps_per_epoch: int) -> None:
         """`then` has the steps after the warm-up."""

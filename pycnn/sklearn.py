@@ -6,17 +6,19 @@ Only this module needs scikit-learn; `import pycnn` does not load it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from pycnn import losses, ops, optim
+from pycnn import optim
 from pycnn._runtime.extras import missing
+from pycnn.callbacks import Callback, Diverged, EarlyStopping
 from pycnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from pycnn.layers.base import Layer
 from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
+from pycnn.trainer import Trainer
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -31,7 +33,6 @@ except ModuleNotFoundError as error:
 
 Factory: TypeAlias = Callable[[tuple[int, ...], int, np.random.Generator], Sequential]
 
-_EVALUATION_BATCH = 500
 _LARGEST_SEED = 2**31 - 1
 
 
@@ -72,7 +73,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate, weight_decay: of AdamW.
         early_stopping: set validation_fraction of the data aside, by class, and stop when its
             accuracy has not grown by more than tol for n_iter_no_change epochs; the weights of the
-            best epoch are kept.
+            last epoch in which it had are kept.
         warm_start: `fit` goes on from the weights there are, with a new optimizer.
         random_state: of the initial weights, the order of the images and the split.
         verbose: print a line an epoch.
@@ -128,11 +129,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X, y = self._validated(X, y, reset=not goes_on)
         classes, labels = np.unique(y, return_inverse=True)
         if goes_on:
-            if not np.array_equal(classes, self.classes_):
-                raise ValueError(
-                    f"CNNClassifier: warm_start with the classes {classes.tolist()}; expected "
-                    f"those of the first fit, {self.classes_.tolist()}."
-                )
+            self._check_classes(classes, "warm_start", "first fit")
             self._optimizer = self._new_optimizer()
         else:
             self.classes_ = classes
@@ -144,10 +141,13 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 labels,
                 test_size=self.validation_fraction,
                 stratify=labels,
-                random_state=int(self._rng.integers(_LARGEST_SEED)),
+                random_state=self._seed,
             )
             validation = held, held_labels
-        self._fit_epochs(X, labels, validation)
+        stopping = EarlyStopping(self.n_iter_no_change, min_delta=self.tol, restore_best=True)
+        callbacks = [] if validation is None else [stopping]
+        trainer = self._train(X, labels, self.epochs, validation, callbacks)
+        self.validation_scores_ = [] if validation is None else trainer.history["val_accuracy"]
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> CNNClassifier:
@@ -164,11 +164,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         if classes is not None:
             classes = unique_labels(classes)
-            if not first and not np.array_equal(classes, self.classes_):
-                raise ValueError(
-                    f"CNNClassifier: partial_fit with the classes {classes.tolist()}; expected "
-                    f"those of the first call, {self.classes_.tolist()}."
-                )
+            if not first:
+                self._check_classes(classes, "partial_fit", "first call")
         X, y = self._validated(X, y, reset=first)
         if first:
             self.classes_ = classes
@@ -179,19 +176,26 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         if first:
             self._start(X)
-        self._epoch(X, np.searchsorted(self.classes_, y))
-        self.model_.eval()
+        self._train(X, np.searchsorted(self.classes_, y), 1)
         return self
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, float32 [n, K], in the order of `classes_`."""
         check_is_fitted(self)
-        return self._probabilities(self._images(validate_data(self, X, reset=False, **_CHECKS)))
+        images = self._images(validate_data(self, X, reset=False, **_CHECKS))
+        return Trainer(self.model_, self._optimizer).predict_proba(images)
 
     def predict(self, X: Any) -> Array:
         """The most probable label of each row, [n]."""
         best = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[best])
+
+    def _check_classes(self, classes: Array, who: str, where: str) -> None:
+        if not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"CNNClassifier: {who} with the classes {classes.tolist()}; expected those of the "
+                f"{where}, {self.classes_.tolist()}."
+            )
 
     def _check_parameters(self) -> None:
         for name in ("epochs", "batch_size", "n_iter_no_change"):
@@ -255,10 +259,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _start(self, X: Array) -> None:
         """A new network for X and `classes_`."""
-        seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
-        self._rng = np.random.default_rng(seed)
+        self._seed = int(check_random_state(self.random_state).randint(_LARGEST_SEED))
         make = default_model if self.model is None else self.model
-        model = make(X.shape[1:], len(self.classes_), self._rng)
+        model = make(X.shape[1:], len(self.classes_), np.random.default_rng(self._seed))
         if not isinstance(model, Sequential):
             raise ValueError(f"CNNClassifier: model(...) gave {model!r}; expected a Sequential.")
         y = model.output_shape((None, *X.shape[1:]))
@@ -283,53 +286,48 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.model_.parameters(), self.learning_rate, weight_decay=self.weight_decay
         )
 
-    def _fit_epochs(self, X: Array, labels: Array, validation: tuple[Array, Array] | None) -> None:
-        self.validation_scores_: list[float] = []
-        best, best_score, waited = None, -math.inf, 0
-        for _ in range(self.epochs):
-            self._epoch(X, labels)
-            if validation is None:
-                continue
-            score = float(np.mean(self._probabilities(validation[0]).argmax(1) == validation[1]))
-            self.validation_scores_.append(score)
-            waited = 0 if score > best_score + self.tol else waited + 1
-            if score > best_score:
-                best, best_score = self.model_.state_dict(), score
-            if waited >= self.n_iter_no_change:
-                break
-        if best is not None:
-            self.model_.load_state_dict(best)
-        self.model_.eval()
+    def _train(
+        self,
+        X: Array,
+        labels: Array,
+        epochs: int,
+        validation: tuple[Array, Array] | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Trainer:
+        """So many epochs more, by a Trainer of their own."""
+        done, steps = self.n_iter_, max(1, round(len(X) / self.batch_size))
 
-    def _epoch(self, X: Array, labels: Array) -> None:
-        """Each row once, in a new order, in batches of nearly equal size."""
-        model, loss_of = self.model_.train(), losses.SoftmaxCrossEntropy()
-        order = self._rng.permutation(len(X))
-        total = 0.0
-        for batch in np.array_split(order, max(1, round(len(X) / self.batch_size))):
-            x = model.normalization(X[batch])
-            loss, dlogits = loss_of(model(x), labels[batch])
-            if not math.isfinite(loss):
-                raise RuntimeError(
-                    f"CNNClassifier: the loss is {loss} in epoch {self.n_iter_ + 1}: the training "
-                    "diverges; try a smaller learning_rate."
-                )
-            self._optimizer.zero_grad()
-            model.backward(dlogits, input_gradient=False)
-            self._optimizer.step()
-            total += loss * len(batch)
-        self.n_iter_ += 1
-        self.loss_curve_.append(total / len(X))
-        if self.verbose:
-            print(f"epoch {self.n_iter_}, loss = {self.loss_curve_[-1]:.6f}")
+        # Not the Trainer's own batches, which drop what is left over: of a small X that is a lot.
+        def batches(epoch: int) -> Iterator[tuple[Array, Array]]:
+            order = np.random.default_rng([self._seed, 1, done + epoch]).permutation(len(X))
+            for rows in np.array_split(order, steps):
+                yield X[rows], labels[rows]
 
-    def _probabilities(self, X: Array) -> Array:
-        model = self.model_.eval()
-        p = np.empty((len(X), len(self.classes_)), np.float32)
-        for start in range(0, len(X), _EVALUATION_BATCH):
-            rows = slice(start, start + _EVALUATION_BATCH)
-            p[rows] = ops.softmax(model(model.normalization(X[rows])))
-        return p
+        lines = [_Lines(done)] if self.verbose else []
+        trainer = Trainer(self.model_, self._optimizer, callbacks=[*lines, *callbacks])
+        trainer.any_scale = True  # `normalization` is that of X
+        try:
+            trainer.fit(batches, validation, epochs=epochs, steps_per_epoch=steps)
+        except Diverged as error:
+            raise RuntimeError(
+                f"CNNClassifier: the training diverges with learning_rate={self.learning_rate}; "
+                f"try a smaller learning_rate ({error})."
+            ) from error
+        finally:
+            self.model_.eval()
+            self.n_iter_ += trainer.epoch
+            self.loss_curve_ += trainer.history["loss"]
+        return trainer
+
+
+class _Lines(Callback):
+    """What `verbose` prints."""
+
+    def __init__(self, done: int) -> None:
+        self.done = done
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
+        print(f"epoch {self.done + trainer.epoch}, loss = {row['loss']:.6f}")
 
 
 _CHECKS: dict[str, Any] = {"dtype": np.float32, "order": "C", "allow_nd": True}

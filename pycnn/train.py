@@ -325,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 128 + stop.number
         except Diverged as error:
             reached = _reached(signals.trainer)
-            complain(f"pycnn.train: diverged: {error}; {reached}. Try a smaller --lr.")
+            complain(f"pycnn.train: diverged: {error}; {reached}.")
             return DIVERGED
         except CannotWrite as error:
             abandon_stdout("pycnn.train", error)

@@ -124,6 +124,7 @@ _NORM_BAD = {
     "eps_0": Bad({"eps": 0.0}, ValueError, ("eps", "0.0", "above 0")),
     "activation": Bad({"activation": "tanh"}, ValueError, ("activation", "tanh", "relu")),
 }
+_OTHER_B = {"shape": Bad({"b": normal(10, 5)}, ValueError, ("b", "10, 5", "5, 10", "as a"))}
 _OTHER_SHAPE = {"shape": Bad({"y": normal(5, 9)}, ValueError, ("y", r"5, 9", "10"))}
 
 BAD = {
@@ -226,6 +227,31 @@ BAD = {
     "accumulate": {
         "shape": Bad({"part": normal(10, 5)}, ValueError, ("part", "10, 5", "5, 10")),
         **_lists("total"),
+    },
+    "add": {
+        **_OTHER_B,
+        "activation": Bad({"activation": "tanh"}, ValueError, ("activation", "tanh", "relu")),
+        "activation_array": Bad(
+            {"activation": np.array(["relu"])}, ValueError, ("activation", "array")
+        ),
+    },
+    "subtract": _OTHER_B,
+    "multiply": _OTHER_B,
+    "affine": {
+        "scale_nan": Bad({"scale": np.nan}, ValueError, ("scale", "nan", "finite")),
+        "scale_text": Bad({"scale": "2"}, ValueError, ("scale", "'2'", "number")),
+        "shift_huge": Bad({"shift": 1e39}, ValueError, ("shift", r"1e\+39", "x's type")),
+        "shift_array": Bad({"shift": np.ones(2)}, ValueError, ("shift", "array", "number")),
+    },
+    "split": {
+        "sum": Bad({"sizes": [3, 13]}, ValueError, ("sizes", "16", "17", "last axis")),
+        "negative": Bad({"sizes": [20, -3]}, ValueError, (r"sizes\[1\]", "-3", "0 to")),
+        "float": Bad({"sizes": [16.0, 1]}, ValueError, (r"sizes\[0\]", "16.0", "int")),
+        "huge": Bad({"sizes": [2**63, 1]}, ValueError, (r"sizes\[0\]", str(2**63), _LIMIT)),
+        "number": Bad({"sizes": 17}, TypeError, ("sizes", "an int", "list")),
+        "no_axis": Bad({"x": np.array(1, np.float32)}, ValueError, ("x", "no axes", "last")),
+        "fewer_out": Bad({"out": [None]}, ValueError, ("sizes", "1 arrays")),
+        "out_text": Bad({"out": [None, "x", None]}, TypeError, (r"out\[1\]", "a str")),
     },
     "adam_step": {
         **_unlike("grad", "m", "v"),

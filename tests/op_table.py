@@ -69,7 +69,7 @@ class Operator:
         if out is not None:
             options = {**options, "out": out if len(out) > 1 else out[0]}
         result = function(*arrays, **options)
-        return result if isinstance(result, tuple) else (result,)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
     def floats(self):
         """The names of the float32 arrays."""
@@ -96,12 +96,16 @@ def expected(name, sample_id, dtype):
 def check(results, expected, dtype, what=""):
     for result, (exact, bound) in zip(results, expected, strict=True):
         kind = np.int32 if getattr(exact, "dtype", None) == np.int32 else dtype
-        assert np.ndim(exact) == 0 or result.dtype == kind, f"{what}: {result.dtype}"
+        if isinstance(result, float):
+            assert np.ndim(exact) == 0, f"{what}: one number for {np.shape(exact)}"
+        else:
+            assert result.dtype == kind, f"{what}: {result.dtype}"
         tolerance.assert_within(result, exact, bound, what)
 
 
 _COLOURS = frozen(np.random.default_rng(3).standard_normal((3, 7, 19, 3), np.float32))
 _MEANS = {"mean": (0.1, -0.2, 0.3), "std": (1.0, 0.5, 2.0)}
+_RELU = {"activation": "relu"}
 _EPOCH = {"seed": 5, "epoch": 2}
 _AFFINE = {"shift": 1.5, "rotation": 30.0, "scale": 0.2, "shear": 0.3}
 
@@ -230,6 +234,37 @@ _ALL = [
         batch=("total", "part"),
         updated=("total",),
         has_out=False,
+    ),
+    *(
+        Operator(
+            name,
+            ("a", "b"),
+            {
+                **{key: Sample((normal(*shape), normal(*shape))) for key, shape in ROWS.items()},
+                **(
+                    {"relu": Sample((normal(3, 70), normal(3, 70)), _RELU)} if name == "add" else {}
+                ),
+            },
+            batch=("a", "b"),
+            in_place=("a", "b"),
+        )
+        for name in ("add", "subtract", "multiply")
+    ),
+    Operator(
+        "affine",
+        ("x",),
+        {key: Sample((normal(*s),), {"scale": -1.7, "shift": 0.3}) for key, s in ROWS.items()},
+        batch=("x",),
+        in_place=("x",),
+    ),
+    Operator(
+        "split",
+        ("x",),
+        {
+            "images": Sample((normal(2, 7, 5, 17),), {"sizes": [3, 13, 1]}),
+            "one_axis": Sample((normal(40),), {"sizes": (16, 24)}),
+        },
+        batch=("x",),
     ),
     Operator(
         "adam_step",

@@ -265,6 +265,29 @@ def accumulate(total, part):
     return np.float64(total) + np.float64(part)
 
 
+def add(a, b, activation=None):
+    y = np.float64(a) + b
+    return relu(y) if activation == "relu" else y
+
+
+def subtract(a, b):
+    return np.float64(a) - b
+
+
+def multiply(a, b):
+    return np.float64(a) * b
+
+
+def affine(x, scale, shift):
+    """`scale` and `shift` in x's type."""
+    return np.float64(x) * x.dtype.type(scale) + x.dtype.type(shift)
+
+
+def split(x, sizes):
+    ends = np.cumsum([0, *sizes])
+    return tuple(np.float64(x)[..., a:b] for a, b in itertools.pairwise(ends))
+
+
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
     """(image * scale - mean) / std of these indices; scale is 1/255 for bytes, else 1."""
     if scale is None:

@@ -77,6 +77,17 @@ def test_the_gather_has_the_bits_of_numpy(isa, num_threads, rng, means, kind, si
     assert y.tobytes() == exact.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [(0.0, 0.5), (0.25, 1.0), (0, 2), ((0.0, 0.0, 0.0), (1.0, 1.0, 4.0)), ((0.0, 0.5, 0.0), 1.0)],
+)
+def test_a_mean_or_a_std_alone_is_applied(rng, mean, std):
+    images = images_of(rng, (4, 3), "floats")
+    y = ops.gather_images(images, [1, 0], mean=mean, std=std)
+    exact = (images[[1, 0]] - np.float32(mean)) / np.float32(std)
+    assert y.tobytes() == exact.tobytes()
+
+
 def test_floats_pass_the_gather_as_they_are(isa):
     images = np.array([[np.nan, np.inf, -0.0, 1e-42, -np.inf, 3.5]], np.float32)
     assert ops.gather_images(images, [0]).tobytes() == images.tobytes()

@@ -45,13 +45,13 @@ def test_compiled_is_eval(isa, num_threads, order, sign):
 
 
 class Steps:
-    """Stands for `_pycnn.Inference` and notes what is added."""
+    """Stands for `_pycnn.Network` and notes what is added."""
 
     def __init__(self, monkeypatch):
         import _pycnn
 
         self.names, self.convs = [], []
-        real = _pycnn.Inference
+        real = _pycnn.Network
 
         class Noting:
             def __init__(net, *arguments):
@@ -62,12 +62,12 @@ class Steps:
                     if name.startswith("add_"):
                         self.names.append(name.removeprefix("add_"))
                     if name == "add_conv2d":
-                        self.convs.append(arguments[1:])
+                        self.convs.append(arguments[3:])
                     return getattr(net.real, name)(*arguments)
 
                 return call
 
-        monkeypatch.setattr(_pycnn, "Inference", Noting)
+        monkeypatch.setattr(_pycnn, "Network", Noting)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from trainer_cases import StopAt, bits, make_data, make_model, make_trainer
 
 import pycnn
 from pycnn import callbacks, checkpoint, optim
+from pycnn._formats import temporary
 from pycnn.augment import Augmentation
 
 TRAIN, VALIDATION = make_data(), make_data(13, seed=1)
@@ -191,8 +192,10 @@ def test_two_runs_at_once(tmp_path):
     stopped_at(1, tmp_path, Second())
 
 
-def test_leftovers_of_a_killed_writer_are_removed(used):
-    (used / ".pycnn-0123.tmp").write_bytes(b"half")
+def test_leftovers_of_a_killed_writer_are_removed(used, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(temporary, "_boot", lambda: "0123456789ab")  # an earlier start
+        (used / temporary.temporary_name()).write_bytes(b"half")
     fit(resumed(used / "last.safetensors", used))
     assert sorted(path.name for path in used.iterdir()) == [
         ".lock", "best.safetensors", "last.safetensors",

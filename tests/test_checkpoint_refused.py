@@ -259,7 +259,11 @@ def put(place, value):
         ("model", [], r"model is \[\]; expected an object"),
         ("optimizer", 3, "optimizer is 3; expected a name"),
         ("position", 3, "position is 3; expected an object with data, epoch"),
-        ("position.data", 3, r"position.data is 3; expected \[images, sum, sum, batch size\], or"),
+        (
+            "position.data",
+            3,
+            r"position.data is 3; expected \[samples, sum, sum, batch size\], \[bat",
+        ),
         ("position.data", None, "position has 5 steps done at epoch 1, step 2 of 0"),
         ("position.epoch", -4, "position.epoch is -4; expected a whole number, 0 or more"),
         ("position.epoch", 2, "position has 5 steps done at epoch 2, step 2 of 3"),

@@ -55,8 +55,7 @@ def test_version_and_help():
     [
         (["--verison"], "unrecognized arguments: --verison"),
         (["tarin", "--quiet"], "unrecognized arguments: tarin --quiet"),
-        (["train", "--quiet"], "write python -m pycnn.train"),
-        (["predict"], "write python -m pycnn.predict"),
+        (["--quiet", "train"], "unrecognized arguments: --quiet train"),
     ],
 )
 def test_a_usage_error_is_a_sentence(arguments, words):
@@ -66,6 +65,32 @@ def test_a_usage_error_is_a_sentence(arguments, words):
     assert line.startswith("python -m pycnn: ")
     assert words in line
     assert line.endswith("(see --help).")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("train", ["--help"]),
+        ("train", ["--print-config", "--recipe", "fast"]),
+        ("train", ["--frobnicate"]),
+        ("train", ["--eval", "no"]),
+        ("predict", []),
+        ("predict", ["no", "no"]),
+    ],
+)
+def test_a_command_runs_as_a_word_too(command, arguments):
+    """`python -m pycnn train` is `python -m pycnn.train`."""
+    as_word, alone = run("pycnn", command, *arguments), run(f"pycnn.{command}", *arguments)
+    assert as_word.stdout + as_word.stderr
+    for part in ("returncode", "stdout", "stderr"):
+        assert getattr(as_word, part) == getattr(alone, part)
+
+
+def test_a_wrong_environment_names_the_command_that_was_meant():
+    for argument, name in (("train", "pycnn.train"), ("predict", "pycnn.predict"), ("x", "pycnn")):
+        result = run("pycnn", argument, PYCNN_ISA="avx1024")
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"{name}: PYCNN_ISA: ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +95,21 @@ def test_files_that_do_not_belong_together(tmp_path):
         datasets.load_mnist(tmp_path, 0)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(datasets.IdxError, match=r"neither t10k-labels-idx1-ubyte.gz nor"):
+        datasets.load_mnist(tmp_path, 0)
+
+
+def test_a_folder_that_may_not_be_searched_is_told(tmp_path, monkeypatch):
+    write_folder(tmp_path, train=20, test=20)
+    name, real = tmp_path / "train-images-idx3-ubyte.gz", Path.lstat
+
+    def lstat(path):
+        if path == name:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    assert len(datasets.load_mnist(tmp_path, 0).train) == 20
+    monkeypatch.setattr(Path, "lstat", lstat)
+    with pytest.raises(datasets.IdxError, match=f"^{name}: cannot be read: Permission denied\\.$"):
         datasets.load_mnist(tmp_path, 0)
 
 

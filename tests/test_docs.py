@@ -20,6 +20,8 @@ NEEDS = {
     "docs/sklearn.md": [("sklearn", "sklearn")],
 }
 
+LONG = {"README.md", "docs/pictures.md", "docs/sklearn.md"}  # they train for half a minute
+
 # The lecture's program for a test: text that must occur exactly once -> what runs instead.
 FEW_STEPS = {
     "learning_rate, epochs, batch_size = 0.001, 30, 100\n": (
@@ -73,8 +75,11 @@ def has_program(path):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in DOCUMENTS if has_program(path) and path not in (LECTURE, TRAINING)],
-    ids=name,
+    [
+        pytest.param(path, id=name(path), marks=pytest.mark.slow if name(path) in LONG else ())
+        for path in DOCUMENTS
+        if has_program(path) and path not in (LECTURE, TRAINING)
+    ],
 )
 def test_programs_run(path, tmp_path, monkeypatch):
     for module, extra in NEEDS.get(name(path), []):
@@ -83,6 +88,7 @@ def test_programs_run(path, tmp_path, monkeypatch):
     run(path)
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_from_its_first_line(tmp_path, monkeypatch, capsys):
     """Commands and programs of docs/training.md in their order; the command trains on less."""
     for module, extra in (("matplotlib", "plot"), ("PIL", "images")):

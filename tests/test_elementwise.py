@@ -147,7 +147,7 @@ def test_labels_of_any_integer_type(rng, kind):
 
 @pytest.mark.parametrize("label", [2**63, 2**64 - 1])
 def test_a_huge_unsigned_label_does_not_wrap_into_range(label):
-    with pytest.raises(ValueError, match=r"labels\[1\]"):
+    with pytest.raises(ValueError, match=rf"labels\[1\] is {label}; expected a class"):
         ops.softmax_cross_entropy(np.zeros((2, 3), np.float32), np.array([0, label], np.uint64))
 
 
@@ -242,6 +242,15 @@ def test_sgd_without_momentum_needs_no_velocity(isa, rng):
     np.testing.assert_array_equal(param, with_velocity)
 
 
+def test_nesterov_needs_a_velocity(rng):
+    param, grad = rng.standard_normal((2, 19), np.float32)
+    before = param.copy()
+    for options in ({"nesterov": True}, {"momentum": 0.9}):
+        with pytest.raises(ValueError, match="sgd_step: velocity is None; expected an array"):
+            ops.sgd_step(param, grad, None, lr=0.1, **options)
+    np.testing.assert_array_equal(param, before)
+
+
 @pytest.mark.parametrize("shape", [(784,), (28, 28, 1), (3,), (5, 1, 7), ()], ids=str)
 @pytest.mark.parametrize("count", [0, 1, 3, 200])
 def test_gather_images(isa, num_threads, rng, shape, count):
@@ -274,3 +283,19 @@ def test_a_wrong_index_is_named_and_writes_nothing():
         with pytest.raises(IndexError, match=str(wrong)):
             ops.gather_images(images, np.array([0, wrong]), out=out)
         np.testing.assert_array_equal(out, np.full((2, 3), 7))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
+def test_the_share_of_a_batch_in_the_running_statistics(rng, momentum):
+    x, ones = rng.standard_normal((9, 5)), np.ones(5)
+    running = np.full(5, 3.0), np.full(5, 7.0)
+    ops.batch_norm(
+        x, ones, ones, running_mean=running[0], running_var=running[1], momentum=momentum
+    )
+    batch = x.mean(axis=0), x.var(axis=0, ddof=1)
+    for found, before, new in zip(running, (3.0, 7.0), batch, strict=True):
+        exact = (1 - momentum) * before + momentum * new
+        np.testing.assert_allclose(found, exact, rtol=tolerance.gamma(40, np.float64))
+    for wrong in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"momentum is .*; expected a number from 0 to 1"):
+            ops.batch_norm(x, ones, ones, momentum=wrong)

@@ -145,3 +145,15 @@ def test_a_result_too_large_for_conv2d_has_no_shape_and_no_explanation():
     for question in (ops.conv2d_output_shape, ops.explain_conv2d):
         with pytest.raises(ValueError, match=words):
             question(*shapes, **options)
+
+
+@pytest.mark.parametrize("flag", [True, False, np.True_])
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation", "groups"])
+def test_a_flag_is_no_size_of_a_convolution(name, flag):
+    from pycnn import ops
+
+    x, weight = np.zeros((1, 5, 4, 1), np.float32), np.zeros((1, 1, 1, 1), np.float32)
+    for value in (flag, (flag, flag)) if name != "groups" else (flag,):
+        with pytest.raises(ValueError, match=rf"conv2d: {name} is .*{flag}.*; expected"):
+            ops.conv2d(x, weight, **{name: value})
+        ops.conv2d(x, weight, **{name: 1})  # the shape that is remembered is not that of True

@@ -68,7 +68,9 @@ def test_other_readers_read_it_and_we_read_other_writers(tmp_path):
     write_safetensors(path, TENSORS, METADATA)
     with safetensors.safe_open(path, framework="np") as file:
         assert list(file.metadata()) == ["pycnn"]
-        assert json.loads(file.metadata()["pycnn"]) == METADATA
+        found = json.loads(file.metadata()["pycnn"])
+        assert len(found.pop("checksum")) == 32
+        assert found == METADATA
         theirs = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         assert_same(theirs, TENSORS)
     theirs = tmp_path / "theirs"
@@ -246,19 +248,6 @@ def test_many_writers_of_one_name_leave_one_whole_file(tmp_path):
     tensors, metadata = read_safetensors(path)
     assert (tensors["a"] == metadata["k"]).all()
     assert os.listdir(tmp_path) == ["f"]
-
-
-def test_leftovers_of_killed_writers_are_removed(tmp_path):
-    program = (
-        "import os, numpy as np; from pycnn._formats import files\n"
-        "files.os.fsync = lambda handle: os.kill(os.getpid(), 9)\n"
-        f"files.write_safetensors({str(tmp_path / 'f')!r}, {{'a': np.ones(9)}}, {{}})"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
-    (tmp_path / "mine.tmp").write_text("")
-    assert len(os.listdir(tmp_path)) == 2
-    _files.remove_leftovers(tmp_path)
-    assert os.listdir(tmp_path) == ["mine.tmp"]
 
 
 def test_check_finite():

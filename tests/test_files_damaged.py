@@ -104,7 +104,7 @@ def test_what_is_no_file_is_told(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(pycnn.FileError, match="this is no regular file"):
         read_safetensors(tmp_path / "pipe")
-    with pytest.raises(pycnn.FileError, match="cannot read: embedded null"):
+    with pytest.raises(pycnn.FileError, match=r"^'a\\x00b': no file has this name; expected one"):
         read_safetensors("a\0b")
 
 

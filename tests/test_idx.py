@@ -153,3 +153,16 @@ def test_what_is_no_file_is_refused(tmp_path):
         idx.read_images("/dev/null")
     with pytest.raises(IdxError, match="nowhere: cannot be read: No such file"):
         idx.read_images(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_bytes_after_a_gzip_stream_are_found_at_the_end_of_a_piece(tmp_path, beyond):
+    """Where the stream ends with what is read at once, the decoder has seen nothing behind it."""
+    plain = gzip.compress(WHOLE, mtime=0)
+    name = b"n" * (idx.PIECE + beyond - len(plain) - 1) + b"\0"
+    packed = plain[:3] + b"\x08" + plain[4:10] + name + plain[10:]  # flag FNAME, RFC 1952
+    assert len(packed) == idx.PIECE + beyond
+    path = tmp_path / "images.gz"
+    path.write_bytes(packed)
+    np.testing.assert_array_equal(idx.read_images(path), ARRAY)
+    assert "more bytes after the end of the gzip stream" in refused(path, packed + b"\0")

@@ -152,8 +152,8 @@ def test_he_values_come_from_one_generator():
         np.testing.assert_array_equal(values, same[name])
 
 
-def test_the_default_is_seed_0_and_seeds_differ():
-    first = models.mnist_cnn().state_dict()
+def test_an_int_is_a_seed_and_seeds_differ():
+    first = models.mnist_cnn(rng(0)).state_dict()
     for seed, equal in ((0, True), (1, False)):
         other = models.mnist_cnn(seed).state_dict()
         assert all(np.array_equal(first[name], other[name]) for name in first) == equal
@@ -166,3 +166,11 @@ def test_wrong_arguments_are_sentences():
         models.mnist_cnn("a")
     with pytest.raises(TypeError, match="rng is True; expected a"):
         layers.Linear(2, 2, rng=True)
+
+
+def test_a_single_draw_is_truncated_on_either_side():
+    """In a large array some number above the limit makes all be looked at again."""
+    values = np.concatenate([init.truncated_normal((2,), 0.5, rng(seed)) for seed in range(400)])
+    assert np.abs(values).max() <= 1
+    assert values.min() < -0.9
+    assert values.max() > 0.9

@@ -6,10 +6,6 @@ import pytest
 from pycnn import interop, layers, models
 from pycnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
-has_norm = pytest.mark.skipif(
-    not hasattr(layers, "BatchNorm2d"), reason="this pycnn has no BatchNorm2d"
-)
-
 
 def spread(model, rng):
     """No two parameters alike, biases and statistics too."""
@@ -147,7 +143,6 @@ def test_other_models_and_layers_are_refused():
     interop.to_torch_state_dict(model, input_shape=(None, 2, 2, 1))
 
 
-@has_norm
 def test_batch_norm_has_its_counter(rng):
     make = lambda: Sequential(  # noqa: E731
         Conv2d(2, 3, 1), layers.BatchNorm2d(3), Flatten(), Linear(12, 2)
@@ -187,18 +182,17 @@ def torch_pairs(nn):
         ),
         (3, 5, 6, 4),
     )
-    if hasattr(layers, "BatchNorm2d") and hasattr(layers, "GlobalAvgPool2d"):
-        yield (
-            Sequential(
-                Conv2d(2, 5, 3, bias=False), layers.BatchNorm2d(5), layers.GlobalAvgPool2d(),
-                Linear(5, 4),
-            ),
-            nn.Sequential(
-                nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5),
-                nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(5, 4),
-            ),
-            (3, 6, 5, 2),
-        )  # fmt: skip
+    yield (
+        Sequential(
+            Conv2d(2, 5, 3, bias=False), layers.BatchNorm2d(5), layers.GlobalAvgPool2d(),
+            Linear(5, 4),
+        ),
+        nn.Sequential(
+            nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5),
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(5, 4),
+        ),
+        (3, 6, 5, 2),
+    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("default")

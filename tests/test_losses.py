@@ -65,6 +65,14 @@ def test_wrong_labels_are_refused():
         losses.SoftmaxCrossEntropy()(logits, labels)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
+def test_a_column_of_class_numbers_is_no_one_hot_row(dtype):
+    """Its advice works: astype(logits.dtype) would not."""
+    logits, labels = logits_and_labels(np.float32)
+    with pytest.raises(TypeError, match=r"of shape \(7, 1\); expected .* write labels.ravel\(\)"):
+        losses.SoftmaxCrossEntropy()(logits, labels[:, None].astype(dtype))
+
+
 def test_repr_is_what_one_writes():
     assert repr(losses.SoftmaxCrossEntropy()) == "SoftmaxCrossEntropy()"
     assert repr(losses.SoftmaxCrossEntropy(0.1)) == "SoftmaxCrossEntropy(label_smoothing=0.1)"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import reference
 import tolerance
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycnn import ops
@@ -129,13 +129,7 @@ def test_float64_has_float64s_precision(rng):
     tolerance.assert_within(ops.matmul(a, b), reference.matmul(a, b), tolerance.matmul(a, b))
 
 
-@settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=60)
 @given(m=st.integers(0, 70), n=st.integers(0, 70), k=st.integers(0, 70))
 def test_any_shape(isa, m, n, k):
     check_all_transposes(m, n, k, "integers")

@@ -61,11 +61,18 @@ BAD = {
     "nothing": ({}, "it holds nothing; expected images and labels"),
     "flat": ({"images": images(2, ()), "labels": [0, 1]}, r"images is uint8 of shape \(2,\)"),
     "ints": ({"images": images(2).astype(int), "labels": [0, 1]}, "images is int64 of shape"),
-    "one_hot": ({"images": images(2), "labels": np.eye(2, dtype=int)}, r"labels is int64 .*\(2, 2"),
+    "one_hot": (
+        {"images": images(2), "labels": np.eye(2, dtype=int)},
+        r"save labels.argmax\(axis=1",
+    ),
     "floats": ({"images": images(2), "labels": [0.0, 1.0]}, "labels is float64 of shape"),
     "fewer": (
         {"images": images(3), "labels": [0, 1]},
         "found 2 labels; expected one for each of 3",
+    ),
+    "more": (
+        {"images": images(2), "labels": [0, 1, 2]},
+        "found 3 labels; expected one for each of 2",
     ),
     "negative": ({"images": images(2), "labels": [0, -1]}, "labels go from -1 to 0; expected 0 to"),
     "huge": (
@@ -138,3 +145,26 @@ def test_bytes_as_floats_are_refused_and_standardised_images_are_not(tmp_path):
     ):
         np.savez(path, images=good, labels=np.arange(6))
         np.testing.assert_array_equal(datasets.load_npz(path).train.images[..., 0], good)
+
+
+def test_whole_numbers_up_to_two_are_no_bytes(tmp_path):
+    path = tmp_path / "d.npz"
+    for largest, refused in ((1, False), (2, False), (3, True)):
+        pixels = np.float32(np.arange(6 * 4 * 5).reshape(6, 4, 5) % (largest + 1))
+        np.savez(path, images=pixels, labels=np.arange(6))
+        if refused:
+            with pytest.raises(pycnn.FileError, match="all whole numbers up to 3; expected 0 to 1"):
+                datasets.load_npz(path)
+        else:
+            np.testing.assert_array_equal(datasets.load_npz(path).train.images[..., 0], pixels)
+
+
+@pytest.mark.parametrize(("largest", "good"), [(2**31 - 1, True), (2**31, False)])
+def test_the_largest_label(tmp_path, largest, good):
+    path = tmp_path / "d.npz"
+    np.savez(path, images=images(3), labels=np.array([0, largest, 1]))
+    if good:
+        assert datasets.load_npz(path).train.labels.tolist() == [0, largest, 1]
+    else:
+        with pytest.raises(pycnn.FileError, match=rf"go from 0 to {largest}; expected 0 to"):
+            datasets.load_npz(path)

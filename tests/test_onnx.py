@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_interop import has_norm, spread, torch_pairs
+from test_interop import spread, torch_pairs
 from test_modelfile import small_models
 
 import pycnn
@@ -58,15 +58,14 @@ MODELS = {
     "flattened_twice": (lambda: Sequential(Flatten(), ReLU(), Flatten(), Linear(24, 3)), (4, 3, 2)),
     "nested": (lambda: Sequential(Sequential(Conv2d(1, 2, 2)), Flatten(), Linear(8, 2)), (3, 3, 1)),
     "nothing": (lambda: Sequential(layers.Dropout()), (5,)),
-}  # fmt: skip
-if hasattr(layers, "BatchNorm2d") and hasattr(layers, "GlobalAvgPool2d"):
-    MODELS["normed"] = (
+    "normed": (
         lambda: Sequential(
             Conv2d(2, 4, 3, bias=False), layers.BatchNorm2d(4, eps=1e-3), ReLU(),
             layers.GlobalAvgPool2d(), Linear(4, 3),
         ),
         (7, 6, 2),
-    )  # fmt: skip
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -93,7 +92,7 @@ def test_the_runtime_computes_the_same_and_the_model_comes_back(name, tmp_path, 
     assert_close(run(path, x[:1]), y[:1])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(small_models(), st.integers(0, 99))
 def test_any_small_model_goes_round(tmp_path_factory, model, seed):
     rng = np.random.default_rng(seed)
@@ -109,7 +108,7 @@ def test_any_small_model_goes_round(tmp_path_factory, model, seed):
 def test_the_graph_is_small_and_the_same_each_time(tmp_path):
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:
-        export_onnx(models.mnist_cnn(), path)
+        export_onnx(models.mnist_cnn(rng=0), path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     graph = onnx.load(paths[0]).graph
     operators = [node.op_type for node in graph.node]
@@ -133,7 +132,7 @@ def test_what_cannot_be_exported(tmp_path):
         export_onnx(model, path, (None, 40, 40, 1))
     with pytest.raises(TypeError, match="only N may be None"):
         export_onnx(model, path, (None, None, 28, 1))
-    with pytest.raises(TypeError, match="layer 0 is a Mine, which has no ONNX operator"):
+    with pytest.raises(TypeError, match=r"layer 0 \(Mine\) has no ONNX operator"):
         export_onnx(Sequential(type("Mine", (ReLU,), {})()), path, (None, 3))
     model.normalization = Normalization((0.1, 0))
     with pytest.raises(ValueError, match="expected C = 2 channels"):
@@ -285,7 +284,6 @@ def test_a_missing_library_gives_the_line_to_type(tmp_path, monkeypatch):
         import_onnx(tmp_path / "m")
 
 
-@has_norm
 def test_a_normalisation_after_features_is_refused(tmp_path):
     arrays = {k: np.abs(floats(72)) for k in "wbmv"}
     nodes = [node("Flatten"), node("BatchNormalization", *"wbmv")]

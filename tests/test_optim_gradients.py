@@ -108,3 +108,33 @@ def test_wrong_clipping_is_a_sentence():
     ours[1].grad = np.ones(5)
     with pytest.raises(TypeError, match="grad is float64, but the first grad is float32"):
         optim.clip_grad_norm(ours, 1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [optim.Adam, lambda p: optim.SGD(p, 0.1, momentum=0.9), optim.RMSprop],
+    ids=["adam", "momentum", "rmsprop"],
+)
+def test_a_gradient_that_overlaps_the_data_changes_nothing(make):
+    """The last one is wrong, by a view that begins elsewhere: the first must not have changed."""
+    ours = parameters()
+    optimizer = make(ours)
+    gradients_of(ours)
+    room = np.arange(8, dtype=np.float32)
+    ours[-1]._data, ours[-1]._grad = room[:5], room[3:]  # the setters copy
+    before = [parameter.data.copy() for parameter in ours]
+    with pytest.raises(ValueError, match="data and grad of bias share memory; expected arrays of"):
+        optimizer.step()
+    for parameter, data in zip(ours, before, strict=True):
+        np.testing.assert_array_equal(parameter.data, data)
+
+
+def test_a_state_replaces_the_steps_that_were_made():
+    source, target = (optim.Adam(parameters()) for _ in range(2))
+    for optimizer, steps in ((source, 4), (target, 2)):
+        for _ in range(steps):
+            gradients_of(optimizer.parameters)
+            optimizer.step()
+    target.load_state_dict(source.state_dict())
+    assert target.step_count == 4
+    assert target.state_dict()["step"] == 4

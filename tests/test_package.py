@@ -7,9 +7,9 @@ from pathlib import Path
 
 import _pycnn
 import pytest
-import tomllib
 
 import pycnn
+from pycnn._formats import toml
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
@@ -44,33 +44,37 @@ def run(code, folder, **environment):
     )
 
 
-def type_check(text, folder):
-    path = folder / "program.py"
-    path.write_text(text)
-    return run(["-m", "mypy", "--strict", "program.py"], folder)
+# A line at the end of that program: what mypy must complain about.
+WRONG = {
+    "ops.conv2d(x, w, stride='two')": "stride",
+    "ops.matmul(x, w, transpose_a=1.5)": "transpose_a",
+    "pycnn.set_num_threads('2')": "set_num_threads",
+    "number = 'a'": "assignment",
+}
 
 
 def test_a_typed_program_of_a_user_checks(tmp_path):
     pytest.importorskip("mypy", reason="mypy is in the extra: pip install '.[test]'")
-    result = type_check(PROGRAM, tmp_path)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    result = run(["-m", "mypy", "--strict", "program.py"], tmp_path)
     assert result.returncode == 0, result.stdout
     assert 'Revealed type is "tuple[' in result.stdout.replace("builtins.tuple", "tuple")
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("ops.conv2d(x, w, stride='two')", "stride"),
-        ("ops.matmul(x, w, transpose_a=1.5)", "transpose_a"),
-        ("pycnn.set_num_threads('2')", "set_num_threads"),
-        ("number = 'a'", "assignment"),
-    ],
-)
-def test_a_wrong_program_of_a_user_does_not(tmp_path, line, complaint):
+def test_a_wrong_program_of_a_user_does_not(tmp_path):
+    """All in one run of mypy, each with one complaint at its last line."""
     pytest.importorskip("mypy", reason="mypy is in the extra: pip install '.[test]'")
-    result = type_check(PROGRAM + line + "\n", tmp_path)
+    files = [f"wrong_{i}.py" for i in range(len(WRONG))]
+    for file, line in zip(files, WRONG, strict=True):
+        (tmp_path / file).write_text(PROGRAM + line + "\n")
+    result = run(["-m", "mypy", "--strict", *files], tmp_path)
     assert result.returncode == 1
-    assert complaint in result.stdout
+    errors = [line for line in result.stdout.splitlines() if "error:" in line]
+    last = len(PROGRAM.splitlines()) + 1
+    for file, complaint in zip(files, WRONG.values(), strict=True):
+        (error,) = (line for line in errors if line.startswith(f"{file}:"))
+        assert error.startswith(f"{file}:{last}: error:")
+        assert complaint in error
 
 
 def test_the_compiled_module_has_a_stub_package():
@@ -116,7 +120,7 @@ def test_parts_that_are_loaded_at_their_first_use_are_attributes(tmp_path):
 
 
 def test_extras_and_core_dependencies():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = toml.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert {"test", "dev", "bench", "all", "plot", "onnx", "images", "sklearn"} == set(extras)
     of_users = sorted(set(extras) - {"test", "dev", "bench", "all"})

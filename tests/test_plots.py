@@ -256,9 +256,11 @@ def test_the_gradient_is_that_of_eval_mode(model, images):
 
 def test_the_differentiable_copy_computes_the_same(model, images):
     x = images.astype(np.float32) / 255
-    copied = differentiable(model)
+    copied = differentiable(model, x.shape)
     np.testing.assert_allclose(copied(x), model.eval()(x), atol=1e-4)
-    assert differentiable(layers.Sequential(layers.Dropout(0.5)))(x) is not None
+    np.testing.assert_array_equal(
+        differentiable(layers.Sequential(layers.Dropout(0.5)), x.shape)(x), x
+    )
 
 
 def test_occlusion_is_the_mean_fall_of_the_log_odds(model, images):
@@ -322,7 +324,8 @@ def test_layer_times(model, images, tmp_path):
     rows = plots.measure_layers(model, images, repeats=3)
     parts = [name for row in rows for name in row.name.split()]
     assert parts == ["0", "1", "2", "3", "4.0", "4.1", "5", "6", "7"]
-    assert all(len(row.forward_samples) == 3 and row.forward > 0 for row in rows)
+    assert all(len(row.forward_samples) == 3 for row in rows)
+    assert [row.kind for row in rows if not row.forward] == ["Flatten"], "a view"
     assert all(len(row.backward_samples) == 3 for row in rows)
     by_name = {row.name.split()[0]: row for row in rows}
     first = 9 * model[0].flop_per_image((None, 14, 14, 1))

@@ -17,6 +17,7 @@ from pycnn import plots
 WRONG = {
     "labels": (lambda: plots.confusion_matrix([0.5], [1]), r"labels is float64 \(1,\); expected"),
     "one_hot": (lambda: plots.confusion_matrix(np.eye(3, dtype=int), [1]), r"write x.argmax"),
+    "column": (lambda: plots.confusion_matrix(np.ones((3, 1), int), [1]), r"write x.ravel\(\)"),
     "length": (lambda: plots.confusion_matrix([0, 1], [1]), r"expected integers \[2\]"),
     "none": (lambda: plots.confusion_matrix(None, [1]), r"is None; expected integers \[n\]"),
     "empty": (lambda: plots.confusion_matrix(np.zeros(0, int), np.zeros(0, int)), "is empty"),
@@ -176,3 +177,11 @@ def test_bytes_as_floats_are_refused(name, draw):
     expected = rf"{name} is float32 with whole numbers up to \d+; expected 0 to 1: write {name}\."
     with pytest.raises(ValueError, match=expected):
         draw()
+
+
+def test_a_model_of_such_floats_takes_them():
+    """As one of CNNClassifier that was fitted to float images of 0 to 255."""
+    model = layers.Sequential(layers.Flatten(), layers.Linear(64, 3))
+    model.normalization = pycnn.preprocessing.Normalization(127.0, 70.0)
+    title = plots.feature_maps(model, BYTES[1])._suptitle.get_text()
+    assert "the network says" in title

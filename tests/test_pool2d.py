@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import tolerance
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pycnn import ops
@@ -137,13 +137,7 @@ def test_nan_spreads_to_its_windows_only(isa):
     np.testing.assert_array_equal(y, np.ones_like(y))
 
 
-@settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=150)
 @given(
     shape=st.tuples(
         st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 2 * VL + 3)
@@ -180,3 +174,16 @@ def test_an_image_with_more_pixels_than_an_index_counts_is_refused():
     assert ops.pool2d_output_shape((1, 46340, 46340, 1), 2) == (1, 23170, 23170, 1)
     with pytest.raises(ValueError, match=r"4294967296 pixels.*2\^31 - 1.*int32"):
         ops.pool2d_output_shape((1, 65536, 65536, 1), 2)
+
+
+def test_the_order_of_height_and_width_in_every_way_to_write_two_sizes(rng):
+    x = rng.standard_normal((2, 9, 7, 3), np.float32)
+    kernel, stride = (3, 2), (1, 2)
+    exact, _ = reference.max_pool2d(x, kernel, stride)
+    for size, step in (
+        (kernel, stride),
+        ([1, *kernel, 1], [1, *stride, 1]),
+        (list(kernel), np.array(stride)),
+    ):
+        np.testing.assert_array_equal(ops.max_pool2d(x, size, stride=step), exact)
+        assert ops.pool2d_output_shape(x.shape, size, stride=step) == exact.shape

@@ -167,6 +167,17 @@ def test_folders_top_and_json(model_path, digits, tmp_path, capsys):
     assert capsys.readouterr().out.count("%") == 10
 
 
+def test_what_does_not_end_is_not_read(model_path, capsys, monkeypatch):
+    """A device, and a stdin of too many bytes: here of more than ten."""
+    monkeypatch.setattr(predict, "MOST", 10)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"0" * 11)))
+    assert predict.main([str(model_path), "/dev/zero", "-"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "pycnn.predict: /dev/zero: this is no regular file; expected a picture.",
+        "pycnn.predict: -: stdin gave more than 10 bytes; expected a picture.",
+    ]
+
+
 def test_stdin(model_path, digits, capsys, monkeypatch):
     buffer = io.BytesIO()
     as_picture(digits[0]).save(buffer, "PNG")

@@ -10,9 +10,11 @@ from idx_files import write_folder
 from train_command import command, small
 
 from pycnn import callbacks, layers, losses, models, optim, recipes, schedules, train
+from pycnn._commands.options import _Parser, make_parser
 from pycnn.augment import Augmentation
-from pycnn.recipes import ConfigError, Recipe
-from pycnn.recipes.settings import GOES_WITH, MEANINGS
+from pycnn.recipes import SETTINGS, ConfigError, Recipe
+
+GOES_WITH = {name: s.goes_with[1] for name, s in SETTINGS.items() if s.goes_with}
 
 ODD = Recipe(
     channels=(3, 5), convolutions=(2, 1), first_kernel_size=5, batch_norm=True, dropout=0.25,
@@ -25,12 +27,29 @@ def test_toml_goes_round(tmp_path, recipe):
     path = tmp_path / "recipe.toml"
     path.write_text(recipe.to_toml())
     lines = path.read_text().splitlines()
-    assert len(lines) == len(recipes.NAMES) == len(MEANINGS)
+    assert len(lines) == len(recipes.NAMES)
     for name, line in zip(recipes.NAMES, lines, strict=True):
         assert line.startswith(f"{name} = ")
-        assert line.endswith(f"  # {MEANINGS[name]}")
+        assert line.endswith(f"  # {SETTINGS[name].meaning}")
     assert Recipe().with_settings(recipes.read_config(path)) == recipe
     assert Recipe().with_settings(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_an_option_of_the_command_says_what_the_field_of_the_setting_says(monkeypatch):
+    """What stands in the field is all there is: a changed field changes the option."""
+    gamma = dataclasses.replace(SETTINGS["gamma"], meaning="MEANS", option="WHAT", high=0.75)
+    monkeypatch.setitem(SETTINGS, "gamma", gamma)
+    assert "MEANS; alone" in make_parser().format_help()
+    assert "# MEANS" in Recipe().to_toml()
+    with pytest.raises(ConfigError, match=r"gamma is 0\.8; expected .*, at most 0\.75\."):
+        Recipe(gamma=0.8)
+    monkeypatch.setattr(_Parser, "error", refuse)
+    with pytest.raises(ValueError, match=r"'0\.8' is not WHAT; .*, at most 0\.75"):
+        make_parser().parse_args(["--gamma", "0.8"])
+
+
+def refuse(self, message):
+    raise ValueError(message)
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
@@ -51,12 +70,13 @@ def test_a_recipe_makes_its_trainer():
     recipe = recipes.get("best").with_settings({"seed": 3, "clip_norm": 2.0})
     trainer = recipe.make_trainer(1000, [seen])
     kinds = [type(callback) for callback in trainer.callbacks]
-    assert kinds == [callbacks.Ema, callbacks.LearningRateLog]
+    assert kinds == [callbacks.NanGuard, callbacks.Ema, callbacks.LearningRateLog]
     assert (trainer.seed, trainer.clip_norm, trainer.plain_epochs) == (3, 2.0, 1)
     assert trainer.augmentation == recipe.make_augmentation()
     assert trainer.loss_function.label_smoothing == recipe.label_smoothing
     assert trainer.model.normalization == recipe.model().normalization
-    assert recipes.get("fast").make_trainer(1000).callbacks == []
+    plain = recipes.get("fast").make_trainer(1000).callbacks
+    assert [type(callback) for callback in plain] == [callbacks.NanGuard]  # of every Trainer
     warm = recipes.get("lecture").with_settings({"warmup": 0.5, "epochs": 2})
     schedule = warm.make_trainer(1000).schedule  # 20 steps, so 10 of warm-up
     assert schedule(8) < 1 == schedule(10)
@@ -188,7 +208,7 @@ def test_a_setting_that_does_nothing_is_refused(name):
     value, with_these = IDLE[name]
     without_it = "adam" if name == "weight_decay" else "rmsprop"
     plain = Recipe(optimizer=without_it)
-    words = f"{name} is {value}, which does nothing here: it goes with {GOES_WITH[name][1]}."
+    words = f"{name} is {value}, which does nothing here: it goes with {GOES_WITH[name]}."
     for make in (
         lambda: plain.with_settings({name: value}),
         lambda: Recipe(**{"optimizer": without_it, name: value}),

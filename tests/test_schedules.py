@@ -202,3 +202,9 @@ def test_the_plateau_is_torchs(torch, rng, mode):
         lr = optimizer.param_groups[0]["lr"]
         assert LR * ours(epoch) == pytest.approx(lr, rel=1e-12), epoch
     assert ours(0) < 0.1
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_one_cycle_of_one_step_is_at_the_peak_and_then_at_its_end(shape):
+    schedule = OneCycle(total=1, end=0.25, shape=shape)
+    assert [schedule(step) for step in range(3)] == [1.0, 0.25, 0.25]

@@ -98,12 +98,6 @@ def shared():
             TypeError,
             r"not a list of them: write Sequential\(\*layers\)",
         ),
-        (lambda: Sequential(*[ReLU()] * 2), ValueError, r"layers 0 and 1 .* the same ReLU\(\)"),
-        (
-            lambda: (lambda relu: Sequential(Sequential(relu), Flatten(), relu))(ReLU()),
-            ValueError,
-            r"layers 0 and 2 are or hold the same ReLU\(\)",
-        ),
     ],
 )
 def test_what_is_no_chain_of_layers_is_refused(wrong, error, message):

@@ -7,26 +7,8 @@ import numpy as np
 import pytest
 from model_cases import every_model, make
 
-from pycnn import losses, models, ops, optim
+from pycnn import losses, models, optim
 from pycnn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from pycnn.layers.memory import Buffers
-
-
-def test_buffers_grow_and_are_shared_by_smaller_arrays():
-    buffers = Buffers()
-    first = buffers.get("y", (4, 5), np.float32)
-    assert buffers.get("y", (4, 5), np.float32) is first
-    small = buffers.get("y", (3, 5), np.float32)
-    assert small.shape == (3, 5)
-    assert small.ctypes.data == first.ctypes.data
-    assert buffers.get("y", (2, 5), np.float64).dtype == np.float64
-    assert np.shares_memory(buffers.get("y", (4, 5), np.int32), first)
-    assert not np.shares_memory(buffers.get("dx", (4, 5), np.float32), first)
-    large = buffers.get("y", (100, 5), np.float32)
-    assert large.flags.c_contiguous
-    assert large.ctypes.data % 64 == 0
-    assert buffers.get("y", (0, 5), np.float32).size == 0
-    assert np.shares_memory(buffers.get("y", (100, 5), np.float32), large)
 
 
 def test_one_model_for_float32_and_float64_in_turn():
@@ -38,36 +20,25 @@ def test_one_model_for_float32_and_float64_in_turn():
         np.testing.assert_array_equal(model.backward(y), y)
 
 
+def arena_of(model):
+    """The memory of the only run of a model that waits for nothing."""
+    (run,) = model._running._idle
+    return run._arena
+
+
 @every_model
-def test_inner_memory_is_the_same_in_every_step(name, monkeypatch):
-    """The addresses at which operators write, step by step; only the ends are new."""
+def test_inner_memory_is_the_same_in_every_step(name):
+    """One arena, which results never share; only the ends are new."""
     model, x, dy = make(name)
-    written = []
-
-    def watched(function):
-        def run(*args, out, **keywords):
-            arrays = out if isinstance(out, tuple) else (out,)
-            written.extend(array.ctypes.data for array in arrays if array is not None)
-            return function(*args, out=out, **keywords)
-
-        return run
-
-    for op in ("conv2d_block", "conv2d_block_backward", "conv2d", "conv2d_backward_input",
-               "conv2d_backward_weight", "conv2d_relu_backward", "max_pool2d",
-               "conv2d_backward_bias", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
-               "relu", "relu_backward", "matmul"):  # fmt: skip
-        monkeypatch.setattr(ops, op, watched(getattr(ops, op)))
-    steps, results = [], []
+    results, arenas = [], []
     for _ in range(3):
         model.zero_grad()
         results += [model.forward(x), model.backward(dy)]
-        steps.append(list(written))
-        written.clear()
-    addresses = {array.ctypes.data for array in results}
-    inner = [[place for place in step if place not in addresses] for step in steps]
-    assert inner[0] == inner[1] == inner[2]
-    assert len(steps[0]) - len(inner[0]) == 2  # y and dx
-    assert len(addresses) == 6
+        arenas.append(arena_of(model))
+    assert arenas[0] is arenas[1] is arenas[2]
+    assert arenas[0].ctypes.data % 64 == 0
+    assert not any(np.shares_memory(result, arenas[0]) for result in results)
+    assert len({array.ctypes.data for array in results}) == 6
 
 
 def test_a_step_after_the_first_allocates_nothing_large():

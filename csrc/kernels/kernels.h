@@ -47,6 +47,8 @@ struct IndirectBlock {
     bool ahead = false;     // fetch what the next tile reads of a, where each pixel comes from memory and is read once
     Fetch fetch[2] = {};    // what the caller reads next
     bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
+    bool residual = false;  // c[i][j + from_c] is added after bias, before relu
+    int64_t from_c = 0;
 };
 
 constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
@@ -166,6 +168,8 @@ struct WinogradOutput {  // one tile of the map
     int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
     const float* bias;             // [OC] or null
     bool relu;
+    const float* residual =
+        nullptr;  // added after bias, before relu; lies as y does, and may be y; of a map without pool
 };
 
 // out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] + r * base_row + j], for `columns` j.
@@ -248,10 +252,13 @@ struct NormChunk {                // sums of a few rows of x around a value near
     int64_t rows, C;
 };
 
-struct NormRows {                       // y = relu((x - mean) * scale + shift), relu on request
-    int64_t rows, C;                    // x, y and their gradients are [rows][C]
+struct NormRows {                       // y = relu((x - mean) * scale + shift + residual), relu on request
+    int64_t rows, C;                    // x, y, residual and their gradients are [rows][C]
     const float *mean, *scale, *shift;  // [C]
     bool relu;
+    const float* residual = nullptr;  // null: nothing is added
+    const float* y = nullptr;         // backward: where relu's mask is read; null: computed again from x
+    float* masked = nullptr;          // norm_gradient_sums writes g there, on request and with y; may be dy
 };
 
 struct DropoutMask {
@@ -278,6 +285,8 @@ struct SampleRow {
     const float *move_x, *move_y;  // [columns rounded up to 16] or null
     const float *mean, *std;       // [C], or null: not applied
 };
+
+enum class Combine { add, add_relu, subtract, multiply };  // of two arrays, element by element
 
 struct AdamStep {
     float lr, beta1, beta2, eps, weight_decay;
@@ -341,6 +350,8 @@ struct Kernels {
     void (*relu_backward)(float* dx, const float* dy, const float* y, int64_t size);
     void (*add_bias)(float* y, const float* bias, int64_t rows, int64_t C);
     void (*accumulate)(float* total, const float* part, int64_t size);
+    void (*combine)(float* y, const float* a, const float* b, int64_t size, Combine);
+    void (*affine)(float* y, const float* x, float scale, float shift, int64_t size);
     void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
     void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
     void (*scale)(float* x, float factor, int64_t size);

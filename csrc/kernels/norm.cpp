@@ -1,13 +1,14 @@
 // Batch normalisation, 16 channels at a time, and what its gradient needs. x, y, dx, dy are [rows][C].
 //
-//   norm_chunk           near = a value near the mean of these rows; sum = sum of x - near; squares = sum of (x -
-//   near)^2 norm_apply           y = (x - mean) * scale + shift, then relu on request; may run in place
+//   norm_chunk           near = a value near the mean of these rows; sum = sum of x - near;
+//                        squares = sum of (x - near)^2
+//   norm_apply           y = (x - mean) * scale + shift + residual, then relu on request; y may be x or residual
 //   norm_gradient_sums   sums[0][c] = sum of g,  sums[1][c] = sum of g * (x - mean)         } g = dy where y > 0 or NaN
 //   norm_gradient        dx = g * scale + (x - mean) * slope + constant; in place on dy     } (with relu), else dy
 //
 // A chunk is small enough to stay in L1, so its second pass costs little, and its sums of float32 stay exact enough:
 // ../ops/norm.cpp adds chunks in float64. The mask of relu is computed again from x, with the bits of norm_apply, which
-// saves reading y. Which rows a sum takes one after the other depends on C alone.
+// saves reading y; with a residual y is read. Which rows a sum takes one after the other depends on C alone.
 
 #include "kernels.h"
 #include "simd.h"
@@ -60,37 +61,47 @@ PYCNN_INLINE Coefficients coefficients(const NormRows& s, int64_t c, int64_t lan
 }
 
 template <bool RELU>
-PYCNN_INLINE vec normalised(vec x, const Coefficients& k) {
-    const vec y = fma(x - k.mean, k.scale, k.shift), zero = splat(0.0f);
+PYCNN_INLINE vec relu_of(vec y) {
+    const vec zero = splat(0.0f);
     return RELU ? select(greater(zero, y), zero, y) : y;
 }
-template <bool RELU>
-PYCNN_INLINE vec masked(vec dy, vec x, const Coefficients& k) {
-    if (!RELU) return dy;
-    const vec y = fma(x - k.mean, k.scale, k.shift), zero = splat(0.0f);
-    return select(greater(y, zero) | is_nan(y), dy, zero);
+
+// Where relu's mask comes from; WRITTEN: g is stored too, for the residual, and read where dx is made.
+enum class Mask { none, from_x, from_y, written };
+
+// g of 16 numbers at `at`.
+template <Mask MASK>
+PYCNN_INLINE vec masked(const float* dy, vec x, const Coefficients& k, const NormRows& s, int64_t at, int64_t lanes) {
+    const vec g = load_first(dy + at, lanes), zero = splat(0.0f);
+    if (MASK == Mask::none) return g;
+    const vec y = MASK == Mask::from_x ? fma(x - k.mean, k.scale, k.shift) : load_first(s.y + at, lanes);
+    const vec passed = select(greater(y, zero) | is_nan(y), g, zero);
+    if (MASK == Mask::written) store_first(s.masked + at, passed, lanes);
+    return passed;
 }
 
 // Coefficients stay in registers while a chunk of rows, which lies in L1, passes by.
-template <bool RELU, int V>
+template <bool RELU, bool ADD, int V>
 PYCNN_INLINE void apply_columns(float* y, const float* x, const NormRows& s, int64_t c, int64_t last) {
     Coefficients k[V];
     PYCNN_UNROLL for (int v = 0; v < V; ++v) k[v] = coefficients(s, c + v * VL, width(v, V, last));
     for (int64_t r = 0; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
-            store_first(y + at, normalised<RELU>(load_first(x + at, lanes), k[v]), lanes);
+            vec value = fma(load_first(x + at, lanes) - k[v].mean, k[v].scale, k[v].shift);
+            if (ADD) value = value + load_first(s.residual + at, lanes);
+            store_first(y + at, relu_of<RELU>(value), lanes);
         }
 }
 
-template <bool RELU>
+template <bool RELU, bool ADD>
 PYCNN_INLINE void apply(float* y, const float* x, const NormRows& s) {
     int64_t c = 0;
-    for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<RELU, 2>(y, x, s, c, VL);
-    for (; c + VL <= s.C; c += VL) apply_columns<RELU, 1>(y, x, s, c, VL);
-    if (c < s.C) apply_columns<RELU, 1>(y, x, s, c, s.C - c);
+    for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<RELU, ADD, 2>(y, x, s, c, VL);
+    for (; c + VL <= s.C; c += VL) apply_columns<RELU, ADD, 1>(y, x, s, c, VL);
+    if (c < s.C) apply_columns<RELU, ADD, 1>(y, x, s, c, s.C - c);
 }
 
-template <bool RELU, int V, int R>
+template <Mask MASK, int V, int R>
 PYCNN_INLINE void sum_columns(float* sums, const float* dy, const float* x, const NormRows& s, int64_t c,
                               int64_t last) {
     Coefficients k[V];
@@ -100,12 +111,12 @@ PYCNN_INLINE void sum_columns(float* sums, const float* dy, const float* x, cons
     int64_t r = 0;
     for (; r + R <= s.rows; r += R) PYCNN_UNROLL for (int i = 0; i < R * V; ++i) {
             const int64_t at = (r + i / V) * s.C + c + i % V * VL, lanes = width(i % V, V, last);
-            const vec value = load_first(x + at, lanes), g = masked<RELU>(load_first(dy + at, lanes), value, k[i % V]);
+            const vec value = load_first(x + at, lanes), g = masked<MASK>(dy, value, k[i % V], s, at, lanes);
             first[i] = first[i] + g, second[i] = fma(g, value - k[i % V].mean, second[i]);
         }
     for (; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
-            const vec value = load_first(x + at, lanes), g = masked<RELU>(load_first(dy + at, lanes), value, k[v]);
+            const vec value = load_first(x + at, lanes), g = masked<MASK>(dy, value, k[v], s, at, lanes);
             first[v] = first[v] + g, second[v] = fma(g, value - k[v].mean, second[v]);
         }
     PYCNN_UNROLL for (int v = 0; v < V; ++v) {
@@ -115,12 +126,12 @@ PYCNN_INLINE void sum_columns(float* sums, const float* dy, const float* x, cons
     }
 }
 
-template <bool RELU>
+template <Mask MASK>
 PYCNN_INLINE void gradient_sums(float* sums, const float* dy, const float* x, const NormRows& s) {
     int64_t c = 0;
-    for (; c + 2 * VL <= s.C; c += 2 * VL) sum_columns<RELU, 2, 1>(sums, dy, x, s, c, VL);
-    for (; c + VL <= s.C; c += VL) sum_columns<RELU, 1, 2>(sums, dy, x, s, c, VL);
-    if (c < s.C) sum_columns<RELU, 1, 2>(sums, dy, x, s, c, s.C - c);
+    for (; c + 2 * VL <= s.C; c += 2 * VL) sum_columns<MASK, 2, 1>(sums, dy, x, s, c, VL);
+    for (; c + VL <= s.C; c += VL) sum_columns<MASK, 1, 2>(sums, dy, x, s, c, VL);
+    if (c < s.C) sum_columns<MASK, 1, 2>(sums, dy, x, s, c, s.C - c);
 }
 
 struct Gradient {
@@ -128,7 +139,7 @@ struct Gradient {
     const float *dy, *x, *constant, *slope;
 };
 
-template <bool RELU, int V>
+template <Mask MASK, int V>
 PYCNN_INLINE void gradient_columns(const Gradient& a, const NormRows& s, int64_t c, int64_t last) {
     Coefficients k[V];
     vec constant[V], slope[V];
@@ -139,17 +150,17 @@ PYCNN_INLINE void gradient_columns(const Gradient& a, const NormRows& s, int64_t
     }
     for (int64_t r = 0; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
-            const vec x = load_first(a.x + at, lanes), g = masked<RELU>(load_first(a.dy + at, lanes), x, k[v]);
+            const vec x = load_first(a.x + at, lanes), g = masked<MASK>(a.dy, x, k[v], s, at, lanes);
             store_first(a.dx + at, fma(g, k[v].scale, fma(x - k[v].mean, slope[v], constant[v])), lanes);
         }
 }
 
-template <bool RELU>
+template <Mask MASK>
 PYCNN_INLINE void gradient(const Gradient& a, const NormRows& s) {
     int64_t c = 0;
-    for (; c + 2 * VL <= s.C; c += 2 * VL) gradient_columns<RELU, 2>(a, s, c, VL);
-    for (; c + VL <= s.C; c += VL) gradient_columns<RELU, 1>(a, s, c, VL);
-    if (c < s.C) gradient_columns<RELU, 1>(a, s, c, s.C - c);
+    for (; c + 2 * VL <= s.C; c += 2 * VL) gradient_columns<MASK, 2>(a, s, c, VL);
+    for (; c + VL <= s.C; c += VL) gradient_columns<MASK, 1>(a, s, c, VL);
+    if (c < s.C) gradient_columns<MASK, 1>(a, s, c, s.C - c);
 }
 
 }  // namespace
@@ -161,16 +172,33 @@ void norm_chunk(const NormChunk& s) {
     if (c < s.C) chunk_columns<1, 2>(s, c, s.C - c);
 }
 
-void norm_apply(float* y, const float* x, const NormRows& s) { s.relu ? apply<true>(y, x, s) : apply<false>(y, x, s); }
+void norm_apply(float* y, const float* x, const NormRows& s) {
+    if (s.residual)
+        s.relu ? apply<true, true>(y, x, s) : apply<false, true>(y, x, s);
+    else
+        s.relu ? apply<true, false>(y, x, s) : apply<false, false>(y, x, s);
+}
 
 void norm_gradient_sums(float* sums, const float* dy, const float* x, const NormRows& s) {
-    s.relu ? gradient_sums<true>(sums, dy, x, s) : gradient_sums<false>(sums, dy, x, s);
+    if (!s.relu)
+        gradient_sums<Mask::none>(sums, dy, x, s);
+    else if (!s.y)
+        gradient_sums<Mask::from_x>(sums, dy, x, s);
+    else if (!s.masked)
+        gradient_sums<Mask::from_y>(sums, dy, x, s);
+    else
+        gradient_sums<Mask::written>(sums, dy, x, s);
 }
 
 void norm_gradient(float* dx, const float* dy, const float* x, const NormRows& s, const float* constant,
                    const float* slope) {
     const Gradient a{dx, dy, x, constant, slope};
-    s.relu ? gradient<true>(a, s) : gradient<false>(a, s);
+    if (!s.relu)
+        gradient<Mask::none>(a, s);
+    else if (!s.y)
+        gradient<Mask::from_x>(a, s);
+    else
+        gradient<Mask::from_y>(a, s);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -54,6 +54,8 @@ constexpr Kernels table = {
     relu_backward,
     add_bias,
     accumulate,
+    combine,
+    affine,
     sum_rows,
     scale_bytes,
     scale,

@@ -44,6 +44,8 @@ void relu(float*, const float*, int64_t);
 void relu_backward(float*, const float*, const float*, int64_t);
 void add_bias(float*, const float*, int64_t, int64_t);
 void accumulate(float*, const float*, int64_t);
+void combine(float*, const float*, const float*, int64_t, Combine);
+void affine(float*, const float*, float, float, int64_t);
 void sum_rows(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
 void scale(float*, float, int64_t);

@@ -177,8 +177,7 @@ PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, in
     }
 }
 
-PYCNN_INLINE vec finish(vec v, vec bias, bool relu) {
-    v = v + bias;
+PYCNN_INLINE vec relu_of(vec v, bool relu) {
     const vec zero = splat(0.0f);
     return relu ? select(greater(zero, v), zero, v) : v;
 }
@@ -186,8 +185,12 @@ PYCNN_INLINE vec finish(vec v, vec bias, bool relu) {
 template <int M>
 PYCNN_INLINE void store_map(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
     for (int64_t i = 0; i < s.rows; ++i)
-        for (int64_t j = 0; j < s.cols; ++j)
-            store_first(s.y + i * s.row + j * s.OC + c, finish(y[i][j], bias, s.relu), lanes);
+        for (int64_t j = 0; j < s.cols; ++j) {
+            const int64_t at = i * s.row + j * s.OC + c;
+            vec v = y[i][j] + bias;
+            if (s.residual) v = v + load_first(s.residual + at, lanes);
+            store_first(s.y + at, relu_of(v, s.relu), lanes);
+        }
 }
 
 // The maximum of each window that has a row and a column inside the map; `where` is 2 i + j of the first one.
@@ -206,7 +209,7 @@ PYCNN_INLINE void store_pooled(const WinogradOutput& s, const vec (&y)[M][M], in
                 where = select(better, isplat(at), where);
             }
             const int64_t to = ph * s.row + pw * s.OC + c;
-            store_first(s.y + to, finish(best, bias, s.relu), lanes);
+            store_first(s.y + to, relu_of(best + bias, s.relu), lanes);
             if (s.where) store_bytes(s.where + to, where, lanes);
         }
 }

@@ -2,6 +2,9 @@
 
 #include "conv2d.h"
 
+#include "elementwise.h"
+#include "workspace.h"
+
 namespace pycnn {
 
 namespace {
@@ -68,11 +71,24 @@ static Algorithm resolve(Algorithm wanted, const Conv2dShape& s, Direction direc
     return wanted == Algorithm::automatic ? choose(s, direction).algorithm : wanted;
 }
 
+// Where no kernel adds the residual it is added behind the convolution, which then must not write over it.
+static void add_residual_after(float* y, const float* x, const float* weight, const Conv2dShape& s, Algorithm algorithm,
+                               const Epilogue& epilogue) {
+    const int64_t size = s.N * s.OH() * s.OW() * s.OC;
+    float* map = y == epilogue.residual ? scratch(Scratch::map, size) : y;
+    conv2d_forward(map, x, weight, s, algorithm, {epilogue.bias, false, nullptr});
+    combine(y, map, epilogue.residual, size, epilogue.relu ? Combine::add_relu : Combine::add);
+}
+
 void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape& s, Algorithm algorithm,
                     const Epilogue& epilogue) {
-    switch (resolve(algorithm, s, Direction::forward)) {
+    algorithm = resolve(algorithm, s, Direction::forward);
+    if (epilogue.residual &&
+        (algorithm == Algorithm::im2col || (algorithm == Algorithm::direct && !direct::adds_residual(s))))
+        return add_residual_after(y, x, weight, s, algorithm, epilogue);
+    switch (algorithm) {
         case Algorithm::naive:
-            return naive::forward(y, x, weight, epilogue.bias, epilogue.relu, s);
+            return naive::forward(y, x, weight, epilogue.bias, epilogue.relu, s, epilogue.residual);
         case Algorithm::im2col:
             return im2col::forward(y, x, weight, s, epilogue);
         case Algorithm::winograd:

@@ -25,6 +25,7 @@ Choice choose(const Conv2dShape&, Direction, bool filter_kept = false);
 struct Epilogue {                 // of the forward direction
     const float* bias = nullptr;  // [OC]
     bool relu = false;
+    const float* residual = nullptr;  // as y, added after bias and before relu; may be y itself
 };
 
 void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape&, Algorithm, const Epilogue&);
@@ -39,6 +40,7 @@ bool is_exact();
 // for the gradient of the weight. A new one is a file of these three functions, a value of Algorithm and a rule in
 // choose().
 namespace direct {
+bool adds_residual(const Conv2dShape&);  // false: forward takes none
 void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
@@ -57,7 +59,8 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
 }  // namespace im2col
 namespace naive {  // T: float or double
 template <class T>
-void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape&);
+void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape&,
+             const T* residual = nullptr);
 template <class T>
 void backward_input(T* dx, const T* dy, const T* weight, const Conv2dShape&);
 template <class T>

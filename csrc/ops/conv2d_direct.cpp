@@ -41,6 +41,13 @@ struct Correlation {
     Epilogue epilogue;
     bool stream;  // out is larger than the caches
 
+    // Floats from an output to its residual. They are two arrays, so their addresses are subtracted as numbers.
+    int64_t from_out() const {
+        if (!epilogue.residual) return 0;
+        return static_cast<int64_t>(reinterpret_cast<uintptr_t>(epilogue.residual) - reinterpret_cast<uintptr_t>(out)) /
+               static_cast<int64_t>(sizeof(float));
+    }
+
     int64_t taps() const { return h.taps_count() * w.taps_count(); }
     int64_t group_in() const { return C / groups; }
     int64_t group_out() const { return out_C / groups; }
@@ -104,7 +111,9 @@ void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>
                                   false,
                                   ahead && (panel == begin || jr == 0),
                                   {},
-                                  s.stream});
+                                  s.stream,
+                                  s.epilogue.residual != nullptr,
+                                  s.from_out()});
     }
 }
 
@@ -299,6 +308,8 @@ std::vector<int64_t> weight_taps(const Axis& axis) {
 }
 
 }  // namespace
+
+bool adds_residual(const Conv2dShape& s) { return !depthwise::fits(s) && !first::fits(s); }
 
 void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
     if (depthwise::fits(s)) return depthwise::forward(y, x, weight, s, epilogue);

@@ -3,6 +3,7 @@
 // written.
 
 #include <algorithm>
+#include <vector>
 
 #include "conv2d.h"
 #include "parallel.h"
@@ -16,14 +17,14 @@ int64_t grain(double each) { return grain_units(kGrainPlain, each); }
 }  // namespace
 
 template <class T>
-void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape& s) {
+void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape& s, const T* residual) {
     const int64_t OH = s.OH(), OW = s.OW(), Cg = s.group_C(), OCg = s.group_OC();
     parallel_for(s.N * OH, grain(static_cast<double>(OW) * s.OC * s.taps() * Cg), [&](int64_t begin, int64_t end) {
+        std::vector<T> out(s.OC);  // of one pixel, since y may be the residual
         for (int64_t row = begin; row < end; ++row)
             for (int64_t ow = 0; ow < OW; ++ow) {
-                const int64_t n = row / OH, oh = row % OH;
-                T* out = y + (row * OW + ow) * s.OC;
-                std::fill(out, out + s.OC, T(0));
+                const int64_t n = row / OH, oh = row % OH, to = (row * OW + ow) * s.OC;
+                std::fill(out.begin(), out.end(), T(0));
                 for (int64_t kh = 0; kh < s.KH; ++kh)
                     for (int64_t kw = 0; kw < s.KW; ++kw) {
                         const int64_t h = oh * s.stride_h + kh * s.dilation_h - s.pad.top;
@@ -38,7 +39,8 @@ void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const 
                     }
                 for (int64_t oc = 0; oc < s.OC; ++oc) {
                     if (bias) out[oc] += bias[oc];
-                    if (relu && out[oc] < T(0)) out[oc] = T(0);
+                    if (residual) out[oc] += residual[to + oc];
+                    y[to + oc] = relu && out[oc] < T(0) ? T(0) : out[oc];
                 }
             }
     });
@@ -95,8 +97,8 @@ void backward_weight(T* dweight, const T* x, const T* dy, const Conv2dShape& s) 
     });
 }
 
-template void forward(float*, const float*, const float*, const float*, bool, const Conv2dShape&);
-template void forward(double*, const double*, const double*, const double*, bool, const Conv2dShape&);
+template void forward(float*, const float*, const float*, const float*, bool, const Conv2dShape&, const float*);
+template void forward(double*, const double*, const double*, const double*, bool, const Conv2dShape&, const double*);
 template void backward_input(float*, const float*, const float*, const Conv2dShape&);
 template void backward_input(double*, const double*, const double*, const Conv2dShape&);
 template void backward_weight(float*, const float*, const float*, const Conv2dShape&);

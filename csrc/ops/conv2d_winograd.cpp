@@ -84,7 +84,8 @@ void transform_output(const float* m, const Layout& at, const Correlation& s, co
     kernels().winograd_output(
         {m, at.m_element, at.m_panel, s.out + to, s.where ? s.where + to : nullptr, (pool ? s.PW : s.OW) * s.OC, s.OC,
          panels.channels(s.OC), rows, cols, pool ? pool_rows : 0, pool ? pool_cols : 0,
-         s.epilogue.bias ? s.epilogue.bias + panels.first() : nullptr, s.epilogue.relu},
+         s.epilogue.bias ? s.epilogue.bias + panels.first() : nullptr, s.epilogue.relu,
+         s.epilogue.residual ? s.epilogue.residual + to : nullptr},
         tiles.m);
 }
 

@@ -57,6 +57,25 @@ void accumulate(T* total, const T* part, int64_t size) {
     });
 }
 
+template <class T>
+void combine(T* y, const T* a, const T* b, int64_t size, Combine op) {
+    for_elements(size, 3.0 * sizeof(T), [&](int64_t begin, int64_t end) {
+        if constexpr (vectorised<T>) return kernels().combine(y + begin, a + begin, b + begin, end - begin, op);
+        for (int64_t i = begin; i < end; ++i) {
+            const T v = op == Combine::subtract ? a[i] - b[i] : op == Combine::multiply ? a[i] * b[i] : a[i] + b[i];
+            y[i] = op == Combine::add_relu && v < T(0) ? T(0) : v;
+        }
+    });
+}
+
+template <class T>
+void affine(T* y, const T* x, T scale, T shift, int64_t size) {
+    for_elements(size, 2.0 * sizeof(T), [&](int64_t begin, int64_t end) {
+        if constexpr (vectorised<T>) return kernels().affine(y + begin, x + begin, scale, shift, end - begin);
+        for (int64_t i = begin; i < end; ++i) y[i] = x[i] * scale + shift;
+    });
+}
+
 // In slots of rows whose number depends on the shape alone; slots are added in order.
 template <class T>
 void sum_rows(T* total, const T* x, int64_t rows, int64_t C) {
@@ -88,6 +107,10 @@ template void add_bias(float*, const float*, int64_t, int64_t);
 template void add_bias(double*, const double*, int64_t, int64_t);
 template void accumulate(float*, const float*, int64_t);
 template void accumulate(double*, const double*, int64_t);
+template void combine(float*, const float*, const float*, int64_t, Combine);
+template void combine(double*, const double*, const double*, int64_t, Combine);
+template void affine(float*, const float*, float, float, int64_t);
+template void affine(double*, const double*, double, double, int64_t);
 template void sum_rows(float*, const float*, int64_t, int64_t);
 template void sum_rows(double*, const double*, int64_t, int64_t);
 

@@ -135,9 +135,8 @@ void blocked(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m,
     }
 }
 
-}  // namespace
-
-void gemm(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool accumulate) {
+void product(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool accumulate,
+             bool in_order) {
     if (m == 0 || n == 0) return;
     if (k == 0) {
         if (!accumulate)
@@ -148,6 +147,7 @@ void gemm(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, in
         if (m == 1 && b.col == 1) return one_row(c, a.data, a.col, b.data, b.row, n, k);
         if (n == 1 && a.row == 1 && ldc == 1) return one_row(c, b.data, b.row, a.data, a.col, m, k);
         const auto as_dots = [&](int64_t narrow_side, int64_t long_side) {
+            if (in_order) return false;
             return narrow_side == 1 || (narrow_side <= kDotsWidth && long_side >= 4 * narrow_side && k >= kDotsDepth);
         };
         if (a.col == 1 && as_dots(n, m)) return dots(c, ldc, 1, a, b, m, n, k);
@@ -155,6 +155,16 @@ void gemm(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, in
     }
     if (n <= kernels().NR) return narrow(c, ldc, a, b, m, n, k, accumulate);
     blocked(c, ldc, a, b, m, n, k, accumulate);
+}
+
+}  // namespace
+
+void gemm(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool accumulate) {
+    product(c, ldc, a, b, m, n, k, accumulate, false);
+}
+
+void gemm_in_order(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k) {
+    product(c, ldc, a, b, m, n, k, false, true);
 }
 
 void gemm_plain(double* c, const double* a, int64_t a_row, int64_t a_col, const double* b, int64_t b_row, int64_t b_col,

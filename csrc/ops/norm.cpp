@@ -96,23 +96,34 @@ void statistics(float* mean, float* variance, const float* x, int64_t all_rows, 
     }
 }
 
-void apply(float* y, const float* x, const NormFunction<float>& f, int64_t all_rows, int64_t channels) {
+void apply(float* y, const float* x, const NormFunction<float>& f, int64_t all_rows, int64_t channels,
+           const float* residual) {
     const Layout l(all_rows, channels);
     const Coefficients k(scratch(Scratch::slots, 5 * l.C), f, l);
-    for_chunks(l, 2, [&](int64_t i) {
+    for_chunks(l, residual ? 3 : 2, [&](int64_t i) {
         const int64_t at = l.first(i) * l.C;
-        kernels().norm_apply(y + at, x + at, k.rows(l, l.rows_of(i), f.relu));
+        NormRows rows = k.rows(l, l.rows_of(i), f.relu);
+        if (residual) rows.residual = residual + at;
+        kernels().norm_apply(y + at, x + at, rows);
     });
 }
 
 void backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const NormFunction<float>& f,
-              int64_t all_rows, int64_t channels) {
+              int64_t all_rows, int64_t channels, const NormResidual<float>& residual) {
     const Layout l(all_rows, channels);
     float* parts = scratch(Scratch::slots, l.chunks * 2 * l.C + 5 * l.C);  // [chunks][g, g (x - mean)][C]
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
-    for_chunks(l, 2, [&](int64_t i) {
+    const bool writes = f.relu && residual.gradient;
+    const auto rows_of = [&](int64_t i, bool mask) {
+        NormRows rows = k.rows(l, l.rows_of(i), mask);
+        if (mask && residual.y) rows.y = residual.y + l.first(i) * l.C;
+        return rows;
+    };
+    for_chunks(l, 2 + (residual.y != nullptr) + writes, [&](int64_t i) {
         const int64_t at = l.first(i) * l.C;
-        kernels().norm_gradient_sums(parts + i * 2 * l.C, dy + at, x + at, k.rows(l, l.rows_of(i), f.relu));
+        NormRows rows = rows_of(i, f.relu);
+        if (writes) rows.masked = residual.gradient + at;
+        kernels().norm_gradient_sums(parts + i * 2 * l.C, dy + at, x + at, rows);
     });
     std::vector<double> sums(2 * l.C, 0.0);
     for (int64_t i = 0; i < l.chunks; ++i)
@@ -130,14 +141,14 @@ void backward(float* dx, float* dweight, float* dbias, const float* dy, const fl
         }
     }
     if (!dx) return;
+    const float* g = writes ? residual.gradient : dy;
     for_chunks(l, 3, [&](int64_t i) {
         const int64_t at = l.first(i) * l.C;
-        kernels().norm_gradient(dx + at, dy + at, x + at, k.rows(l, l.rows_of(i), f.relu), k.constant, k.slope);
+        kernels().norm_gradient(dx + at, g + at, x + at, rows_of(i, f.relu && !writes), k.constant, k.slope);
     });
 }
 
-// ---- float64: plain loops, each sum over the rows in order
-// -----------------------------------------------------------
+// ---- float64: plain loops, each sum over the rows in order ------------------------------------------------------
 
 void statistics(double* mean, double* variance, const double* x, int64_t rows, int64_t C) {
     for (int64_t c = 0; c < C; ++c) {
@@ -153,16 +164,24 @@ double normalised(double x, const NormFunction<double>& f, int64_t c) {
     return (x - f.mean[c]) / std::sqrt(f.variance[c] + f.eps) * f.weight[c] + f.bias[c];
 }
 
-void apply(double* y, const double* x, const NormFunction<double>& f, int64_t rows, int64_t C) {
+void apply(double* y, const double* x, const NormFunction<double>& f, int64_t rows, int64_t C, const double* residual) {
     for (int64_t at = 0; at < rows * C; ++at) {
-        const double value = normalised(x[at], f, at % C);
+        double value = normalised(x[at], f, at % C);
+        if (residual) value += residual[at];
         y[at] = f.relu && value < 0 ? 0.0 : value;
     }
 }
 
 void backward(double* dx, double* dweight, double* dbias, const double* dy, const double* x,
-              const NormFunction<double>& f, int64_t rows, int64_t C) {
-    const auto gradient = [&](int64_t at) { return f.relu && normalised(x[at], f, at % C) <= 0 ? 0.0 : dy[at]; };
+              const NormFunction<double>& f, int64_t rows, int64_t C, const NormResidual<double>& residual) {
+    const bool writes = f.relu && residual.gradient;
+    if (writes)
+        for (int64_t at = 0; at < rows * C; ++at) residual.gradient[at] = residual.y[at] <= 0 ? 0.0 : dy[at];
+    const double* all = writes ? residual.gradient : dy;
+    const auto gradient = [&](int64_t at) {
+        if (!f.relu || writes) return all[at];
+        return (residual.y ? residual.y[at] : normalised(x[at], f, at % C)) <= 0 ? 0.0 : all[at];
+    };
     for (int64_t c = 0; c < C; ++c) {
         const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), count = static_cast<double>(rows);
         double g = 0.0, g_x = 0.0;  // x normalised, before weight and bias
@@ -191,24 +210,25 @@ void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batc
     }
 }
 template <class T>
-void batch_norm_apply(T* y, const T* x, const NormFunction<T>& f, int64_t rows, int64_t C) {
-    if (rows > 0) apply(y, x, f, rows, C);
+void batch_norm_apply(T* y, const T* x, const NormFunction<T>& f, int64_t rows, int64_t C, const T* residual) {
+    if (rows > 0) apply(y, x, f, rows, C, residual);
 }
 template <class T>
 void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const NormFunction<T>& f, int64_t rows,
-                         int64_t C) {
-    backward(dx, dweight, dbias, dy, x, f, rows, C);
+                         int64_t C, const NormResidual<T>& residual) {
+    if (!f.relu && residual.gradient && residual.gradient != dy) std::copy(dy, dy + rows * C, residual.gradient);
+    backward(dx, dweight, dbias, dy, x, f, rows, C, residual);
 }
 
 template void batch_statistics(float*, float*, const float*, int64_t, int64_t);
 template void batch_statistics(double*, double*, const double*, int64_t, int64_t);
 template void update_running_statistics(float*, float*, const NormFunction<float>&, double, int64_t, int64_t);
 template void update_running_statistics(double*, double*, const NormFunction<double>&, double, int64_t, int64_t);
-template void batch_norm_apply(float*, const float*, const NormFunction<float>&, int64_t, int64_t);
-template void batch_norm_apply(double*, const double*, const NormFunction<double>&, int64_t, int64_t);
+template void batch_norm_apply(float*, const float*, const NormFunction<float>&, int64_t, int64_t, const float*);
+template void batch_norm_apply(double*, const double*, const NormFunction<double>&, int64_t, int64_t, const double*);
 template void batch_norm_backward(float*, float*, float*, const float*, const float*, const NormFunction<float>&,
-                                  int64_t, int64_t);
+                                  int64_t, int64_t, const NormResidual<float>&);
 template void batch_norm_backward(double*, double*, double*, const double*, const double*, const NormFunction<double>&,
-                                  int64_t, int64_t);
+                                  int64_t, int64_t, const NormResidual<double>&);
 
 }  // namespace pycnn

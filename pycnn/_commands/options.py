@@ -13,7 +13,6 @@ from pycnn import datasets, recipes
 from pycnn._commands.progress import writing
 from pycnn._formats import toml
 from pycnn._runtime.machine import MAX_THREADS
-from pycnn.recipes import settings
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -146,16 +145,24 @@ def _option(
     group.add_argument(name, type=kind, default=default, metavar=metavar, help=meaning)
 
 
-def _of_recipe(
-    group: argparse._ArgumentGroup,
-    name: str,
-    kind: Callable[[str], object],
-    metavar: str = "N",
-    more: str = "",
-) -> None:
-    setting = name[2:].replace("-", "_")
-    meaning = f"{settings.MEANINGS[setting]}{more} (lecture: {getattr(recipes.Recipe(), setting)})"
-    _option(group, name, kind, meaning.replace("%", "%%"), metavar, argparse.SUPPRESS)
+def _of_recipe(group: argparse._ArgumentGroup, name: str, more: str = "") -> None:
+    """The option of a setting; all but `more` of its help is what the recipe says of it."""
+    setting, default = recipes.SETTINGS[name], getattr(recipes.Recipe(), name)
+    kind: Callable[[str], object]
+    if setting.choices:
+        kind, metavar = str, "NAME"
+    elif isinstance(default, int):
+        kind, metavar = _whole_number(int(setting.above_0), setting.option), "N"
+    else:
+        kind, metavar = _number_above_0(setting.option, setting.high), "X"
+    group.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        choices=setting.choices or None,
+        default=argparse.SUPPRESS,
+        metavar=metavar,
+        help=f"{setting.meaning}{more} (lecture: {default})".replace("%", "%%"),
+    )
 
 
 def _recipe_options(group: argparse._ArgumentGroup) -> None:
@@ -181,21 +188,10 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _training_options(group: argparse._ArgumentGroup) -> None:
-    _of_recipe(group, "--epochs", _whole_number(1, "a number of epochs"))
-    _of_recipe(group, "--batch-size", _whole_number(1, "a batch size"))
-    _of_recipe(group, "--lr", _number_above_0("a learning rate"), "X")
-    for name, choices in (("--optimizer", recipes.OPTIMIZERS), ("--schedule", recipes.SCHEDULES)):
-        default = getattr(recipes.Recipe(), name[2:])
-        group.add_argument(
-            name,
-            choices=choices,
-            default=argparse.SUPPRESS,
-            metavar="NAME",
-            help=f"{settings.MEANINGS[name[2:]]} (lecture: {default})",
-        )
-    more = "; alone it chooses that schedule"
-    _of_recipe(group, "--gamma", _number_above_0("a factor", 1), "X", more)
-    _of_recipe(group, "--seed", _whole_number(0, "a seed"))
+    for name in ("epochs", "batch_size", "lr", "optimizer", "schedule"):
+        _of_recipe(group, name)
+    _of_recipe(group, "gamma", "; alone it chooses that schedule")
+    _of_recipe(group, "seed")
     group.add_argument(
         "--dry-run", action="store_true", help="one step and an evaluation only; no checkpoint"
     )
@@ -204,8 +200,8 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
 def _data_options(group: argparse._ArgumentGroup) -> None:
     meaning = "a folder of four IDX files, plain or .gz, instead of the embedded MNIST"
     _option(group, "--data-dir", _folder, meaning, "DIR")
-    _of_recipe(group, "--validation-size", _whole_number(0, "a number of images"))
-    kind = _whole_number(1, "a number of images")
+    _of_recipe(group, "validation_size")
+    kind = _whole_number(1, recipes.SETTINGS["limit_train"].option)
     meaning = (
         "train on the first N of the other images only; by default on all. From the "
         "lecture's initial values 50 steps are too few to leave the accuracy of guessing, 10 %%"

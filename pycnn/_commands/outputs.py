@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from os.path import realpath
 from pathlib import Path
 from typing import Any
 
-from pycnn._formats.files import FileError, replacing
+from pycnn._formats.files import FileError, real_path, replacing
 from pycnn.recipes import ConfigError
 
 EVALUATION = {"eval", "data_dir", "test_batch_size", "threads", "quiet"}
@@ -42,23 +41,23 @@ def check_outputs(options: argparse.Namespace, source: Path | None) -> None:
 
         report.check(options.report)
     log = None  # --json-log may name that of --checkpoint-dir
-    taken = {} if source is None else {realpath(source): "the checkpoint of --resume"}
+    taken = {} if source is None else {real_path(source): "the checkpoint of --resume"}
     if options.checkpoint_dir is not None:
         for name in ("last.safetensors", "best.safetensors"):
-            taken[realpath(options.checkpoint_dir / name)] = "a checkpoint"
-        log = realpath(options.checkpoint_dir / "log.jsonl")
+            taken[real_path(options.checkpoint_dir / name)] = "a checkpoint"
+        log = real_path(options.checkpoint_dir / "log.jsonl")
         taken[log] = "the log of --checkpoint-dir"
-        taken[realpath(options.checkpoint_dir / ".lock")] = "the lock of --checkpoint-dir"
+        taken[real_path(options.checkpoint_dir / ".lock")] = "the lock of --checkpoint-dir"
     for name in ("save_model", "json_log", "plot", "report"):
         path: Path | None = getattr(options, name)
         if path is None:
             continue
         option = f"--{name.replace('_', '-')}"
-        if realpath(path) in taken and not (name == "json_log" and realpath(path) == log):
+        if real_path(path) in taken and not (name == "json_log" and real_path(path) == log):
             raise ConfigError(
-                f"argument {option}: {path} is {taken[realpath(path)]}; expected another file."
+                f"argument {option}: {path} is {taken[real_path(path)]}; expected another file."
             )
-        taken[realpath(path)] = f"the file of {option} already"
+        taken[real_path(path)] = f"the file of {option} already"
         made = options.checkpoint_dir is not None and path.parent == options.checkpoint_dir
         if name != "json_log" and not made:  # the log may be a pipe, and fails at once in any case
             _try_to_write(path)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,13 +18,15 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
+from pycnn._formats.temporary import remove_leftovers, temporary_name
 from pycnn.ops.arrays import Array, kind_of
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
 KEY = "pycnn"  # the one entry of the file's metadata: several would have no certain order
 LONGEST_HEADER = 100_000_000  # bytes, the format's limit; some versions of safetensors pass it
-PREFIX, SUFFIX = ".pycnn-", ".tmp"  # of temporary files
+CHECKSUM = "checksum"  # an entry of what stands under KEY
+LARGEST_TEXT = 1_000_000  # bytes of a file of settings
 
 
 class FileError(OSError):
@@ -36,13 +38,15 @@ def write_safetensors(
 ) -> None:
     """Write arrays and what describes them, so that `path` holds all of it or what it held before.
 
-    metadata: what JSON can hold, without NaN and Inf; keys are sorted. The same arrays and metadata
+    metadata: what JSON can hold, without NaN and Inf; keys are sorted. A checksum of all of it goes
+    into the file. The same arrays and metadata
     give the same bytes in every process. The bytes go to a temporary file in the same folder, to
     the disk (fsync), then under the name, and the folder to the disk.
 
     Raises FileError if the disk is full, or the folder is missing or read-only: the old file is
-    then unchanged. TypeError or ValueError for what the format cannot hold.
+    then unchanged. TypeError or ValueError for what the format cannot hold, or is no path.
     """
+    file_path(path)
     content = _encoded(tensors, metadata)
     with replacing(path) as file:
         file.write(content)
@@ -53,36 +57,42 @@ def read_safetensors(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
 
     Any safetensors file of numbers that NumPy has is read; the metadata of one that pycnn did not
     write is empty. NaN and Inf are numbers here. The arrays are the caller's own. Raises FileError
-    for a file that is missing, cut short, too long, or not of this format.
+    for a file that is missing, cut short, too long, or not of this format, or whose checksum, if it
+    has one, is another; TypeError for what is no path.
     """
-    path = Path(path)
+    path = file_path(path)
     with _reading(path):
         from safetensors import safe_open
 
         with safe_open(path, framework="np") as file:
             metadata = _metadata(file.metadata() or {}, path)
-            return {name: _tensor(file, name, path) for name in file.keys()}, metadata  # noqa: SIM118
+            tensors = {name: _tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
+    expected = metadata.pop(CHECKSUM, None)  # files of the first versions have none
+    if expected is not None and expected != _checksum(tensors, metadata):
+        _refuse(path, "its content does not have its checksum, so it is damaged")
+    return tensors, metadata
 
 
 @contextlib.contextmanager
 def replacing(path: FilePath) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` at the end if nothing was raised.
 
-    OSError becomes FileError; whatever is raised, the old file stays and no other is left.
+    OSError becomes FileError; whatever is raised, the old file stays and no other is left. What a
+    process that was killed has left in this folder is removed.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link
+    target = real_path(path)
     try:
         mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         mode = stat.S_IFREG
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"{path}: cannot write: {reason}.") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot write: {error.strerror or error}.") from error
     if stat.S_ISDIR(mode):
         raise FileError(f"{path}: cannot write: this is a folder; expected the name of a file.")
     if not stat.S_ISREG(mode):
         raise FileError(f"{path}: cannot write: this is no regular file.")
-    temporary = target.with_name(f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}")
+    remove_leftovers(target.parent)
+    temporary = target.with_name(temporary_name())
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -99,10 +109,42 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
             os.unlink(temporary)
 
 
-def remove_leftovers(folder: FilePath) -> None:
-    """Delete temporary files of writers that were killed; only while nobody else writes there."""
-    for path in Path(folder).glob(f"{PREFIX}*{SUFFIX}"):
-        path.unlink(missing_ok=True)
+def file_path(path: object) -> Path:
+    """A path as a caller gives it: a str or an os.PathLike of one; else a sentence."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        advice = "os.fsdecode(path)" if isinstance(name, bytes) else 'Path("model.safetensors")'
+        raise TypeError(
+            f"path is {_short(path)}; expected the name of a file, a str or a pathlib.Path: write "
+            f"{advice}, say."
+        )
+    if "\0" in name:
+        raise FileError(f"{name!r}: no file has this name; expected one without '\\0'.")
+    return Path(name)
+
+
+def real_path(path: FilePath) -> Path:
+    """The whole name of what will be written, so that a link stays a link; or FileError."""
+    try:
+        return Path(os.path.realpath(file_path(path)))
+    except FileNotFoundError as error:  # of getcwd
+        raise FileError(
+            f"{path}: cannot write: the working directory was deleted; expected one that is there, "
+            "or a name from / on: type cd and the name of a folder."
+        ) from error
+
+
+def read_small(path: FilePath, what: str, most: int = LARGEST_TEXT) -> bytes:
+    """All bytes of a regular file; OSError, and FileError for one that is longer than `most`."""
+    found = file_path(path)
+    mode = found.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open has a sentence for a folder
+        raise FileError(f"{path}: this is no regular file; expected {what}.")
+    with open(found, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise FileError(f"{path}: this is longer than {most:,} bytes; expected {what}.")
+    return content
 
 
 def check_finite(path: FilePath, tensors: Mapping[str, Array]) -> None:
@@ -125,7 +167,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _why_not_written(path: FilePath, target: Path, error: OSError) -> str:
     reason = error.strerror or str(error)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno == errno.ENOENT and target.parent.is_dir():  # in /proc, say
+        reason = f"the folder {target.parent} takes no new files ({reason})"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
         reason = f"there is no folder {target.parent}; make it first"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         reason = f"the disk is full, or a limit of the size of files was reached ({reason})"
@@ -141,9 +185,11 @@ def _encoded(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes
 
     if "__metadata__" in tensors:
         raise ValueError("a tensor is called '__metadata__', a name that the format reserves.")
+    if CHECKSUM in metadata:
+        raise ValueError(f"metadata has an entry {CHECKSUM!r}, which is written by itself.")
     arrays = {name: _contiguous(name, array) for name, array in tensors.items()}
     try:
-        content = save(arrays, {KEY: to_json(metadata)})
+        content = save(arrays, {KEY: to_json({**metadata, CHECKSUM: _checksum(arrays, metadata)})})
     except SafetensorError as error:
         raise ValueError(f"the safetensors format cannot hold this: {_line(error)}.") from error
     if int.from_bytes(content[:8], "little") > LONGEST_HEADER:
@@ -151,13 +197,22 @@ def _encoded(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes
     return content
 
 
+def _checksum(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
+    """Of names, types, shapes, numbers and metadata, by BLAKE2b."""
+    digest = hashlib.blake2b(to_json(metadata).encode(), digest_size=16)
+    for name, array in sorted(tensors.items()):
+        digest.update(to_json([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 def _contiguous(name: str, array: Array) -> Array:
-    """In C order, which `save` takes for granted."""
+    """In C order, which `save` takes for granted, and little-endian, as in the file."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"tensor {name!r} is {kind_of(array)}; expected a NumPy array.")
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"tensor {name!r} is {array.dtype}; safetensors has no such type.")
-    return np.asarray(array, order="C")
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def to_json(value: Any) -> str:
@@ -219,6 +274,11 @@ def _tensor(file: Any, name: str, path: Path) -> Array:
         kind = file.get_slice(name).get_dtype()
         _refuse(path, f"tensor {name!r} is {kind!r}, a type that NumPy does not have")
     return array
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else kind_of(value)
 
 
 def _line(error: Exception) -> str:

@@ -2,82 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 
-from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
-from pycnn.layers.linear import Flatten, Linear
-from pycnn.layers.run import Shape
-from pycnn.layers.sequential import Sequential
+from pycnn.graph.program import Program
+from pycnn.graph.values import Node, Value
+from pycnn.layers import (
+    Add,
+    Affine,
+    AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    Multiply,
+    ReLU,
+    Subtract,
+)
 from pycnn.ops.arrays import Array
 
-KEEPS_CHANNELS = ("MaxPool2d", "AvgPool2d", "ReLU", "Dropout")
+KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, ReLU, Dropout, Affine, Add, Subtract, Multiply)
 
 
-class _Data(NamedTuple):
-    """What flows between two layers: an image, a flattened image, or features of their own."""
+def linear_channels(who: str, program: Program) -> dict[int, int]:
+    """For each node of a Linear whose features are a flattened image: the image's channels C.
 
-    kind: Literal["image", "flattened", "features"]
-    channels: int | None = None  # None: not known
-
-
-def leaves(model: Sequential, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-    """The layers that hold no others, in order, with the names that their arrays begin with."""
-    for name, layer in model._children().items():
-        if isinstance(layer, Sequential):
-            yield from leaves(layer, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", layer
-
-
-def linear_channels(who: str, model: Sequential, image: Shape | None) -> dict[str, int]:
-    """For each Linear whose features are a flattened image: its name and the image's channels C.
-
-    Feature p * C + c of pixel p is feature c * (H * W) + p in NCHW, so C and in_features are all
-    that matters; H and W are not needed one by one.
-
-    image: the shape [H, W, C] (or [features]) of one image, or None: then C is what the last
-    Conv2d or BatchNorm2d before the Flatten says. ValueError if nothing says it.
+    By the node's id. Feature p * C + c of pixel p is feature c * (H * W) + p in NCHW, so C and
+    in_features are all that matters; H and W are not needed one by one. In a program without shapes
+    C is what the last Conv2d, BatchNorm2d or Concat of them before the Flatten says. ValueError if
+    nothing says it.
     """
-    found: dict[str, int] = {}
-    x = None if image is None else (1, *image)
-    data = _Data("features") if x and len(x) == 2 else _Data("image", x[-1] if x else None)
-    for name, layer in leaves(model):
-        if isinstance(layer, Linear) and data.kind == "flattened":
-            found[name] = _channels(who, name, layer, data.channels)
-        data = _after(layer, data)
-        if x is not None:
-            x = layer._output_shape(x)
-            if data.kind == "image":
-                data = _Data("image", x[-1])
+    makers = {id(y): node for node in program.nodes for y in node.outputs}
+    found = {}
+    for node in program.nodes:
+        if isinstance(node.operation, Linear):
+            image = _flattened(node.inputs[0], makers)
+            if image is not None:
+                found[id(node)] = _channels(who, node, _channels_of(image, makers))
     return found
 
 
-def _after(layer: Layer, data: _Data) -> _Data:
-    kind = type(layer).__name__
-    if isinstance(layer, Flatten):
-        return _Data("flattened", data.channels) if data.kind == "image" else data
-    if isinstance(layer, Linear) or kind == "GlobalAvgPool2d":
-        return _Data("features")
+def _flattened(value: Value, makers: Mapping[int, Node]) -> Value | None:
+    """The image that a vector is made of by Flatten, relu and dropout alone."""
+    node = makers.get(id(value))
+    while node is not None and isinstance(node.operation, (ReLU, Dropout)):
+        value = node.inputs[0]
+        node = makers.get(id(value))
+    if node is None or not isinstance(node.operation, Flatten):
+        return None
+    image = node.inputs[0]
+    if image.known_shape is not None:
+        return image if len(image.known_shape) == 4 else _flattened(image, makers)
+    before = makers.get(id(image))
+    if before is not None and isinstance(before.operation, (Flatten, Linear, GlobalAvgPool2d)):
+        return _flattened(image, makers)
+    return image
+
+
+def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
+    if image.known_shape is not None:
+        return image.known_shape[-1]
+    node = makers.get(id(image))
+    if node is None:
+        return None
+    layer = node.operation
     if isinstance(layer, Conv2d):
-        return _Data("image", layer.out_channels)
-    if kind == "BatchNorm2d":
-        return _Data("image", layer.channels)  # type: ignore[attr-defined]
-    return data if kind in KEEPS_CHANNELS else _Data(data.kind)
+        return layer.out_channels
+    if isinstance(layer, BatchNorm2d):
+        return layer.channels
+    if isinstance(layer, Concat):
+        parts = [_channels_of(x, makers) for x in node.inputs]
+        return None if None in parts else sum(parts)  # type: ignore[arg-type]
+    return _channels_of(node.inputs[0], makers) if type(layer) in KEEPS_CHANNELS else None
 
 
-def _channels(who: str, name: str, layer: Linear, channels: int | None) -> int:
+def _channels(who: str, node: Node, channels: int | None) -> int:
+    layer = node.operation
     if channels is None:
         raise ValueError(
-            f"{who}: layer {name} (Linear) comes after a Flatten of images, and no layer tells how "
+            f"{who}: {node.label} comes after a Flatten of images, and no layer tells how "
             "many channels they have; expected input_shape=(None, H, W, C)."
         )
     if layer.in_features % channels:
         raise ValueError(
-            f"{who}: layer {name} (Linear) has in_features = {layer.in_features}; expected a "
+            f"{who}: {node.label} has in_features = {layer.in_features}; expected a "
             f"multiple of the {channels} channels before its Flatten."
         )
     return channels

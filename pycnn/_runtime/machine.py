@@ -6,11 +6,13 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 import _pycnn
 import numpy as np
 
 from pycnn._runtime import waiting
+from pycnn._runtime.checks import is_whole
 
 MAX_THREADS = 4096
 _who_decides = "user"  # how threads wait (Note [Waiting] in waiting.py)
@@ -23,8 +25,8 @@ def remember_who_decides(who: str) -> None:
     _pycnn.set_yielding(who != "user")
 
 
-def _check_threads(n: object, who: str) -> int:
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+def _check_threads(n: Any, who: str) -> int:
+    if not is_whole(n):
         raise TypeError(f"{who}: n is {n!r}; expected a whole number of threads, 1 or more.")
     if not 1 <= n <= MAX_THREADS:
         raise ValueError(f"{who}: n is {n}; expected 1 to {MAX_THREADS} threads.")

@@ -17,7 +17,8 @@ def command() -> str:
     """
     module = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
     name = module.removeprefix("-m")
-    return name if name in COMMANDS else ""
+    longer = ".".join([name, *sys.argv[1:2]])  # python -m pycnn train
+    return next((known for known in (longer, name) if known in COMMANDS), "")
 
 
 def end_command(error: ImportError) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pycnn import checkpoint
-from pycnn._formats.files import FileError, remove_leftovers
-from pycnn.callbacks.base import Callback, path_of
+from pycnn._formats.files import FileError
+from pycnn._runtime.checks import is_whole
+from pycnn.callbacks.base import path_of
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -42,14 +44,13 @@ class Checkpoint(Callback):
         recipe: Mapping[str, Any] | None = None,
     ) -> None:
         """Raises ValueError for an interval below 1; the folder is made when fit begins."""
-        whole = isinstance(every, int) and not isinstance(every, bool)
-        if every is not None and not (whole and every >= 1):
+        if every is not None and not is_whole(every, 1):
             raise ValueError(
                 f"Checkpoint: every is {every!r}; expected a whole number of steps, 1 or more, or "
                 "None for each epoch."
             )
         self.folder = path_of("Checkpoint", "folder", folder)
-        self._every, self._monitor = every, monitor
+        self._every, self._monitor = None if every is None else int(every), monitor
         self.recipe = dict(recipe or {})
         self._best: float | None = None
         self._saved = -1, -1  # position
@@ -72,7 +73,6 @@ class Checkpoint(Callback):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            remove_leftovers(self.folder)
             used = self.last.exists() or self.best.exists()
             if used and not self._is_own(trainer):
                 raise FileError(

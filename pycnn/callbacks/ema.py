@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pycnn.callbacks.base import Callback, is_number
+from pycnn._runtime.checks import is_real
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -28,7 +29,7 @@ class Ema(Callback):
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
         """Raises ValueError for a decay out of range."""
-        if not (is_number(decay) and 0 <= decay < 1):
+        if not (is_real(decay, 0) and decay < 1):
             raise ValueError(f"Ema: decay is {decay!r}; expected at least 0 and below 1.")
         self._decay, self._warmup = float(decay), bool(warmup)
         self.average: dict[str, Array] = {}

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pycnn._formats.files import FileError, replacing
-from pycnn.callbacks.base import Callback, path_of
+from pycnn._runtime.checks import is_whole
+from pycnn.callbacks.base import path_of
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
 
 
-def _interval(who: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _interval(who: str, value: Any) -> int:
+    if not is_whole(value, 1):
         raise ValueError(f"{who}: every is {value!r}; expected a whole number of steps, 1 or more.")
-    return value
+    return int(value)
 
 
 class ProgressBar(Callback):
@@ -40,7 +42,7 @@ class ProgressBar(Callback):
         if sys.stderr is not None and sys.stderr.isatty():
             size = trainer.batch_size
             self._bar = tqdm(
-                total=trainer.epochs * trainer.steps_per_epoch * size,
+                total=trainer.epochs * trainer.steps_per_epoch * size or None,  # None: not known
                 initial=trainer.steps_done * size,
                 unit=" images",
                 unit_scale=True,

@@ -7,45 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pycnn.callbacks.base import Callback, is_number
+from pycnn._runtime.checks import is_real, is_whole
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
-
-
-class Diverged(RuntimeError):
-    """The loss, an output or a weight of the network is NaN or infinite."""
-
-
-class NanGuard(Callback):
-    """Raises Diverged at the first loss that is no finite number.
-
-    Also for outputs of an evaluation (its loss is not finite then), and for parameters after each
-    epoch: blocks skip products with zero gradients, so a NaN in a weight may not reach the loss.
-    """
-
-    def on_step_end(self, trainer: Trainer) -> None:
-        """Check the loss."""
-        if not math.isfinite(trainer.loss):
-            raise Diverged(
-                f"the loss is {trainer.loss} at epoch {trainer.epoch}, step {trainer.step - 1}"
-            )
-
-    def on_evaluation_end(self, trainer: Trainer, result: dict[str, float] | None) -> None:
-        """Check the outputs."""
-        if result is not None and not math.isfinite(result["loss"]):
-            raise Diverged("an output of the network is NaN or infinite in an evaluation")
-
-    def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
-        """Check the parameters."""
-        for parameter in trainer.model.parameters():
-            if not np.isfinite(parameter.data).all():
-                raise Diverged(
-                    f"{parameter.name} holds a NaN or infinity after epoch {trainer.epoch}"
-                )
 
 
 class TimeLimit(Callback):
@@ -53,7 +20,7 @@ class TimeLimit(Callback):
 
     def __init__(self, seconds: float) -> None:
         """Raises ValueError for a time that is not above 0."""
-        if not (is_number(seconds) and seconds > 0):
+        if not (is_real(seconds) and seconds > 0):
             raise ValueError(f"TimeLimit: seconds is {seconds!r}; expected a number above 0.")
         self._seconds = float(seconds)
         self._end = math.inf
@@ -75,7 +42,7 @@ class TargetAccuracy(Callback):
 
     def __init__(self, accuracy: float) -> None:
         """Raises ValueError for a share that is none."""
-        if not (is_number(accuracy) and 0 < accuracy <= 1):
+        if not (is_real(accuracy, 0, 1) and accuracy > 0):
             raise ValueError(
                 f"TargetAccuracy: accuracy is {accuracy!r}; expected a share above 0, at most 1: "
                 "0.99, not 99."
@@ -115,12 +82,12 @@ class EarlyStopping(Callback):
         restore_best: bool = False,
     ) -> None:
         """Raises ValueError for numbers out of range."""
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        if not is_whole(patience, 1):
             raise ValueError(
                 f"EarlyStopping: patience is {patience!r}; expected a whole number of epochs, 1 "
                 "or more."
             )
-        if not (is_number(min_delta) and min_delta >= 0):
+        if not is_real(min_delta, 0):
             raise ValueError(f"EarlyStopping: min_delta is {min_delta!r}; expected 0 or more.")
         if not isinstance(monitor, str):
             raise ValueError(f"EarlyStopping: monitor is {monitor!r}; expected 'val_loss', say.")

@@ -20,23 +20,17 @@ import numpy as np
 
 from pycnn import modelfile
 from pycnn._formats import files
+from pycnn._formats.checkpoints import DAMAGED, FORMAT, KIND, part_of, read, short
 from pycnn._formats.files import FileError, FilePath
-from pycnn.callbacks.base import Callback
-from pycnn.callbacks.stops import Diverged
-from pycnn.checkpoint.check import fault, model_difference, settings_difference, short
-from pycnn.layers import Sequential
+from pycnn.checkpoint.differences import model_difference, settings_difference
 from pycnn.ops.arrays import Array
+from pycnn.trainer.callback import Callback
+from pycnn.trainer.guard import Diverged
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
 
-FORMAT = 2  # 1 had no "settings"
-KIND = "checkpoint"
-PARTS = {
-    "average", "base_lr", "callbacks", "format", "history", "kind", "model", "optimizer",
-    "position", "recipe", "rng", "schedule", "seed", "settings",
-}  # fmt: skip
-DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # by odd metadata
+__all__ = ["check", "checkpoint_in", "load", "read", "save", "settings_of"]
 
 
 def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = None) -> None:
@@ -88,7 +82,8 @@ def load(trainer: Trainer, path: FilePath, *, same_settings: bool = True) -> Non
     one with other settings (`settings_of`); with False the run goes on with those of `trainer`.
     """
     tensors, metadata = read(path)
-    model = model_difference(metadata["model"], modelfile.describe(trainer.model))
+    mine = modelfile.describe(trainer.model, metadata["model"])
+    model = model_difference(metadata["model"], mine)
     if model is not None:
         _refuse_other(path, model)
     for what, found, expected in (
@@ -111,11 +106,14 @@ def load(trainer: Trainer, path: FilePath, *, same_settings: bool = True) -> Non
     before = _State.of(trainer)
     try:
         _State(
-            _part(tensors, "model"),
-            _part(tensors, "optimizer"),
+            part_of(tensors, "model"),
+            part_of(tensors, "optimizer"),
             metadata["rng"],
             metadata["schedule"][1],
-            [(e[1], _part(tensors, f"callback.{i}")) for i, e in enumerate(metadata["callbacks"])],
+            [
+                (e[1], part_of(tensors, f"callback.{i}"))
+                for i, e in enumerate(metadata["callbacks"])
+            ],
             metadata["position"],
             metadata["history"],
         ).put_into(trainer)
@@ -212,52 +210,6 @@ def _position(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The tensors and the metadata of a checkpoint; FileError for anything else."""
-    tensors, metadata = files.read_safetensors(path)
-    kind, version = metadata.get("kind"), metadata.get("format")
-    if kind != KIND:
-        found = "a model's file, without the state of its training" if metadata else "no checkpoint"
-        raise FileError(
-            f"{path}: found {found}; expected a checkpoint, for example last.safetensors."
-        )
-    if type(version) is not int:
-        raise FileError(f"{path}: found a checkpoint without the number of its format: damaged.")
-    if version > FORMAT:
-        raise FileError(
-            f"{path}: found a checkpoint of format {version}; this pycnn reads up to {FORMAT}: "
-            "install a newer one."
-        )
-    parts = PARTS if version > 1 else PARTS - {"settings"}
-    if set(metadata) != parts:
-        odd = ", ".join(sorted(set(metadata) ^ parts))
-        raise FileError(f"{path}: found a checkpoint that lacks or adds {odd}: damaged.")
-    for name, array in tensors.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise FileError(
-                f"{path}: found NaN or infinity in {name}; expected finite numbers: the run had "
-                "diverged. Go on from an earlier checkpoint."
-            )
-    wrong = fault(metadata, tensors)
-    if wrong is not None:
-        raise FileError(f"{path}: found a damaged checkpoint: {wrong}.")
-    return tensors, metadata
-
-
-def model_of(path: FilePath) -> Sequential:
-    """The model of a checkpoint, with the average of `Ema` if there was one; in eval mode."""
-    tensors, metadata = read(path)
-    average = metadata["average"]
-    part = "model" if average is None else f"callback.{average}"
-    weights = _part(tensors, part)
-    try:
-        model = modelfile.build(metadata["model"], weights)
-        model.load_state_dict(weights)
-    except DAMAGED as error:
-        raise FileError(f"{path}: {error}") from error
-    return model.eval()
-
-
 def _with_state(trainer: Trainer) -> list[Callback]:
     """Those that a resumed run must find as they were; logs and time limits may differ."""
     for kind in [type(callback) for callback in trainer.callbacks]:
@@ -287,13 +239,6 @@ def _check_finite(name: str, array: Array, path: FilePath) -> None:
 
 def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {f"{prefix}.{name}": array for name, array in arrays.items()}
-
-
-def _part(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    start = f"{prefix}."
-    return {
-        name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)
-    }
 
 
 def check(trainer: Trainer) -> None:

@@ -162,6 +162,17 @@ def is_folder(path: Path) -> bool:
     return stat.S_ISDIR(mode)
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file, or a link of that name; IdxError if the system cannot tell."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return True
+
+
 def _mode(path: Path, missing: int | None = None) -> int:
     """The file's type and rights; the first call with a path, which may be no possible name."""
     try:

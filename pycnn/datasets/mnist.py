@@ -174,6 +174,6 @@ def _class_names(folder: Path) -> tuple[str, ...] | None:
 
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / f"{name}.gz", folder / name):
-        if os.path.lexists(path):
+        if idx.exists(path):
             return path
     raise IdxError(f"{folder}: found neither {name}.gz nor {name}; expected one of them.")

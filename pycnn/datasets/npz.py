@@ -103,7 +103,11 @@ def _split(path: Any, arrays: Mapping[str, Array], images: str, labels: str) -> 
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.dtype.kind not in "iu":
-        _refuse(path, f"{labels} is {y.dtype} of shape {y.shape}; expected whole numbers [n]")
+        one_hot = y.ndim == 2 and y.shape[1] > 1
+        advice = f": for one-hot rows save {labels}.argmax(axis=1)" if one_hot else ""
+        _refuse(
+            path, f"{labels} is {y.dtype} of shape {y.shape}; expected whole numbers [n]{advice}"
+        )
     if len(x) != len(y):
         _refuse(path, f"found {len(y):,} {labels}; expected one for each of {len(x):,} {images}")
     if y.size and (int(y.min()) < 0 or int(y.max()) >= 2**31):

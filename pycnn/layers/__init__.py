@@ -1,25 +1,63 @@
-"""Layers: small objects that own their parameters and know how to run forward and backward."""
+"""Layers: objects that own their parameters and know forward and backward, and networks of them.
+
+A network is a `Module` (a forward of your own), a `Sequential` (a chain) or a `Graph` (from
+`Input` on). `Layer` says how to write a layer.
+"""
 
 from pycnn.layers.activation import Dropout, ReLU
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
+from pycnn.layers.functional import flatten, relu
+from pycnn.layers.join import (
+    Add,
+    Affine,
+    Concat,
+    Multiply,
+    Split,
+    Subtract,
+    add,
+    concat,
+    multiply,
+    split,
+    subtract,
+)
 from pycnn.layers.linear import Flatten, Linear
+from pycnn.layers.module import Module
+from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from pycnn.layers.sequential import Sequential
 
+from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
+
 __all__ = [
+    "Add",
+    "Affine",
     "AvgPool2d",
     "BatchNorm2d",
+    "Concat",
     "Conv2d",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "Graph",
+    "Input",
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Module",
+    "Multiply",
     "Parameter",
     "ReLU",
     "Sequential",
+    "Split",
+    "Subtract",
+    "add",
+    "concat",
+    "flatten",
+    "multiply",
+    "relu",
+    "split",
+    "subtract",
 ]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pycnn._runtime.checks import is_whole
 from pycnn.ops.arrays import Padding
+
+if TYPE_CHECKING:
+    from pycnn.layers.base import Layer
 
 
 def positive(who: str, name: str, value: Any) -> int:
     """`value` as an int of at least 1; ValueError for anything else, a bool or a float too."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1:
+    if not is_whole(value, 1):
         raise ValueError(f"{who}: {name} is {value!r}; expected a whole number of at least 1.")
     return int(value)
 
@@ -24,3 +28,13 @@ def frozen(padding: Padding) -> Padding:
     if isinstance(padding, (list, tuple, np.ndarray)):
         return tuple(side if np.ndim(side) == 0 else tuple(side) for side in padding)
     return padding
+
+
+def shape_by(
+    layer: Layer, rule: Callable[..., tuple[int, ...]], *arguments: Any, **keywords: Any
+) -> tuple[int, ...]:
+    """`rule(...)`, one of `ops`, whose errors then name the layer."""
+    try:
+        return tuple(rule(*arguments, **keywords))
+    except (TypeError, ValueError) as error:
+        layer.refuse(str(error), type(error))

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from pycnn import init, ops
-from pycnn.inference import Builder
-from pycnn.layers.arguments import frozen, positive
+from pycnn.graph.compile import Lowering
+from pycnn.graph.values import Shape
+from pycnn.layers.arguments import frozen, positive, shape_by
 from pycnn.layers.base import Layer
-from pycnn.layers.memory import Place
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.run import Shape
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, Padding, Pair, algorithm_name, pair
+from pycnn.ops.conv2d import conv2d_shape
 
 
 class Conv2d(Layer):
@@ -28,8 +29,8 @@ class Conv2d(Layer):
 
     weight: [KH, KW, in_channels / groups, out_channels], He normal at first (`init.he_normal`);
     bias: [out_channels], zero at first, or None with `bias=False`. rng: where the initial weights
-    come from, a np.random.Generator, or an int that seeds a new one. Layers of one shape with the
-    same seed begin alike: give all layers of a model one Generator. algorithm: of all three
+    come from, a np.random.Generator, an int that seeds a new one, or None for the package's own
+    (see `pycnn.seed`). Layers of one shape with the same int begin alike. algorithm: of all three
     directions on float32, see `ops.conv2d`; with another than "auto" a Sequential runs the layer by
     itself, never in a block. `compile_inference` takes no notice of it.
 
@@ -37,7 +38,6 @@ class Conv2d(Layer):
     """
 
     weight: Parameter
-    _owns_results = True
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Conv2d(Layer):
         groups: int = 1,
         bias: bool = True,
         *,
-        rng: np.random.Generator | int = 0,
+        rng: np.random.Generator | int | None = None,
         algorithm: str = "auto",
     ) -> None:
         """Draw the weight, with a bias of zeros."""
@@ -64,7 +64,7 @@ class Conv2d(Layer):
         self.groups = positive("Conv2d", "groups", groups)
         self.algorithm = algorithm_name(algorithm, "Conv2d")
         if in_channels % groups or out_channels % groups:
-            self._refuse(
+            self.refuse(
                 f"groups is {groups}; expected a divisor of in_channels = {in_channels} and "
                 f"out_channels = {out_channels}."
             )
@@ -76,7 +76,8 @@ class Conv2d(Layer):
             self.bias = Parameter(np.zeros(out_channels, np.float32), "bias", decays=False)
 
     @property
-    def _geometry(self) -> dict[str, Any]:
+    def geometry(self) -> dict[str, Any]:
+        """The options of the operators."""
         return {
             "stride": self.stride,
             "padding": self.padding,
@@ -84,51 +85,74 @@ class Conv2d(Layer):
             "groups": self.groups,
         }
 
-    def _algorithm(self, x: Array) -> str:
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """(stride, padding, dilation, groups)."""
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def algorithm_for(self, x: Array) -> str:
         """float64 has the plain loops only."""
         return self.algorithm if x.dtype == np.float32 else "auto"
 
-    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        y = self._output(x, place)
-        bias = None if self.bias is None else self.bias.data
-        how = self._algorithm(x)
-        ops.conv2d(x, self.weight.data, bias, **self._geometry, algorithm=how, out=y)
-        return y, x
+    @property
+    def bias_data(self) -> Array | None:
+        """The values of the bias, if there is one."""
+        return None if self.bias is None else self.bias.data
 
-    def _backward(self, dy: Array, x: Array, place: Place | None) -> Array | None:
+    def infer_shape(self, x: Shape) -> Shape:
+        """[N, H, W, in_channels] -> [N, OH, OW, out_channels]."""
+        self.expect_channels(x, self.in_channels, "in_channels")
+        return shape_by(self, ops.conv2d_output_shape, x, self.weight.data.shape, **self.geometry)
+
+    def compute(self, x: Array, out: Array) -> None:
+        """The sum of the formula above."""
+        how = self.algorithm_for(x)
+        prepared.conv2d(x, self.weight.data, self.bias_data, self.options, out, algorithm=how)
+
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        self.lower_with(to)
+
+    def lower_with(
+        self, to: Lowering, relu: bool = False, pool: str = "none", residual: int = -1
+    ) -> None:
+        """One step, with what stands behind it."""
         weight = self.weight.data
-        geometry = {**self._geometry, "algorithm": self._algorithm(x)}
+        shape = conv2d_shape("compile_inference", to.shapes[0], weight.shape, **self.geometry)
+        to.net.add_conv2d(to.x[0], to.y[0], shape, weight, self.bias_data, relu, pool, residual)
+
+    def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
+        """The adjoint of the sum, with respect to weight and x."""
+        options, how = self.options, self.algorithm_for(x)
         self.weight.add_gradient(
-            lambda out: ops.conv2d_backward_weight(x, dy, weight.shape, **geometry, out=out)
+            lambda out: prepared.conv2d_backward_weight(x, dy, options, out, how)
         )
         if self.bias is not None:
-            self.bias.add_gradient(lambda out: ops.conv2d_backward_bias(dy, out=out))
-        if place is None:
-            return None
-        dx = self._input_gradient(dy, place)
-        ops.conv2d_backward_input(dy, weight, x.shape, **geometry, out=dx)
-        return dx
+            self.bias.add_gradient(lambda out: prepared.conv2d_backward_bias(dy, out))
+        if dx is not None:
+            prepared.conv2d_backward_input(dy, self.weight.data, options, dx, how)
 
-    def _compile(self, net: Builder, x: Shape) -> None:
-        bias = None if self.bias is None else self.bias.data
-        net.conv2d(x, self.weight.data, bias, self._geometry)
-
-    def _output_shape(self, x: Shape) -> Shape:
-        self._expect_channels(x, self.in_channels, "in_channels")
-        return self._shape_by(ops.conv2d_output_shape, x, self.weight.data.shape, **self._geometry)
+    def notes(self, x: Shape | None) -> str:
+        """The algorithms of the three directions."""
+        if x is None:
+            return ""
+        chosen = ops.explain_conv2d(x, self.weight.data.shape, **self.geometry)
+        return (
+            f"forward {chosen.forward}, gradients {chosen.backward_input}, {chosen.backward_weight}"
+        )
 
     def _refuse_bad_padding(self, weight_shape: Shape) -> None:
         """Ask `ops` now, with the smallest image that works, not at the first forward."""
         H, W = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
         image = (1, H, W, self.in_channels)
-        self._shape_by(ops.conv2d_output_shape, image, weight_shape, **self._geometry)
+        shape_by(self, ops.conv2d_output_shape, image, weight_shape, **self.geometry)
 
     def flop_per_image(self, input_shape: tuple[int | None, ...]) -> int:
         """2 * OH * OW * KH * KW * (in_channels / groups) * out_channels."""
         _, OH, OW, _ = self.output_shape(input_shape)
         assert OH is not None
         assert OW is not None
-        return 2 * OH * OW * self.weight.data.size
+        return 2 * int(OH) * int(OW) * self.weight.data.size
 
     def _arguments(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"

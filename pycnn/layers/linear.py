@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from pycnn import init, ops
-from pycnn.inference import Builder
+from pycnn.graph.compile import Lowering
+from pycnn.graph.values import Shape
 from pycnn.layers.arguments import positive
 from pycnn.layers.base import Layer
-from pycnn.layers.memory import Place
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.run import Shape
 from pycnn.ops.arrays import Array
 
 
@@ -22,13 +21,12 @@ class Linear(Layer):
 
     weight: [in_features, out_features], He normal at first (`init.he_normal`); bias:
     [out_features], zero at first, or None with `bias=False`. rng: where the initial weights come
-    from, a np.random.Generator, or an int that seeds a new one (see `Conv2d`).
+    from, a np.random.Generator, an int that seeds a new one, or None (see `Conv2d`).
 
     dweight = x^T @ dy, dbias = sum of dy over N, dx = dy @ weight^T.
     """
 
     weight: Parameter
-    _owns_results = True
 
     def __init__(
         self,
@@ -36,7 +34,7 @@ class Linear(Layer):
         out_features: int,
         bias: bool = True,
         *,
-        rng: np.random.Generator | int = 0,
+        rng: np.random.Generator | int | None = None,
     ) -> None:
         """Draw the weight, with a bias of zeros."""
         super().__init__()
@@ -48,31 +46,35 @@ class Linear(Layer):
         if bias:
             self.bias = Parameter(np.zeros(self.out_features, np.float32), "bias", decays=False)
 
-    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        y = self._output(x, place)
-        ops.matmul(x, self.weight.data, out=y)
-        if self.bias is not None:
-            ops.add_bias(y, self.bias.data)
-        return y, x
+    @property
+    def bias_data(self) -> Array | None:
+        """The values of the bias, if there is one."""
+        return None if self.bias is None else self.bias.data
 
-    def _backward(self, dy: Array, x: Array, place: Place | None) -> Array | None:
+    def compute(self, x: Array, out: Array) -> None:
+        """Out = x @ weight + bias."""
+        ops.matmul(x, self.weight.data, out=out)
+        if self.bias is not None:
+            ops.add_bias(out, self.bias.data)
+
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        to.net.add_linear(to.x[0], to.y[0], self.weight.data, self.bias_data)
+
+    def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
+        """Three products and a sum."""
         self.weight.add_gradient(lambda out: ops.matmul(x, dy, transpose_a=True, out=out))
         if self.bias is not None:
             rows = dy[:, None, None, :]  # a [N, 1, 1, C] image
             self.bias.add_gradient(lambda out: ops.conv2d_backward_bias(rows, out=out))
-        if place is None:
-            return None
-        dx = self._input_gradient(dy, place)
-        ops.matmul(dy, self.weight.data, transpose_b=True, out=dx)
-        return dx
+        if dx is not None:
+            ops.matmul(dy, self.weight.data, transpose_b=True, out=dx)
 
-    def _compile(self, net: Builder, x: Shape) -> None:
-        net.linear(self.weight.data, None if self.bias is None else self.bias.data)
-
-    def _output_shape(self, x: Shape) -> Shape:
-        self._expect_axes(x, "[N, in_features]", "put Flatten() before this layer for images")
+    def infer_shape(self, x: Shape) -> Shape:
+        """[N, in_features] -> [N, out_features]."""
+        self.expect_axes(x, "[N, in_features]", "put Flatten() before this layer for images")
         if x[1] != self.in_features:
-            self._refuse(
+            self.refuse(
                 f"x has shape {x}, {x[1]} features in [N, in_features]; "
                 f"expected in_features = {self.in_features}."
             )
@@ -93,19 +95,14 @@ class Flatten(Layer):
     Any number of axes, at least two. (PyTorch's order, of [N, C, H, W], is another.)
     """
 
-    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        return x.reshape(self._shapes[1]), None
+    reads = ""
 
-    def _backward(self, dy: Array, kept: None, place: Place | None) -> Array | None:
-        return None if place is None else dy.reshape(self._shapes[0])
-
-    def _compile(self, net: Builder, x: Shape) -> None:
-        pass  # the same numbers in the same order
-
-    def _is_view(self) -> bool:
+    def is_view(self) -> bool:
+        """Always."""
         return True
 
-    def _output_shape(self, x: Shape) -> Shape:
+    def infer_shape(self, x: Shape) -> Shape:
+        """[N, ...] -> [N, product of the others]."""
         if len(x) < 2:
-            self._refuse(f"x has shape {x}; expected at least two axes, [N, ...].")
+            self.refuse(f"x has shape {x}; expected at least two axes, [N, ...].")
         return x[0], math.prod(x[1:])

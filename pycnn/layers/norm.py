@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 
-from pycnn import ops
-from pycnn.inference import Builder
+from pycnn.graph.compile import Lowering
+from pycnn.graph.values import Shape
 from pycnn.layers.arguments import positive
-from pycnn.layers.base import Layer
-from pycnn.layers.memory import Place
+from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.run import Shape
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, number
-
-
-class Kept(NamedTuple):
-    """What forward leaves for backward; weight and bias as forward saw them."""
-
-    x: Array
-    weight: Array
-    bias: Array
-    mean: Array
-    var: Array
-    activation: str | None
 
 
 class BatchNorm2d(Layer):
@@ -50,7 +36,7 @@ class BatchNorm2d(Layer):
 
     weight: Parameter
     bias: Parameter
-    _owns_results = True
+    gradient_in_place = 0
     _buffer_names = ("running_mean", "running_var")
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -59,82 +45,95 @@ class BatchNorm2d(Layer):
         self.channels = positive("BatchNorm2d", "channels", channels)
         self.momentum, self.eps = number(momentum), number(eps)
         if not 0 <= self.momentum <= 1:
-            self._refuse(f"momentum is {momentum!r}; expected a number from 0 to 1.")
+            self.refuse(f"momentum is {momentum!r}; expected a number from 0 to 1.")
         if not 0 < self.eps < np.inf:
-            self._refuse(f"eps is {eps!r}; expected a finite number above 0.")
+            self.refuse(f"eps is {eps!r}; expected a finite number above 0.")
         self.weight = Parameter(np.ones(channels, np.float32), "weight", decays=False)
         self.bias = Parameter(np.zeros(channels, np.float32), "bias", decays=False)
         self.running_mean = np.zeros(channels, np.float32)
         self.running_var = np.ones(channels, np.float32)
 
     @property
-    def _works_in_place(self) -> bool:  # type: ignore[override]
-        return not self.training  # backward reads x
+    def in_place(self) -> tuple[int, ...]:  # type: ignore[override]
+        """In training the statistics pass and backward read x."""
+        return () if self.training else (0,)
 
-    @property
-    def _gradient_in_place(self) -> bool:
-        return True
+    def infer_shape(self, x: Shape) -> Shape:
+        """The shape of x."""
+        self.expect_channels(x, self.channels, "channels")
+        return x
 
-    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        return self._normalise(x, self._output(x, place), None)
+    def keeps(self, x: Shape) -> Keeps:
+        """weight, bias, mean and variance as forward saw them: [4, C]."""
+        return [((4, self.channels), None)] if self.training else []
 
-    def _normalise(self, x: Array, y: Array, activation: str | None) -> tuple[Array, Kept | None]:
-        """(y, what `_gradients` needs)."""
-        weight, bias = self.weight.data, self.bias.data
-        if not self.training:
-            running = self.running_mean, self.running_var
-            ops.batch_norm_inference(
-                x, weight, bias, *running, eps=self.eps, activation=activation, out=y
-            )
-            return y, None
+    def compute(self, x: Array, out: Array, *kept: Array) -> None:
+        """The formula above."""
+        self.normalise(x, out, *kept)
+
+    def normalise(
+        self,
+        x: Array,
+        out: Array,
+        kept: Array | None = None,
+        *,
+        relu: bool = False,
+        residual: Array | None = None,
+    ) -> None:
+        """Out = norm(x) + residual, then relu on request."""
+        weight, bias, eps = self.weight.data, self.bias.data, self.eps
+        running = self.running_mean, self.running_var
+        if kept is None:
+            vectors = weight, bias, *running
+            prepared.batch_norm_inference(x, vectors, eps, relu, residual, out)
+            return
         if x.size == self.channels:
-            self._refuse(
+            self.refuse(
                 f"x has shape {x.shape} in training, one number a channel, whose variance is 0; "
                 "expected at least two: use a larger batch or larger images, or eval()."
             )
-        # The mask of relu is computed again from these: not from an array that others may change.
-        kept = self._buffers.get("kept", (4, self.channels), x.dtype)
+        # Backward computes with these: not with arrays that others may change in between.
         kept[0], kept[1] = weight, bias
-        ops.batch_norm(
-            x,
-            kept[0],
-            kept[1],
-            running_mean=self.running_mean,
-            running_var=self.running_var,
-            momentum=self.momentum,
-            eps=self.eps,
-            activation=activation,
-            out=(y, kept[2], kept[3]),
-        )
-        return y, Kept(x, kept[0], kept[1], kept[2], kept[3], activation)
+        prepared.batch_norm(x, kept, running, self.momentum, eps, relu, residual, out)
 
-    def _backward(self, dy: Array, kept: Kept, place: Place | None) -> Array | None:
-        return self._gradients(dy, kept, None if place is None else self._input_gradient(dy, place))
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        self.lower_with(to)
 
-    def _gradients(self, dy: Array, kept: Kept, dx: Array | None) -> Array | None:
+    def lower_with(self, to: Lowering, relu: bool = False, residual: int = -1) -> None:
+        """One step, with what stands behind it."""
+        vectors = self.weight.data, self.bias.data, self.running_mean, self.running_var
+        to.net.add_batch_norm(to.x[0], to.y[0], *vectors, self.eps, relu, residual)
+
+    def gradients(
+        self, dy: Array, dx: Array | None, x: Array, y: None, saved: tuple[Array, ...]
+    ) -> None:
+        """Through the statistics of this x."""
+        self.add_gradients(dy, dx, x, saved[0])
+
+    def add_gradients(
+        self,
+        dy: Array,
+        dx: Array | None,
+        x: Array,
+        kept: Array,
+        *,
+        relu: bool = False,
+        y: Array | None = None,
+        residual_gradient: Array | None = None,
+    ) -> None:
+        """Of `normalise`; y and residual_gradient where there was a residual."""
+
         def run(dweight: Array, dbias: Array) -> None:
-            ops.batch_norm_backward(
-                dy,
-                *kept[:5],
-                eps=self.eps,
-                activation=kept.activation,
-                input_gradient=dx is not None,
-                out=(dx, dweight, dbias),
-            )
+            out = dx, dweight, dbias
+            prepared.batch_norm_backward(dy, x, kept, self.eps, relu, y, residual_gradient, out)
 
         self.weight.add_gradient(lambda dw: self.bias.add_gradient(lambda db: run(dw, db)))
-        return dx
 
-    def _compile(self, net: Builder, x: Shape) -> None:
-        self._compile_with(net, relu=False)
-
-    def _compile_with(self, net: Builder, relu: bool) -> None:
-        vectors = self.weight.data, self.bias.data, self.running_mean, self.running_var
-        net.batch_norm(*vectors, eps=self.eps, relu=relu)
-
-    def _output_shape(self, x: Shape) -> Shape:
-        self._expect_channels(x, self.channels, "channels")
-        return x
+    def folded(self) -> tuple[Array, Array]:
+        """(scale, shift) of eval mode, float64 [C]: y = x * scale + shift."""
+        scale = self.weight.data / np.sqrt(self.running_var.astype(np.float64) + self.eps)
+        return scale, self.bias.data - self.running_mean * scale
 
     def _arguments(self) -> str:
         return f"{self.channels}, momentum={self.momentum}, eps={self.eps}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn import ops
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, kind_of, to_write
 
 
@@ -98,7 +98,12 @@ class Parameter:
             if self._part is None:
                 self._part = np.empty_like(self._data)
             write(self._part)
-            ops.accumulate(self._grad, self._part)
+            prepared.accumulate(self._grad, self._part)
+
+    def no_gradient(self) -> None:
+        """Add a gradient of zeros: the loss does not depend on this parameter."""
+        if self._empty:
+            self.add_gradient(lambda out: out.fill(0))
 
     def astype(self, dtype: npt.DTypeLike) -> None:
         """Convert `data` in place of the old values; the gradient becomes empty."""

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from pycnn import ops
-from pycnn.inference import Builder
-from pycnn.layers.arguments import frozen
-from pycnn.layers.base import Layer
-from pycnn.layers.memory import Place
-from pycnn.layers.run import Shape
+from pycnn.graph.compile import Lowering
+from pycnn.graph.values import Shape
+from pycnn.layers.arguments import frozen, shape_by
+from pycnn.layers.base import Keeps, Layer
 from pycnn.ops.arrays import Array, Padding, Pair, pair
+from pycnn.ops.pool2d import pool2d_shape
 
 
 class _Pool2d(Layer):
-    _owns_results = True
+    reads = ""
 
     def __init__(
         self, kernel_size: Pair, stride: Pair | None = None, padding: Padding = "valid"
@@ -26,18 +26,25 @@ class _Pool2d(Layer):
         self.kernel_size = pair(kernel_size, who, "kernel_size")
         self.stride = self.kernel_size if stride is None else pair(stride, who, "stride")
         self.padding = frozen(padding)
-        self._shape_by(self._pooled_shape, (1, *self.kernel_size, 1))  # refuses a bad padding now
+        shape_by(self, self._pooled_shape, (1, *self.kernel_size, 1))  # refuses a bad padding now
 
     @property
-    def _geometry(self) -> dict[str, Any]:
+    def geometry(self) -> dict[str, Any]:
+        """The options of the operators."""
         return {"stride": self.stride, "padding": self.padding}
 
     def _pooled_shape(self, x: Shape) -> Shape:
-        return tuple(ops.pool2d_output_shape(x, self.kernel_size, **self._geometry))
+        return tuple(ops.pool2d_output_shape(x, self.kernel_size, **self.geometry))
 
-    def _output_shape(self, x: Shape) -> Shape:
-        self._expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
-        return self._shape_by(self._pooled_shape, x)
+    def _shape(self, x: Shape) -> Any:
+        """For C++."""
+        options = self.kernel_size, self.stride, self.padding
+        return pool2d_shape("compile_inference", x, *options)
+
+    def infer_shape(self, x: Shape) -> Shape:
+        """[N, H, W, C] -> [N, OH, OW, C]."""
+        self.expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
+        return shape_by(self, self._pooled_shape, x)
 
     def _arguments(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding!r}"
@@ -52,24 +59,26 @@ class MaxPool2d(_Pool2d):
     does, and NaN wins over numbers. The gradient of a window goes to its maximum.
     """
 
-    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        y = self._output(x, place)
-        if not self.training:
-            ops.max_pool2d(x, self.kernel_size, **self._geometry, out=y)
-            return y, None
-        out = y, self._buffers.get("indices", y.shape, np.int32)
-        ops.max_pool2d(x, self.kernel_size, **self._geometry, return_indices=True, out=out)
-        return out
+    def keeps(self, x: Shape) -> Keeps:
+        """Which pixel each maximum is."""
+        return [((None, *self.infer_shape(x)[1:]), np.int32)] if self.training else []
 
-    def _backward(self, dy: Array, indices: Array, place: Place | None) -> Array | None:
-        if place is None:
-            return None
-        dx = self._input_gradient(dy, place)
-        ops.max_pool2d_backward(dy, indices, dx.shape, out=dx)
-        return dx
+    def compute(self, x: Array, out: Array, *indices: Array) -> None:
+        """The maxima, in training with their places."""
+        if indices:
+            both = out, indices[0]
+            ops.max_pool2d(x, self.kernel_size, **self.geometry, return_indices=True, out=both)
+        else:
+            ops.max_pool2d(x, self.kernel_size, **self.geometry, out=out)
 
-    def _compile(self, net: Builder, x: Shape) -> None:
-        net.max_pool2d(x, self.kernel_size, **self._geometry)
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        to.net.add_max_pool2d(to.x[0], to.y[0], self._shape(to.shapes[0]))
+
+    def gradients(self, dy: Array, dx: Array | None, x: None, y: None, saved: Any) -> None:
+        """Dy to the places of the maxima."""
+        if dx is not None:
+            ops.max_pool2d_backward(dy, saved[0], dx.shape, out=dx)
 
 
 class AvgPool2d(_Pool2d):
@@ -92,23 +101,23 @@ class AvgPool2d(_Pool2d):
         self.count_include_pad = bool(count_include_pad)
 
     @property
-    def _averaging(self) -> dict[str, Any]:
-        return {**self._geometry, "count_include_pad": self.count_include_pad}
+    def averaging(self) -> dict[str, Any]:
+        """The options of the operators."""
+        return {**self.geometry, "count_include_pad": self.count_include_pad}
 
-    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        y = self._output(x, place)
-        ops.avg_pool2d(x, self.kernel_size, **self._averaging, out=y)
-        return y, None
+    def compute(self, x: Array, out: Array) -> None:
+        """The means."""
+        ops.avg_pool2d(x, self.kernel_size, **self.averaging, out=out)
 
-    def _backward(self, dy: Array, kept: None, place: Place | None) -> Array | None:
-        if place is None:
-            return None
-        dx = self._input_gradient(dy, place)
-        ops.avg_pool2d_backward(dy, dx.shape, self.kernel_size, **self._averaging, out=dx)
-        return dx
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        count = self.count_include_pad
+        to.net.add_avg_pool2d(to.x[0], to.y[0], self._shape(to.shapes[0]), count)
 
-    def _compile(self, net: Builder, x: Shape) -> None:
-        net.avg_pool2d(x, self.kernel_size, **self._averaging)
+    def gradients(self, dy: Array, dx: Array | None, x: None, y: None, saved: Any) -> None:
+        """dy, shared equally."""
+        if dx is not None:
+            ops.avg_pool2d_backward(dy, dx.shape, self.kernel_size, **self.averaging, out=dx)
 
     def _arguments(self) -> str:
         return super()._arguments() + (", count_include_pad=True" if self.count_include_pad else "")
@@ -120,25 +129,26 @@ class GlobalAvgPool2d(Layer):
     dx is dy / (H * W) at every pixel. Lin, Chen & Yan 2014, "Network in network".
     """
 
-    _owns_results = True
+    reads = ""
 
-    def _forward(self, x: Array, place: Place) -> tuple[Array, Any]:
-        y = self._output(x, place)
-        ops.global_avg_pool2d(x, out=y)
-        return y, None
+    def compute(self, x: Array, out: Array) -> None:
+        """The means."""
+        ops.global_avg_pool2d(x, out=out)
 
-    def _backward(self, dy: Array, kept: None, place: Place | None) -> Array | None:
-        if place is None:
-            return None
-        dx = self._input_gradient(dy, place)
-        ops.global_avg_pool2d_backward(dy, dx.shape, out=dx)
-        return dx
+    def lower(self, to: Lowering) -> None:
+        """An average over one window."""
+        x = to.shapes[0]
+        shape = pool2d_shape("compile_inference", x, x[1:3], None, "valid")
+        to.net.add_avg_pool2d(to.x[0], to.y[0], shape, False)
 
-    def _compile(self, net: Builder, x: Shape) -> None:
-        net.avg_pool2d(x, x[1:3], None, "valid", False)
+    def gradients(self, dy: Array, dx: Array | None, x: None, y: None, saved: Any) -> None:
+        """Dy / (H * W) at every pixel."""
+        if dx is not None:
+            ops.global_avg_pool2d_backward(dy, dx.shape, out=dx)
 
-    def _output_shape(self, x: Shape) -> Shape:
-        self._expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
+    def infer_shape(self, x: Shape) -> Shape:
+        """[N, H, W, C] -> [N, C]."""
+        self.expect_axes(x, "[N, H, W, C]", "write x[None] for one image, x[..., None] for C = 1")
         if 0 in x[1:]:
-            self._refuse(f"x has shape {x}; expected at least one pixel and one channel.")
+            self.refuse(f"x has shape {x}; expected at least one pixel and one channel.")
         return x[0], x[3]

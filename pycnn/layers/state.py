@@ -64,7 +64,7 @@ def load_rng(who: str, layers: Mapping[str, Layer], d: Mapping[str, list[int]]) 
     if sentences:
         raise ValueError(f"{who}: {' '.join(sentences)} Nothing was loaded.")
     for name, layer in layers.items():
-        layer._load_own_rng_state(list(d[name]))
+        layer.load_own_rng_state(list(d[name]))
 
 
 def _is_rng_state(value: object) -> bool:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from pycnn.graph.program import Program
+
 if TYPE_CHECKING:
-    from pycnn.layers.base import Layer
+    from pycnn.layers.parameter import Parameter
 
 InputShape = tuple[int | None, ...]
 
 
 class Row(NamedTuple):
-    """One layer of the table; `flop` for one image's forward."""
+    """One call of the table; `flop` for one image's forward, parameters where they come first."""
 
     name: str
     kind: str
-    output_shape: InputShape
+    output_shape: str
     parameters: int
     flop: int
 
@@ -34,29 +36,31 @@ def one_image(input_shape: InputShape) -> tuple[int, ...]:
         ) from None
 
 
-def rows(layer: Layer, input_shape: InputShape, name: str = "") -> Iterator[Row]:
-    """The layers without layers inside, in order."""
-    children = layer._children()
-    for child_name, child in children.items():
-        yield from rows(child, input_shape, f"{name}.{child_name}" if name else child_name)
-        input_shape = child.output_shape(input_shape)
-    if not children:
-        parameters = sum(parameter.data.size for _, parameter in layer._named_parameters())
-        flop = layer.flop_per_image(input_shape)
-        kind = type(layer).__name__
-        yield Row(name, kind, layer.output_shape(input_shape), parameters, flop)
+def rows(program: Program, N: int | None = None) -> list[Row]:
+    """A row a call, in order; shapes for N images."""
+    counted: set[int] = set()
+    found = []
+    for node in program.nodes:
+        new = [p for _, p in node.operation.named_parameters() if id(p) not in counted]
+        counted.update(map(id, new))
+        shapes = ", ".join(str((N, *y.full_shape[1:])) for y in node.outputs)
+        flop = node.operation.flop_per_image(node.inputs[0].full_shape)
+        found.append(Row(node.name, node.kind, shapes, sum(p.data.size for p in new), flop))
+    return found
 
 
-def table(layer: Layer, input_shape: InputShape) -> str:
-    """The text of `Layer.summary`."""
-    layers = list(rows(layer, input_shape))
-    total = sum(row.parameters for row in layers), sum(row.flop for row in layers)
+def table(
+    program: Program, input_shape: Sequence[InputShape], parameters: Sequence[Parameter]
+) -> str:
+    """The text of `Layer.summary`; parameters: all, those that no call uses too."""
+    calls = rows(program, input_shape[0][0])
+    total = sum(p.data.size for p in parameters), sum(row.flop for row in calls)
     lines = [
         ("", "layer", "output shape", "parameters", "MFLOP / image"),
-        ("", "input", str(tuple(input_shape)), "", ""),
+        *(("", "input", str(tuple(shape)), "", "") for shape in input_shape),
         *(
-            (row.name, row.kind, str(row.output_shape), f"{row.parameters:,}", _mega(row.flop))
-            for row in layers
+            (row.name, row.kind, row.output_shape, f"{row.parameters:,}", _mega(row.flop))
+            for row in calls
         ),
         ("", "total", "", f"{total[0]:,}", _mega(total[1])),
     ]

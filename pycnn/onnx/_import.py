@@ -7,14 +7,13 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from pycnn import layers
 from pycnn._formats import layout as _layout
-from pycnn._formats.files import FileError, FilePath
+from pycnn._formats.files import FileError, FilePath, file_path
 from pycnn._runtime.extras import need
 from pycnn.layers.base import Layer
 from pycnn.layers.sequential import Sequential
@@ -45,7 +44,7 @@ def import_onnx(path: FilePath) -> Sequential:
     name of the first node that is not known or says something that no layer can do.
     """
     onnx = need("onnx", "onnx", "import_onnx")
-    if not Path(path).is_file():
+    if not file_path(path).is_file():
         raise FileError(f"{path}: cannot read: there is no such file.")
     try:
         proto = onnx.load(str(path))
@@ -196,7 +195,7 @@ class _Importer:
         try:
             layer.load_state_dict({k: a for k, a in arrays.items() if a is not None})
             if self.shape is not None:
-                self.shape = layer._output_shape(self.shape)
+                self.shape = layer.infer_shape(self.shape)
         except (TypeError, ValueError) as error:
             self._refuse(str(error).rstrip("."))
         self.layers.append(layer)

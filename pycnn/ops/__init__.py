@@ -38,6 +38,7 @@ from pycnn.ops.dense import (
     softmax_cross_entropy,
 )
 from pycnn.ops.images import augment_images, gather_images
+from pycnn.ops.join import add, affine, concat, multiply, split, subtract
 from pycnn.ops.norm import (
     BatchNorm,
     BatchNormGradients,
@@ -64,13 +65,16 @@ __all__ = [
     "Conv2dExplanation",
     "accumulate",
     "adam_step",
+    "add",
     "add_bias",
+    "affine",
     "augment_images",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "concat",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -89,6 +93,7 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
+    "multiply",
     "pool2d_output_shape",
     "relu",
     "relu_backward",
@@ -97,4 +102,6 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
+    "split",
+    "subtract",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from pycnn._runtime.checks import is_choice, is_number, is_whole
 
 Array: TypeAlias = npt.NDArray[Any]
 Pair: TypeAlias = int | Sequence[int]
@@ -76,14 +77,6 @@ def inputs(op: str, **arrays: npt.ArrayLike) -> list[Array]:
     return [contiguous(array, op, name) for name, array in arrays.items()]
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
-
-
-def _is_size(value: Any, least: int) -> bool:
-    return _is_int(value) and bool(least <= value <= LARGEST)
-
-
 def _items(value: object) -> tuple[Any, ...] | None:
     """What a tuple, a list or an array holds; None for a single value."""
     if isinstance(value, np.ndarray):
@@ -93,17 +86,17 @@ def _items(value: object) -> tuple[Any, ...] | None:
 
 def count(value: int, op: str, name: str) -> int:
     """An int of at least 1."""
-    if not _is_size(value, 1):
+    if not is_whole(value, 1, LARGEST):
         raise ValueError(f"{op}: {name} is {value!r}; expected an int from 1 to 2**31 - 1.")
     return int(value)
 
 
 def pair(value: Pair, op: str, name: str) -> tuple[int, int]:
     """An int, (h, w) or the lecture's [1, h, w, 1] as (h, w), each at least 1."""
-    items = (value, value) if _is_int(value) else _items(value) or ()
-    if len(items) == 4 and all(_is_int(end) and end == 1 for end in (items[0], items[3])):
+    items = (value, value) if is_whole(value) else _items(value) or ()
+    if len(items) == 4 and all(is_whole(end, 1, 1) for end in (items[0], items[3])):
         items = items[1:3]
-    if len(items) != 2 or not all(_is_size(item, 1) for item in items):
+    if len(items) != 2 or not all(is_whole(item, 1, LARGEST) for item in items):
         raise ValueError(
             f"{op}: {name} is {value!r}; expected an int from 1 to 2**31 - 1, a pair (h, w) of "
             "them, or [1, h, w, 1]."
@@ -124,10 +117,10 @@ def four_sided(value: Padding, op: str) -> tuple[int, int, int, int] | None:
             return (0, 0, 0, 0)
         raise ValueError(message)
     sides: list[Any] = []
-    for axis in (value, value) if _is_int(value) else _items(value) or ():
-        ends = (axis, axis) if _is_int(axis) else _items(axis) or ()
+    for axis in (value, value) if is_whole(value) else _items(value) or ():
+        ends = (axis, axis) if is_whole(axis) else _items(axis) or ()
         sides += ends if len(ends) == 2 else [None] * 4  # too many sides are refused
-    if len(sides) != 4 or not all(_is_size(side, 0) for side in sides):
+    if len(sides) != 4 or not all(is_whole(side, 0, LARGEST) for side in sides):
         raise ValueError(message)
     top, bottom, left, right = (int(side) for side in sides)
     return top, bottom, left, right
@@ -135,7 +128,7 @@ def four_sided(value: Padding, op: str) -> tuple[int, int, int, int] | None:
 
 def is_nchw(data_format: str, op: str) -> bool:
     """True for "NCHW", False for "NHWC"; anything else is refused."""
-    if isinstance(data_format, str) and data_format in ("NHWC", "NCHW"):
+    if is_choice(data_format, ("NHWC", "NCHW")):
         return data_format == "NCHW"
     raise ValueError(f'{op}: data_format is {data_format!r}; expected "NHWC" or "NCHW".')
 
@@ -145,7 +138,7 @@ _ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd")
 
 def algorithm_name(algorithm: str, op: str) -> str:
     """The name itself; C++ knows which shapes each one computes."""
-    if isinstance(algorithm, str) and algorithm in _ALGORITHMS:
+    if is_choice(algorithm, _ALGORITHMS):
         return algorithm
     raise ValueError(
         f'{op}: algorithm is {algorithm!r}; expected "auto", "naive", "im2col", "direct" or '
@@ -163,7 +156,7 @@ def flag(value: bool, op: str, name: str) -> bool:
 def number(value: object) -> float:
     """A real number as a float; NaN, which every range refuses, for anything else."""
     array = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
-    if not array and (not isinstance(value, numbers.Real) or isinstance(value, bool)):
+    if not array and not is_number(value):
         return math.nan
     try:
         return float(value)  # type: ignore[arg-type]
@@ -273,7 +266,7 @@ def check_apart_nchw(out: Array | None, nchw: bool, op: str, **inputs: Array | N
 def shape4(shape: Sequence[int], op: str, name: str, axes: str) -> tuple[int, ...]:
     """A shape given by the caller as a tuple of four ints."""
     items = _items(shape) or ()
-    if len(items) != 4 or not all(_is_size(item, 0) for item in items):
+    if len(items) != 4 or not all(is_whole(item, 0, LARGEST) for item in items):
         raise ValueError(
             f"{op}: {name} is {shape!r}; expected four sizes {axes}, none above 2**31 - 1."
         )

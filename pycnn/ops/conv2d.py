@@ -9,6 +9,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_choice
 from pycnn.ops.arrays import (
     Array,
     Padding,
@@ -38,7 +39,7 @@ def set_precision(mode: str) -> None:
     no larger than that of direct convolution (docs/kernels.md has the figures). Raises ValueError
     for another mode.
     """
-    if not isinstance(mode, str) or mode not in ("fast", "exact"):
+    if not is_choice(mode, ("fast", "exact")):
         raise ValueError(f'set_precision: mode is {mode!r}; expected "fast" or "exact".')
     _pycnn.set_exact(mode == "exact")
 
@@ -93,6 +94,7 @@ def conv2d(
     dilation: Pair = 1,
     groups: int = 1,
     activation: str | None = None,
+    residual: npt.ArrayLike | None = None,
     data_format: str = "NHWC",
     algorithm: str = "auto",
     out: Array | None = None,
@@ -100,7 +102,8 @@ def conv2d(
     """Two-dimensional convolution (cross-correlation), as tf.nn.conv2d, with bias and relu fused.
 
     x: [N, H, W, C] ([N, C, H, W] with data_format="NCHW"); weight: [KH, KW, C/groups, OC];
-    bias: [OC] or None. Returns y: [N, OH, OW, OC],
+    bias: [OC] or None; residual: of y's shape, added after bias and before relu, or None; `out`
+    may be the residual itself. Returns y: [N, OH, OW, OC],
 
         y[n, oh, ow, oc] = bias[oc] + sum over kh, kw, c of
             x[n, oh*stride_h + kh*dilation_h - top, ow*stride_w + kw*dilation_w - left, c]
@@ -129,7 +132,8 @@ def conv2d(
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x), weight=w_array, bias=bias_array)
     relu, how = activation is not None, algorithm_name(algorithm, op)
-    _pycnn.conv2d_forward(result.array, x_array, w_array, bias_array, shape, relu, how)
+    other = None if residual is None else to_nhwc(residual, nchw, op, "residual")
+    _pycnn.conv2d_forward(result.array, x_array, w_array, bias_array, shape, relu, how, other)
     return result.finish()
 
 

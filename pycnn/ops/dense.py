@@ -100,15 +100,17 @@ def softmax_cross_entropy(
     """
     op = "softmax_cross_entropy"
     x, target = inputs(op, logits=logits, labels=labels)
+    column = target.ndim == 2 and target.shape[1] == 1 != x.shape[-1]  # of class numbers
     if target.dtype.kind in "iu" and target.ndim == 2:
+        advice = "labels.ravel()" if column else "labels.astype(logits.dtype)"
         raise TypeError(
-            f"{op}: labels is {target.dtype} of shape {target.shape}; expected one-hot rows to be "
-            "floats: write labels.astype(logits.dtype)."
+            f"{op}: labels is {target.dtype} of shape {target.shape}; expected class numbers [N], "
+            f"or one-hot rows that are floats: write {advice}."
         )
-    if target.dtype.kind == "f" and target.ndim == 1:
+    if target.dtype.kind == "f" and (target.ndim == 1 or column):
         raise TypeError(
             f"{op}: labels is {target.dtype} of shape {target.shape}; expected class numbers "
-            "[N] to be integers: write labels.astype(np.int64)."
+            f"[N] to be integers: write labels{'.ravel()' if column else ''}.astype(np.int64)."
         )
     if target.dtype.kind in "iu":
         target = as_int64(target, op, "labels", ValueError, f"a class of logits {x.shape}")

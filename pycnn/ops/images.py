@@ -10,6 +10,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_whole
 from pycnn.ops.arrays import Array, Result, as_int64, contiguous, number
 
 Floats = npt.NDArray[np.float32]
@@ -131,7 +132,7 @@ def _indices(indices: npt.ArrayLike, images: npt.ArrayLike, op: str) -> Array:
 
 def _word(value: int, op: str, name: str) -> int:
     """A whole number of 64 bits."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+    if not is_whole(value):
         raise TypeError(f"{op}: {name} is {value!r}; expected a whole number.")
     if not 0 <= int(value) < 2**64:
         raise ValueError(f"{op}: {name} is {value!r}; expected 0 to 2**64 - 1.")

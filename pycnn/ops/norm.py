@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import _pycnn
-import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_whole
 from pycnn.ops.arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
 
 
@@ -38,6 +38,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     activation: str | None = None,
+    residual: npt.ArrayLike | None = None,
     out: tuple[Array, Array, Array] | None = None,
 ) -> BatchNorm:
     """Batch normalisation with the statistics of x itself, for training (Ioffe & Szegedy 2015).
@@ -47,8 +48,9 @@ def batch_norm(
         mean = sum of x / M          var = sum of (x - mean)**2 / M
         y    = (x - mean) / sqrt(var + eps) * weight + bias         (activation="relu": then relu)
 
-    Returns (y, mean, var), mean and var [C]. running_mean and running_var, if given, are updated in
-    place, the variance with the unbiased one, as PyTorch:
+    residual: an array of x's shape, added to y before relu, or None; out[0] may be the residual
+    itself. Returns (y, mean, var), mean and var [C]. running_mean and running_var, if given, are
+    updated in place, the variance with the unbiased one, as PyTorch:
 
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * var * M / (M - 1)
@@ -87,6 +89,7 @@ def batch_norm(
         share,
         _positive(eps, op),
         relu,
+        _optional(residual, op, "residual"),
     )
     return BatchNorm(y, mean, var)
 
@@ -100,18 +103,21 @@ def batch_norm_inference(
     *,
     eps: float = 1e-5,
     activation: str | None = None,
+    residual: npt.ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """Batch normalisation with given statistics: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
-    x: [N, ..., C]; weight, bias, mean, var: [C]; activation: None or "relu". `out` may be x itself.
-    Raises ValueError for shapes and options that do not fit, TypeError for types.
+    x: [N, ..., C]; weight, bias, mean, var: [C]; activation: None or "relu"; residual: of x's
+    shape, added to y before relu, or None. `out` may be x or residual itself. Raises ValueError for
+    shapes and options that do not fit, TypeError for types.
     """
     op = "batch_norm_inference"
     x_array, relu = contiguous(x, op, "x"), _is_relu(activation, op)
     result = Result(out, x_array.shape, x_array.dtype, op, False)
     w, b, m, v = inputs(op, weight=weight, bias=bias, mean=mean, var=var)
-    _pycnn.batch_norm_inference(result.array, x_array, w, b, m, v, _positive(eps, op), relu)
+    other, least = _optional(residual, op, "residual"), _positive(eps, op)
+    _pycnn.batch_norm_inference(result.array, x_array, w, b, m, v, least, relu, other)
     return result.finish()
 
 
@@ -125,6 +131,8 @@ def batch_norm_backward(
     *,
     eps: float = 1e-5,
     activation: str | None = None,
+    y: npt.ArrayLike | None = None,
+    residual_gradient: Array | None = None,
     input_gradient: bool = True,
     out: tuple[Array | None, Array, Array] | None = None,
 ) -> BatchNormGradients:
@@ -136,6 +144,10 @@ def batch_norm_backward(
 
         dbias = sum of g        dweight = sum of g * z
         dx    = weight / sqrt(var + eps) * (g - dbias / M - z * dweight / M)
+
+    After a forward call with a residual and relu, y is what it returned: there x alone does not
+    tell the mask, which is read from y. residual_gradient: an array of x's shape that g is written
+    to, which is the gradient of the residual; it may be dy itself if dx is another array.
 
     Returns (dx, dweight, dbias); dx is None with input_gradient=False. out: a triple of arrays for
     them, the first None with input_gradient=False; it may be dy. Raises ValueError for shapes and
@@ -149,6 +161,17 @@ def batch_norm_backward(
             f"{op}: out[0] is {'None' if dx_out is None else 'an array'}; expected None exactly if "
             "input_gradient=False."
         )
+    if y is not None and not relu:
+        raise ValueError(
+            f'{op}: y is given, which tells the mask of relu; expected activation="relu".'
+        )
+    if residual_gradient is not None:
+        check_updated(op, residual_gradient=residual_gradient)
+        if relu and y is None:
+            raise ValueError(
+                f"{op}: residual_gradient is given, but y is None; expected what batch_norm "
+                "returned: with a residual x alone does not tell the mask of relu."
+            )
     channels = x_array.shape[-1:]
     dx = None
     if input_gradient:
@@ -157,7 +180,19 @@ def batch_norm_backward(
     dbias = Result(dbias_out, channels, x_array.dtype, op, False).array
     w, b, m, v = inputs(op, weight=weight, bias=bias, mean=mean, var=var)
     _pycnn.batch_norm_backward(
-        dx, dweight, dbias, contiguous(dy, op, "dy"), x_array, w, b, m, v, _positive(eps, op), relu
+        dx,
+        dweight,
+        dbias,
+        contiguous(dy, op, "dy"),
+        x_array,
+        w,
+        b,
+        m,
+        v,
+        _positive(eps, op),
+        relu,
+        _optional(y, op, "y"),
+        residual_gradient,
     )
     return BatchNormGradients(dx, dweight, dbias)
 
@@ -178,8 +213,7 @@ def dropout(
     if not 0.0 <= share < 1.0:
         raise ValueError(f"{op}: p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
     for name, value in (("seed", seed), ("calls", calls)):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or not 0 <= value < 2**64:
+        if not is_whole(value, 0, 2**64 - 1):
             raise ValueError(f"{op}: {name} is {value!r}; expected an int from 0 to 2**64 - 1.")
     result = Result(out, x_array.shape, x_array.dtype, op, False)
     _pycnn.dropout(result.array, x_array, share, int(seed), int(calls))
@@ -194,6 +228,10 @@ def _triple(
     if isinstance(out, tuple) and len(out) == 3:
         return out
     raise TypeError(f"{op}: out is {kind_of(out)}; expected a triple {names}.")
+
+
+def _optional(array: npt.ArrayLike | None, op: str, name: str) -> Array | None:
+    return None if array is None else contiguous(array, op, name)
 
 
 def _is_relu(activation: str | None, op: str) -> bool:

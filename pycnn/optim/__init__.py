@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from pycnn import ops
+from pycnn._runtime.checks import is_finite
 from pycnn.layers import Parameter
 from pycnn.ops import optim
 from pycnn.ops.arrays import kind_of
-from pycnn.optim.base import Array, Optimizer, is_real
+from pycnn.optim.base import Array, Optimizer
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
 
@@ -50,9 +51,9 @@ class Adam(Optimizer):
         """Zero moments m and v."""
         super().__init__(parameters, lr)
         right = isinstance(betas, (tuple, list)) and len(betas) == 2
-        right = right and all(is_real(b) and 0 <= b < 1 for b in betas)
+        right = right and all(is_finite(b) and 0 <= b < 1 for b in betas)
         self._expect("betas", betas, right, "two numbers, at least 0 and below 1")
-        self._expect("eps", eps, is_real(eps) and eps > 0, "a finite number above 0")
+        self._expect("eps", eps, is_finite(eps) and eps > 0, "a finite number above 0")
         self.betas = float(betas[0]), float(betas[1])
         self.eps = float(eps)
         self._m = self._moment("m")
@@ -103,7 +104,7 @@ class AdamW(Adam):
     ) -> None:
         """As in `Adam`, and the decay."""
         super().__init__(parameters, lr, betas, eps)
-        right = is_real(weight_decay) and weight_decay >= 0
+        right = is_finite(weight_decay) and weight_decay >= 0
         self._expect("weight_decay", weight_decay, right, "a finite number, not negative")
         self.weight_decay = float(weight_decay)
 
@@ -133,9 +134,9 @@ class SGD(Optimizer):
     ) -> None:
         """Zero velocities, if there is momentum."""
         super().__init__(parameters, lr)
-        right = is_real(momentum) and 0 <= momentum < 1
+        right = is_finite(momentum) and 0 <= momentum < 1
         self._expect("momentum", momentum, right, "a number, at least 0 and below 1")
-        right = is_real(weight_decay) and weight_decay >= 0
+        right = is_finite(weight_decay) and weight_decay >= 0
         self._expect("weight_decay", weight_decay, right, "a finite number, not negative")
         if nesterov and momentum == 0:
             self._refuse("nesterov=True with momentum 0; expected a momentum, for example 0.9.")
@@ -191,10 +192,10 @@ class RMSprop(Optimizer):
         """Zero moments s, and b, if there is momentum."""
         super().__init__(parameters, lr)
         for name, value in (("alpha", alpha), ("momentum", momentum)):
-            right = is_real(value) and 0 <= value < 1
+            right = is_finite(value) and 0 <= value < 1
             self._expect(name, value, right, "a number, at least 0 and below 1")
-        self._expect("eps", eps, is_real(eps) and eps > 0, "a finite number above 0")
-        right = is_real(weight_decay) and weight_decay >= 0
+        self._expect("eps", eps, is_finite(eps) and eps > 0, "a finite number above 0")
+        right = is_finite(weight_decay) and weight_decay >= 0
         self._expect("weight_decay", weight_decay, right, "a finite number, not negative")
         self.alpha, self.eps, self.momentum = float(alpha), float(eps), float(momentum)
         self.weight_decay = float(weight_decay)
@@ -244,7 +245,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
             )
     if not all_parameters:
         raise ValueError(f"{who}: no parameters; expected at least one: write model.parameters().")
-    if not (is_real(max_norm) and max_norm > 0):
+    if not (is_finite(max_norm) and max_norm > 0):
         raise ValueError(f"{who}: max_norm is {max_norm!r}; expected a finite number above 0.")
     gradients = [parameter.grad for parameter in all_parameters]
     empty = [parameter.name for parameter in all_parameters if parameter.grad is None]

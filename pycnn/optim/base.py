@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._runtime.checks import is_finite
 from pycnn.layers import Parameter, state
 from pycnn.ops.arrays import kind_of
 
@@ -43,7 +43,7 @@ class Optimizer:
         if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
             names = [parameter.name for parameter in self.parameters]
             self._refuse(f"a parameter comes twice; expected each once, got {', '.join(names)}.")
-        self._expect("lr", lr, is_real(lr) and lr > 0, "a finite number above 0")
+        self._expect("lr", lr, is_finite(lr) and lr > 0, "a finite number above 0")
         self.lr = lr
         self.step_count = 0
         self._moments: dict[str, list[Array]] = {}
@@ -55,7 +55,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._expect("lr", value, is_real(value) and value >= 0, "a finite number, not negative")
+        self._expect("lr", value, is_finite(value) and value >= 0, "a finite number, not negative")
         self._lr = float(value)
 
     def step(self) -> None:
@@ -181,9 +181,3 @@ class Optimizer:
 
     def _refuse(self, message: str, error: type[Exception] = ValueError) -> None:
         raise error(f"{type(self).__name__}: {message}")
-
-
-def is_real(value: object) -> bool:
-    """Whether it is a finite number, and no bool."""
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return real and math.isfinite(value)  # type: ignore[arg-type]

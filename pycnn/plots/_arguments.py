@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from pycnn.layers import BatchNorm2d, Conv2d, Dropout, Layer, Sequential
+from pycnn._runtime.checks import is_whole
+from pycnn.layers import Affine, BatchNorm2d, Conv2d, Dropout, Graph, Layer, Module
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 ROUNDING = 0.01  # of probabilities and their sum, which may be float16
@@ -25,39 +26,48 @@ def described(value: object) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)[:100]
 
 
-def checked_model(who: str, model: object) -> Sequential:
-    """The model, if it is a Sequential."""
-    if not isinstance(model, Sequential):
-        refuse(who, "model", kind_of(model), "a layers.Sequential")
+def checked_model(who: str, model: object) -> Module:
+    """The model, if it is one."""
+    if not isinstance(model, Module):
+        refuse(who, "model", kind_of(model), "a layers.Module, as Sequential")
     return model
 
 
-def checked_images(who: str, images: object) -> npt.NDArray[Any]:
+def checked_count(who: str, name: str, count: Any) -> int:
+    """A whole number of 1 or more."""
+    if not is_whole(count, 1):
+        refuse(who, name, repr(count), "a whole number of 1 or more", ValueError)
+    return int(count)
+
+
+def checked_images(who: str, images: object, model: object = None) -> npt.NDArray[Any]:
     """Images [n, H, W, C], uint8 or float32."""
     if (
         isinstance(images, np.ndarray)
         and images.dtype in (np.uint8, np.float32)
         and images.ndim == 4
     ):
-        _refuse_bytes(who, "images", images)
+        _refuse_bytes(who, "images", images, model)
         return images
     expected = "images [n, H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
     refuse(who, "images", described(images), expected)
 
 
-def _refuse_bytes(who: str, name: str, images: npt.NDArray[Any]) -> None:
-    if are_bytes_as_floats(images):
+def _refuse_bytes(who: str, name: str, images: npt.NDArray[Any], model: object) -> None:
+    """Refuse floats of 0 to 255, unless the model's normalization is of such floats."""
+    meant = isinstance(model, Module) and np.max(model.normalization.std) > 2
+    if are_bytes_as_floats(images) and not meant:
         found = f"float32 with whole numbers up to {images[:1000].max():g}"
         expected = f"0 to 1: write {name}.astype(np.uint8), or {name} / 255"
         refuse(who, name, found, expected, ValueError)
 
 
-def one_image(who: str, image: object) -> npt.NDArray[Any]:
+def one_image(who: str, image: object, model: object = None) -> npt.NDArray[Any]:
     """One image as a batch [1, H, W, C], from [H, W, C] or such a batch."""
     if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.float32):
         batch = image[None] if image.ndim == 3 else image
         if batch.ndim == 4 and len(batch) == 1:
-            _refuse_bytes(who, "image", batch)
+            _refuse_bytes(who, "image", batch, model)
             return batch
     expected = "one image [H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
     refuse(who, "image", described(image), expected)
@@ -68,7 +78,10 @@ def checked_labels(who: str, name: str, labels: object, count: int | None = None
     found = np.asarray(labels)
     if found.dtype.kind not in "iu" or found.ndim != 1 or count not in (None, len(found)):
         length = "n" if count is None else count
-        advice = ": for one row a class write x.argmax(axis=1)" if found.ndim == 2 else ""
+        advice = ""
+        if found.ndim == 2:
+            one_hot = found.shape[1] > 1
+            advice = ": for one-hot rows write x.argmax(axis=1)" if one_hot else ": write x.ravel()"
         given = found if found.dtype.kind in "biufc" else labels
         refuse(who, name, described(given), f"integers [{length}]{advice}")
     if found.size and found.min() < 0:
@@ -109,7 +122,7 @@ def checked_names(who: str, names: Sequence[str] | None, classes: int) -> list[s
     return [str(name) for name in names]
 
 
-def class_name(model: Sequential, label: int) -> str:
+def class_name(model: Module, label: int) -> str:
     """What a title calls a class of the model: its name, cut where it is long, or its number."""
     names = model.class_names
     name = str(label) if names is None or not 0 <= label < len(names) else names[label]
@@ -121,7 +134,7 @@ def cut(name: str, most: int) -> str:
     return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
-def model_input(model: Sequential, images: npt.NDArray[Any]) -> Array:
+def model_input(model: Module, images: npt.NDArray[Any]) -> Array:
     """What the first layer gets: images [n, H, W, C] in 0 .. 1, normalised, of the model's type."""
     x = images.astype(np.float32)
     if images.dtype == np.uint8:
@@ -136,37 +149,39 @@ def shown(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.clip(0, 1) if image.shape[2] == 3 else values.mean(axis=2)
 
 
-def leaves(model: Sequential, name: str = "") -> Iterator[tuple[str, Layer]]:
-    """(name, layer) of all layers in order, those of inner Sequentials one by one."""
-    for i, layer in enumerate(model):
-        inner = f"{name}.{i}" if name else str(i)
-        if isinstance(layer, Sequential):
-            yield from leaves(layer, inner)
-        else:
-            yield inner, layer
-
-
-def differentiable(model: Sequential) -> Sequential:
-    """A copy whose training mode computes what the model computes in eval mode.
+def differentiable(model: Module, shape: tuple[int, ...]) -> Module:
+    """A network whose training mode computes what the model computes in eval mode.
 
     backward needs training mode, in which BatchNorm2d would use the statistics of the one image and
     Dropout would drop. So each BatchNorm2d becomes the depthwise 1 x 1 convolution that it is in
-    eval mode, y = x * scale + (bias - mean * scale) with scale = weight / sqrt(var + eps).
+    eval mode, y = x * scale + (bias - mean * scale) with scale = weight / sqrt(var + eps), and
+    Dropout a multiplication with 1. shape: of x.
     """
-    layers: list[Layer] = []
-    for layer in model:
-        if isinstance(layer, Sequential):
-            layers.append(differentiable(layer))
-        elif isinstance(layer, BatchNorm2d):
-            layers.append(_as_convolution(layer))
-        elif not isinstance(layer, Dropout):
-            layers.append(copy.deepcopy(layer))
-    return Sequential(*(layers or [Dropout(0.0)])).train()
+    program = copy.deepcopy(model).eval().program(shape)
+    replaced: dict[int, Layer] = {}
+    calls = []
+    for node in program.nodes:
+        layer = node.operation
+        if id(layer) not in replaced:
+            replaced[id(layer)] = _like_in_eval(layer)
+        ids = program.ids(node.inputs), program.ids(node.outputs)
+        calls.append((replaced[id(layer)], *ids))
+    ends = program.ids(program.outputs)
+    held = {str(i): layer for i, layer in enumerate(replaced.values())}
+    both = {True: calls, False: calls}
+    inputs = len(program.inputs)
+    return Graph.from_calls(held, both, inputs, {True: ends, False: ends}).train()
+
+
+def _like_in_eval(layer: Layer) -> Layer:
+    if isinstance(layer, BatchNorm2d):
+        return _as_convolution(layer)
+    return Affine() if isinstance(layer, Dropout) else layer
 
 
 def _as_convolution(norm: BatchNorm2d) -> Conv2d:
     channels = norm.channels
-    conv = Conv2d(channels, channels, 1, groups=channels).astype(norm.weight.data.dtype)
+    conv = Conv2d(channels, channels, 1, groups=channels, rng=0).astype(norm.weight.data.dtype)
     scale = norm.weight.data / np.sqrt(norm.running_var + norm.eps)
     assert conv.bias is not None
     conv.weight.data[...] = scale
@@ -174,7 +189,7 @@ def _as_convolution(norm: BatchNorm2d) -> Conv2d:
     return conv
 
 
-def verdict(model: Sequential, probabilities: Array) -> str:
+def verdict(model: Module, probabilities: Array) -> str:
     """What the network says, for titles; probabilities: [K]."""
     if not np.isfinite(probabilities).all():
         return "the network says nothing: its output holds NaN or Inf"

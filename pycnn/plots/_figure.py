@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn._formats.files import FileError, replacing
+from pycnn._formats.files import FileError, file_path, real_path, replacing
 from pycnn._runtime.extras import need
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ def check(path: str | os.PathLike[str], endings: tuple[str, ...] = FORMATS) -> N
     Raises `pycnn.FileError` for another ending than .png and .svg or a folder that is not there,
     ImportError without matplotlib.
     """
-    suffix = Path(path).suffix
+    suffix = file_path(path).suffix
     if suffix.lower() not in endings:
         found = f"the ending is {suffix!r}" if suffix else "there is no ending"
         raise FileError(
             f"{path}: cannot write: {found}; expected {' or '.join(endings)}: write "
             f"{Path(path).name or 'picture'}{endings[0]}."
         )
-    folder = Path(os.path.realpath(path)).parent
+    folder = real_path(path).parent
     if not folder.is_dir():
         raise FileError(f"{path}: cannot write: there is no folder {folder}; make it first.")
     need("matplotlib", "plot", "drawing pictures")

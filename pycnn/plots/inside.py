@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from pycnn.layers import Conv2d, Sequential
+from pycnn.layers import Conv2d, Module
 from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
+    checked_count,
     checked_logits,
     checked_model,
     class_name,
-    leaves,
     model_input,
     one_image,
     refuse,
@@ -43,7 +42,7 @@ ROWS = 16  # of filters
 GAP = 0.08  # between two maps, of a map's width
 
 
-def filters(model: Sequential, layer: int | str | None = None) -> Figure:
+def filters(model: Module, layer: int | str | None = None) -> Figure:
     """The weights of a convolution, a picture a filter; all on one scale with zero in the middle.
 
     layer: the name of a Conv2d, as in `state_dict()`: 0, "0" or "1.0"; by default the first one. If
@@ -82,8 +81,8 @@ def filters(model: Sequential, layer: int | str | None = None) -> Figure:
     return figure
 
 
-def _convolution(model: Sequential, layer: int | str | None) -> tuple[str, Conv2d]:
-    found = {name: part for name, part in leaves(model) if isinstance(part, Conv2d)}
+def _convolution(model: Module, layer: int | str | None) -> tuple[str, Conv2d]:
+    found = {name: part for name, part in model.named_layers() if isinstance(part, Conv2d)}
     if not found:
         refuse("filters", "model", "without a Conv2d", "one with a convolution", ValueError)
     if layer is None:
@@ -94,21 +93,18 @@ def _convolution(model: Sequential, layer: int | str | None) -> tuple[str, Conv2
     return str(layer), found[str(layer)]
 
 
-def layer_outputs(model: Sequential, image: npt.NDArray[Any]) -> list[tuple[str, str, Array]]:
-    """(name, kind, y) of every layer in eval mode, each by itself; image: a batch [1, H, W, C].
+def layer_outputs(model: Module, image: npt.NDArray[Any]) -> list[tuple[str, str, Array]]:
+    """(name, kind, y) of every call in eval mode, each by itself; image: a batch [1, H, W, C].
 
     A copy of the model runs, so a training that is under way is not disturbed.
     """
     x = model_input(model, image)
-    found = []
-    for name, layer in leaves(copy.deepcopy(model).eval()):
-        x = layer.forward(x)
-        found.append((name, type(layer).__name__, x))
-    return found
+    program = copy.deepcopy(model).eval().program(x.shape)
+    return [(node.name, node.kind, y) for node, ys in program.evaluate([x]) for y in ys]
 
 
 def feature_maps(
-    model: Sequential, image: npt.NDArray[Any], label: int | None = None, maps: int = COLUMNS
+    model: Module, image: npt.NDArray[Any], label: int | None = None, maps: int = COLUMNS
 ) -> Figure:
     """What every layer makes of one image, from the first to the last, in eval mode.
 
@@ -122,9 +118,8 @@ def feature_maps(
     ImportError without matplotlib.
     """
     who = "feature_maps"
-    batch = one_image(who, image)
-    if isinstance(maps, bool) or not isinstance(maps, (int, np.integer)) or maps < 1:
-        refuse(who, "maps", repr(maps), "a whole number of 1 or more", ValueError)
+    batch = one_image(who, image, model)
+    maps = checked_count(who, "maps", maps)
     outputs = layer_outputs(checked_model(who, model), batch)
     figure, panels = _strips(who, len(outputs) + 1, maps)
     _tile(panels[0], 0, 0, shown(batch[0]), "gray", (0.0, 1.0), square=True)

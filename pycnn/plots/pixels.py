@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn.layers import Sequential
+from pycnn._runtime.checks import is_choice, is_whole
+from pycnn.layers import Module
 from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
     checked_logits,
@@ -32,7 +33,7 @@ BATCH = 256  # occluded images at once
 
 
 def saliency(
-    model: Sequential,
+    model: Module,
     image: npt.NDArray[Any],
     method: str = "gradient",
     label: int | None = None,
@@ -55,15 +56,15 @@ def saliency(
     """
     who = "saliency"
     checked_model(who, model)
-    batch = one_image(who, image)
-    if method not in METHODS:
+    batch = one_image(who, image, model)
+    if not is_choice(method, METHODS):
         refuse(who, "method", repr(method), '"gradient" or "occlusion"', ValueError)
     logits = checked_logits(who, _logits(model, batch))
     probabilities = softmax(logits)[0]
     if label is None:
         label = int(logits[0].argmax())
     K = logits.shape[1]
-    if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < K:
+    if not is_whole(label, 0, K - 1):
         refuse(who, "label", repr(label), f"a class, 0 to {K - 1}", ValueError)
     if method == "gradient":
         values = gradient(model, batch, label)
@@ -81,17 +82,17 @@ def saliency(
     return _draw(batch[0], values, (cmap, scale, name), title)
 
 
-def gradient(model: Sequential, batch: npt.NDArray[Any], label: int) -> Array:
+def gradient(model: Module, batch: npt.NDArray[Any], label: int) -> Array:
     """The map |d logit[label] / d pixel|, max over C, [H, W], in eval mode; batch: [1, H, W, C]."""
     x = model_input(model, batch)
-    network = differentiable(model)
+    network = differentiable(model, x.shape)
     dlogits = np.zeros_like(network.forward(x))
     dlogits[0, label] = 1
     dx = network.backward(dlogits) / np.asarray(model.normalization.std, x.dtype)
     return np.asarray(np.abs(dx[0]).max(axis=2))
 
 
-def occlusion(model: Sequential, batch: npt.NDArray[Any], label: int) -> tuple[Array, int]:
+def occlusion(model: Module, batch: npt.NDArray[Any], label: int) -> tuple[Array, int]:
     """The map [H, W] and the side of the square; batch: [1, H, W, C]."""
     _, H, W, _ = batch.shape
     size = max(1, min(round(H / 7), W))
@@ -117,8 +118,8 @@ def _places(extent: int, size: int) -> list[int]:
     return sorted({*range(0, extent - size, max(1, size // 4)), extent - size})
 
 
-def _logits(model: Sequential, batch: npt.NDArray[Any]) -> Array:
-    return copy.deepcopy(model).eval().forward(model_input(model, batch))
+def _logits(model: Module, batch: npt.NDArray[Any]) -> Array:
+    return np.asarray(copy.deepcopy(model).eval().forward(model_input(model, batch)))
 
 
 def _log_odds(logits: Array, label: int) -> Array:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pycnn.ops.arrays import Array
 from pycnn.plots._arguments import (
+    checked_count,
     checked_images,
     checked_labels,
     checked_names,
@@ -150,8 +151,7 @@ def mistakes(
     images = checked_images(who, images)
     true = checked_labels(who, "labels", labels, len(images))
     probabilities = checked_probabilities(who, probabilities, len(images))
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        refuse(who, "count", repr(count), "a whole number of 1 or more", ValueError)
+    count = checked_count(who, "count", count)
     classes = max(probabilities.shape[1], int(true.max()) + 1 if len(true) else 0)
     names = checked_names(who, class_names, classes)
     order = worst(true, probabilities)

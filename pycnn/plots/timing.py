@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn._runtime import machine as _config
-from pycnn.layers import Layer, Sequential
-from pycnn.layers.fusion import Block, ConvRelu, NormRelu
+from pycnn.graph.plan import Plan, text
+from pycnn.graph.run import Run
+from pycnn.layers import Module
 from pycnn.layers.summary import one_image
-from pycnn.ops.arrays import Array
-from pycnn.plots._arguments import checked_images, checked_model, model_input, refuse
+from pycnn.plots._arguments import checked_count, checked_images, checked_model, model_input, refuse
 from pycnn.plots._figure import BLUE, GREY, ORANGE, new_figure
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class LayerTime:
 
 
 def measure_layers(
-    model: Sequential,
+    model: Module,
     images: npt.NDArray[Any] | tuple[int | None, ...] | None = None,
     *,
     repeats: int = 20,
@@ -77,28 +77,33 @@ def measure_layers(
     """
     who = "layer_times"
     checked_model(who, model)
-    if isinstance(repeats, bool) or not isinstance(repeats, (int, np.integer)) or repeats < 1:
-        refuse(who, "repeats", repr(repeats), "a whole number of 1 or more", ValueError)
+    repeats = checked_count(who, "repeats", repeats)
     x = model_input(model, _batch(model, images))
     network = copy.deepcopy(model).train()
-    y_shape = network._output_shape(x.shape)  # refuses in the name of the layer
-    rows = list(_instrumented(network, x.shape, _Skip()))
-    dy = np.random.default_rng(0).standard_normal(y_shape).astype(x.dtype)
+    runner = network._running
+    plan = runner.plan_for((x,))
+    run = Run()
+    shape = plan.program.outputs[0].full_shape[1:]
+    dy = np.random.default_rng(0).standard_normal((len(x), *shape)).astype(x.dtype)
+    rows = list(_rows(plan, len(x)))
     for _ in range(WARM_UP + repeats):
-        network.forward(x)
-        network.backward(dy, input_gradient=False)
+        clock = time.perf_counter
+        forward, backward = run.timed(plan, (x,), (dy,), clock)
+        for row, index in rows:
+            row.forward_samples.append(forward[index])
+            row.backward_samples.append(backward.get(index, 0.0))
         network.zero_grad()
-    for row in rows:
+    for row, _ in rows:
         row.forward_samples = row.forward_samples[WARM_UP:]
         row.backward_samples = row.backward_samples[WARM_UP:]
-    return rows
+    return [row for row, _ in rows]
 
 
 def _batch(
-    model: Sequential, images: npt.NDArray[Any] | tuple[int | None, ...] | None
+    model: Module, images: npt.NDArray[Any] | tuple[int | None, ...] | None
 ) -> npt.NDArray[Any]:
     if isinstance(images, np.ndarray):
-        return checked_images("layer_times", images)
+        return checked_images("layer_times", images, model)
     if images is None:
         if model.input_shape is None:
             refuse("layer_times", "images", None, "images or their shape: (100, 28, 28, 1)")
@@ -108,49 +113,19 @@ def _batch(
     return np.random.default_rng(0).random(shape, np.float32)
 
 
-class _Skip:
-    """Whether a layer with parameters was seen: those before the first one have no backward."""
-
-    seen = False
-
-
-def _instrumented(model: Sequential, x: tuple[int, ...], skip: _Skip) -> Iterator[LayerTime]:
-    """Make each step of the model write down its times; x: the shape of its input."""
-    for step in model._order(np.float32 if not _is_double(model) else np.float64):
-        if isinstance(step, Sequential):
-            yield from _instrumented(step, x, skip)
-        else:
-            parts = step.layers() if isinstance(step, (Block, ConvRelu, NormRelu)) else [step]
-            flop = float(x[0] * parts[0].flop_per_image(x))
-            gradients = 2 if skip.seen else 1  # the images' gradient is not computed
-            skip.seen = skip.seen or any(True for _ in step._named_parameters())
-            names = " ".join(part._name for part in parts)
-            kinds = " + ".join(type(part).__name__ for part in parts)
-            row = LayerTime(names, kinds, flop, flop * gradients)
-            _time(step, "_run_forward", row.forward_samples)
-            _time(step, "_run_backward", row.backward_samples)
-            yield row
-        x = step._output_shape(x)
-
-
-def _is_double(model: Sequential) -> bool:
-    return any(parameter.data.dtype == np.float64 for parameter in model.parameters())
-
-
-def _time(step: Layer, method: str, samples: list[float]) -> None:
-    run: Callable[..., Array | None] = getattr(step, method)
-
-    def timed(*arguments: Any) -> Array | None:
-        began = time.perf_counter()
-        result = run(*arguments)
-        samples.append(time.perf_counter() - began)
-        return result
-
-    setattr(step, method, timed)
+def _rows(plan: Plan, N: int) -> Iterator[tuple[LayerTime, int]]:
+    """A row for each step of the plan, and the step's number."""
+    wanted = {g.index: any(dx is not None for dx in g.dx) for g in plan.backward[False]}
+    for i, (step, (names, kinds, _)) in enumerate(zip(plan.steps, text(plan.steps), strict=True)):
+        flop = float(
+            N * sum(n.operation.flop_per_image(n.inputs[0].full_shape) for n in step.nodes)
+        )
+        gradients = 2 if wanted.get(i) else 1  # the images' gradient is not computed
+        yield LayerTime(names, kinds, flop, flop * gradients), i
 
 
 def layer_times(
-    model: Sequential,
+    model: Module,
     images: npt.NDArray[Any] | tuple[int | None, ...] | None = None,
     *,
     repeats: int = 20,

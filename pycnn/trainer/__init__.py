@@ -5,54 +5,48 @@ Read `Trainer._run_step` first: that is the whole of a step.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
-import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pycnn import losses, ops, optim, schedules
-from pycnn._formats.files import FileError
 from pycnn.augment import Augmentation
-from pycnn.callbacks.base import Callback
-from pycnn.layers import Sequential
+from pycnn.layers import Module
 from pycnn.ops.arrays import Array
-from pycnn.preprocessing import Normalization
-from pycnn.trainer.data import Data, checked, expect, images_of, some, take_names, whole
+from pycnn.trainer.batches import Source, Stream
+from pycnn.trainer.beginning import (
+    OtherDataError,
+    check_complete,
+    check_goes_on,
+    check_validation,
+    labelled,
+    nothing_to_do,
+    source_of,
+    unlabelled,
+)  # fmt: skip
+from pycnn.trainer.callback import Callback, call_all, overridden
+from pycnn.trainer.data import (
+    Batches,
+    Data,
+    Loss,
+    above_zero,
+    check_loss,
+    check_range,
+    described,
+    expect,
+    loss_of,
+    no_bytes,
+    take_names,
+    whole,
+)  # fmt: skip
+from pycnn.trainer.guard import NanGuard
+from pycnn.trainer.history import History
 
-
-@dataclass
-class History:
-    """What each epoch has reached: `history["val_accuracy"]` is the list over the epochs.
-
-    rows: one dict an epoch: "epoch" (from 0), "step" (steps done, of all epochs), "lr" (of the
-    last step), "loss" and "accuracy" (means over the epoch's batches, while the weights changed,
-    with augmentation and dropout), and with validation data "val_loss", "val_accuracy". seconds:
-    of each epoch of this process with its validation; not in checkpoints.
-    """
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def __getitem__(self, name: str) -> list[float]:
-        """The values of one column, NaN in epochs without it; KeyError names those there are."""
-        names = list(dict.fromkeys(key for row in self.rows for key in row))
-        if names and name not in names:
-            raise KeyError(f"{name!r}; this run has {', '.join(names)}")
-        return [row.get(name, math.nan) for row in self.rows]
-
-    def __len__(self) -> int:
-        """The number of epochs."""
-        return len(self.rows)
-
-
-class OtherDataError(FileError):
-    """The data is not that of the checkpoint which the run goes on from."""
+__all__ = ["History", "OtherDataError", "Trainer"]
 
 
 class _Stop(Exception):
@@ -60,24 +54,29 @@ class _Stop(Exception):
 
 
 class Trainer:
-    """Trains a model on images and labels, evaluates it, predicts.
+    """Trains a classifier on images, or on samples of any other shape, evaluates it, predicts.
 
-    model: a `Sequential` that maps images [N, H, W, C] to logits [N, K]; its `normalization` (mean
-    and standard deviation) is applied to every batch, before any padding. optimizer: one of
-    `optim`, made for model.parameters(). loss: by default `losses.SoftmaxCrossEntropy()`. schedule:
-    one of `schedules`, a factor on the lr that the optimizer has when fit begins; by default
-    constant. callbacks: see `pycnn.callbacks`. seed: of the order of images and their augmentation.
+    model: a `Sequential`, or another `Module`, that maps samples [N, ...] to logits [N, K]; its
+    `normalization` (mean and standard deviation) is applied to every batch, before any padding.
+    optimizer: one of `optim`, made for model.parameters(). loss: a function (logits, labels) ->
+    (loss, its gradient); by default `losses.SoftmaxCrossEntropy()`. schedule: one of `schedules`,
+    a factor on the lr that the optimizer has when fit begins; by default constant. callbacks: see
+    `pycnn.callbacks`. seed: of the order of samples and their augmentation.
 
     augmentation: a `pycnn.augment.Augmentation` of the training images; plain_epochs: the last so
     many epochs go without it. clip_norm: gradients are scaled down to this norm together.
+    nan_guard: stop with `callbacks.Diverged` at the first loss that is no finite number.
 
         model = pycnn.models.mnist_cnn(init="he")
         trainer = pycnn.Trainer(model, pycnn.optim.Adam(model.parameters()))
         history = trainer.fit(mnist.train, mnist.validation, epochs=2, batch_size=100)
         print(trainer.evaluate(mnist.test)["accuracy"])
 
-    Data is a split of `datasets.load_mnist`, or (images, labels): images uint8 [n, H, W, C] (0 to
-    255 is mapped to 0 to 1) or float32, labels integers [n].
+    Data is a split of `datasets.load_mnist`; or (x, labels): x float32, or uint8 of which 0 to 255
+    is mapped to 0 to 1, rows [n, features], images [n, H, W, C] or any other [n, ...], also a
+    memory map, labels integers [n] or [n, 1]; or batches, each a pair (x, labels) of that kind, of
+    any sizes: an iterable, as a list or a DataLoader of PyTorch, or a function that returns one,
+    which is called for each epoch, with its number if it takes an argument.
 
     Attributes while it trains and afterwards: `epoch` and `step`, the finished epochs and steps of
     this epoch; `steps_done`, of all epochs; `loss`, of the last step; `history`; `stop_reason`.
@@ -85,9 +84,9 @@ class Trainer:
 
     def __init__(
         self,
-        model: Sequential,
+        model: Module,
         optimizer: optim.Optimizer,
-        loss: Callable[[Array, Array], tuple[float, Array]] | None = None,
+        loss: Loss | None = None,
         schedule: schedules.Schedule | None = None,
         callbacks: Iterable[Callback] = (),
         seed: int = 0,
@@ -95,9 +94,10 @@ class Trainer:
         augmentation: Augmentation | None = None,
         plain_epochs: int = 0,
         clip_norm: float | None = None,
+        nan_guard: bool = True,
     ) -> None:
         """Raises TypeError for arguments of another kind, ValueError for numbers out of range."""
-        expect(isinstance(model, Sequential), "model", model, "a layers.Sequential")
+        expect(isinstance(model, Module), "model", model, "a layers.Module, as Sequential")
         expect(isinstance(optimizer, optim.Optimizer), "optimizer", optimizer, "one of optim")
         own = {id(parameter) for parameter in model.parameters()}
         if not own.issuperset(id(parameter) for parameter in optimizer.parameters):
@@ -112,83 +112,83 @@ class Trainer:
         given = list(callbacks)
         for callback in given:
             expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
+        expect(isinstance(nan_guard, bool), "nan_guard", nan_guard, "True or False")
+        if nan_guard and not any(isinstance(callback, NanGuard) for callback in given):
+            given.insert(0, NanGuard())
         self.callbacks = sorted(given, key=lambda callback: callback.saves)
         good = augmentation is None or isinstance(augmentation, Augmentation)
         expect(good, "augmentation", augmentation, "an augment.Augmentation, or None")
         self.model, self.optimizer = model, optimizer
-        self.loss_function = loss or losses.SoftmaxCrossEntropy()
+        self.loss_function = losses.SoftmaxCrossEntropy() if loss is None else check_loss(loss)
         self.schedule = schedule or schedules.Constant()
         self.seed = whole("seed", seed, 0)
         self.augmentation = augmentation
         self.plain_epochs = whole("plain_epochs", plain_epochs, 0)
-        real = isinstance(clip_norm, (int, float, np.number)) and not isinstance(clip_norm, bool)
-        if clip_norm is not None and not (real and 0 < clip_norm < math.inf):
-            raise ValueError(
-                f"Trainer: clip_norm is {clip_norm!r}; expected a number above 0, or None."
-            )
-        self.clip_norm = clip_norm
-        self.base_lr = optimizer.lr
+        self.clip_norm = above_zero("clip_norm", clip_norm)
+        self._start()
+
+    def _start(self) -> None:
+        """Have done nothing yet."""
+        self.base_lr = self.optimizer.lr
         self.epoch = self.step = self.steps_done = 0
-        self.epochs = self.batch_size = self.steps_per_epoch = 0
+        self.epochs = self.steps_per_epoch = 0  # steps: 0 if not known, or those of the last epoch
+        self.batch_size = 0  # samples a step; of batches of the user's, those of the last step
         self.loss = float("nan")
         self.data_id: list[int] | None = None
         self.history = History()
         self.stop_reason: str | None = None
         self.fitting = False
         self.resumed_from: str | None = None  # the checkpoint's file
+        self.any_scale = False  # float images of 0 to 255 are meant: the normalization knows them
         self._validating = False
-        self.sums = [0.0, 0.0]  # of this epoch: losses of its steps, images that were right
-        self.evaluation_batch = 500  # images at once in evaluate and predict
+        self._by_sample = False  # batches differ in size: means are weighted by it
+        self._known: tuple[tuple[int, ...], int] = (), 0  # shape of a sample, classes
+        self.x: Array | None = None  # of the last step
+        self.sums = [0.0, 0.0]  # of this epoch: losses of its steps, samples that were right
+        self.evaluation_batch = 500  # samples at once in evaluate and predict
         self.training_seconds = 0.0  # of this process, without evaluations
         self.steps_of_fit = 0  # that the last fit has done
         self.last_step = 0, 0  # epoch and step of the last step
 
     def fit(
         self,
-        train: Data,
-        validation: Data | None = None,
+        train: Data | Batches,
+        validation: Data | Batches | None = None,
         *,
         epochs: int,
-        batch_size: int = 100,
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
     ) -> History:
         """Train until `epochs` epochs are done, those before a checkpoint or this call included.
 
-        Each epoch visits the images in an order of its own, drawn from (seed, epoch), in
-        n // batch_size steps; what is left over is dropped. After it the model is evaluated on
-        `validation`. Returns `self.history`. Same seed, same bits, whatever the thread count.
+        Each epoch visits the samples of arrays in an order of its own, drawn from (seed, epoch), in
+        n // batch_size steps (batch_size None: 100, or all); what is left over is dropped. Batches
+        of your own are taken as they come, `steps_per_epoch` of them or all; schedules over the
+        whole run need that number where train has no len(). After an epoch the model is evaluated
+        on `validation`. Returns `self.history`. Same seed, same bits, whatever the thread count.
 
         Another call goes on where the last one ended, with the same data: for other data make a new
-        Trainer. At the end the optimizer has its own lr again, and the model is in train mode;
-        `evaluate` and `predict` use eval mode by themselves, `model(x)` does not. A model without
-        `input_shape` gets that of the images, one without `class_names` those of a split.
+        Trainer; a call that finds nothing left to do says so in a UserWarning. At the end the
+        optimizer has its own lr again, and the model is in train mode; `evaluate` and `predict` use
+        eval mode by themselves, `model(x)` does not. A model without `input_shape` gets that of the
+        samples, one without `class_names` those of a split.
 
-        Raises ValueError for a batch size above the number of images, TypeError or ValueError for
-        data that does not fit, `FileError` for other data than a resumed run began with, and what
-        callbacks raise.
+        Raises ValueError for a batch size above the number of samples, TypeError or ValueError for
+        data that does not fit, `FileError` for other data than a resumed run began with, `Diverged`
+        (see nan_guard), and what callbacks raise.
         """
-        images, labels = checked(train, "train")
-        if validation is not None:
-            some(checked(validation, "validation")[0], "validation")
-        parts: list[schedules.Schedule | Callback] = [self.schedule, *self.callbacks]
-        for part in parts:
-            if part.needs_validation and validation is None:
-                raise ValueError(
-                    f"Trainer.fit: {type(part).__name__} looks at the validation, and there is "
-                    "none; expected validation data: fit(train, validation, ...)."
-                )
         self.epochs = whole("epochs", epochs, 1)
-        self.batch_size = whole("batch_size", batch_size, 1)
-        if self.batch_size > len(images):
-            raise ValueError(
-                f"Trainer.fit: batch_size is {batch_size}; expected at most {len(images)}, the "
-                "number of training images."
-            )
-        self.steps_per_epoch = len(images) // self.batch_size
-        self._identify(images, labels)
-        if self.model.input_shape is None:
-            self.model.input_shape = images.shape[1:]  # saved with the model, for prediction
+        source = source_of(self, train, batch_size, steps_per_epoch)
         take_names(self.model, train)
-        self.schedule.bind(self.epochs * self.steps_per_epoch, self.steps_per_epoch)
+        check_validation(self, validation)
+        check_goes_on(self, source)
+        if self.epoch >= self.epochs and self.resumed_from is None:
+            warnings.warn(nothing_to_do(self), UserWarning, stacklevel=2)
+        self._by_sample = isinstance(source, Stream)
+        self.batch_size = 0 if isinstance(source, Stream) else source.size
+        self.steps_per_epoch = source.steps or 0
+        if source.steps is not None:
+            self.schedule.bind(self.epochs * source.steps, source.steps)
         self.base_lr = self.optimizer.lr
         self.stop_reason = None
         self.steps_of_fit = 0
@@ -196,55 +196,59 @@ class Trainer:
         try:
             self._call("on_fit_begin")
             while self.epoch < self.epochs and self.stop_reason is None:
-                self._run_epoch(images, labels, validation)
+                self._run_epoch(source, validation)
             self._call("on_pause")
         finally:
             self.fitting = False
             self.optimizer.lr = self.base_lr
-            self._call_all("on_fit_end")
+            call_all(self.callbacks, "on_fit_end", self)
         return self.history
 
     def stop(self, reason: str) -> None:
         """End the run after this step, or after this batch of an evaluation."""
         self.stop_reason = self.stop_reason or reason
 
-    def evaluate(self, data: Data) -> dict[str, float]:
-        """{"loss", "accuracy"}: means over the images, in eval mode, without augmentation.
+    def evaluate(self, data: Data | Batches) -> dict[str, float]:
+        """{"loss", "accuracy"}: means over the samples, in eval mode, without augmentation.
 
-        Raises TypeError for data of another kind, ValueError for none or labels out of range.
+        Raises TypeError for data of another kind, ValueError for none, labels out of range, and
+        images of bytes that were cast to floats, as predict and predict_proba do.
         """
-        images, labels = checked(data, "data")
-        some(images, "data")
+        parts = labelled(self, data)
         self._call("on_evaluation_begin")
         result = None
         try:
-            total, right = 0.0, 0
-            for first, logits in self._outputs(images):
-                target = labels[first : first + len(logits)]
-                loss, _ = self.loss_function(logits, target)
+            total, right, count = 0.0, 0, 0
+            for logits, target in self._outputs(parts):
+                assert target is not None
+                loss, _ = loss_of(self.loss_function, logits, target)
                 total += loss * len(logits)
                 right += int(np.count_nonzero(logits.argmax(axis=1) == target))
-            result = {"loss": total / len(images), "accuracy": right / len(images)}
+                count += len(logits)
+            if not count:
+                raise ValueError("Trainer: data gave no batches; expected at least one.")
+            result = {"loss": total / count, "accuracy": right / count}
         finally:
-            self._call_all("on_evaluation_end", result)
+            call_all(self.callbacks, "on_evaluation_end", self, result)
         return result
 
-    def predict(self, images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """The class of each image: int64 [n]; ValueError for bytes that were cast to floats."""
-        found = [logits.argmax(axis=1) for _, logits in self._outputs(images_of(images, "images"))]
+    def predict(self, x: npt.NDArray[Any] | Batches) -> npt.NDArray[np.int64]:
+        """The class of each sample: int64 [n]; x: an array, or batches, of x alone or of pairs."""
+        found = [logits.argmax(axis=1) for logits, _ in self._outputs(unlabelled(self, x))]
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
-    def predict_proba(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The probability of each class: softmax of the logits, float32 [n, K]."""
-        some_images = images_of(images, "images")
-        found = [ops.softmax(logits) for _, logits in self._outputs(some_images)]
-        classes = self.model.output_shape((1, *some_images.shape[1:]))[-1]
-        return np.concatenate(found) if found else np.empty((0, classes or 0), np.float32)
+    def predict_proba(self, x: npt.NDArray[Any] | Batches) -> npt.NDArray[np.float32]:
+        """The probability of each class: softmax of the logits, float32 [n, K]; x as in predict."""
+        found = [ops.softmax(logits) for logits, _ in self._outputs(unlabelled(self, x))]
+        if found:
+            return np.concatenate(found)
+        classes = self.classes_of(x.shape[1:]) if isinstance(x, np.ndarray) else 0
+        return np.empty((0, classes), np.float32)
 
     def state_arrays(self) -> dict[str, Array]:
         """The model's own arrays by the names of `state_dict()`: parameters and statistics."""
-        arrays = {name: parameter.data for name, parameter in self.model._named_parameters()}
-        arrays.update(self.model._named_buffers())
+        arrays = {name: parameter.data for name, parameter in self.model.named_parameters()}
+        arrays.update(self.model.named_buffers())
         return arrays
 
     def evaluated_state(self) -> dict[str, Array]:
@@ -255,38 +259,51 @@ class Trainer:
                 return {name: array.copy() for name, array in average.items()}
         return self.model.state_dict()
 
-    def _identify(self, images: Array, labels: Array) -> None:
-        """Remember which data this is; a checkpoint goes on with the same only."""
-        sums = [zlib.crc32(np.ascontiguousarray(a).data) for a in (labels, images[:1000])]
-        found = [len(images), *sums, self.batch_size]
-        if self.data_id is not None and self.steps_done and self.data_id != found:
-            same = found[0] == self.data_id[0] and found[3] == self.data_id[3]
-            other = "other images or labels, " if same else ""
-            raise OtherDataError(
-                f"Trainer.fit: got {other}{found[0]} training images in batches of {found[3]}; "
-                f"expected the {self.data_id[0]} images in batches of {self.data_id[3]} that this "
-                "run began with, in the same order. For other data make a new Trainer."
+    def check(self, x: Array, labels: Array, name: str, first: bool = False) -> None:
+        """Whether the model and the augmentation take these samples, before a step is made."""
+        if first and not self.any_scale:
+            no_bytes(x, f"{name} x")
+        if self.augmentation is not None and x.ndim != 4:
+            raise ValueError(
+                f"Trainer.fit: augmentation distorts images [n, H, W, C], and {name} x is "
+                f"{described(x)}; expected images, or a Trainer without augmentation: write "
+                "x.reshape(n, H, W, C)."
             )
-        self.data_id = found
+        check_range(labels, self.classes_of(x.shape[1:]), name)
+        if self.model.input_shape is None:
+            self.model.input_shape = x.shape[1:]  # saved with the model, for prediction
 
-    def _run_epoch(self, images: Array, labels: Array, validation: Data | None) -> None:
+    def classes_of(self, shape: tuple[int, ...]) -> int:
+        """The number of outputs for samples of this shape; ValueError if the model refuses them."""
+        if shape != self._known[0]:
+            y = self.model.output_shape((None, *shape))
+            if len(y) != 2 or y[1] is None:
+                raise ValueError(
+                    f"Trainer: the model makes {y} of samples {shape}; expected (None, K), a "
+                    "number for each class: end it with Flatten() and Linear(...)."
+                )
+            self._known = shape, y[1]
+        return self._known[1]
+
+    def _run_epoch(self, source: Source, validation: Data | Batches | None) -> None:
         began = time.perf_counter()
         self.model.train()
         if self.step == 0:
             self.sums = [0.0, 0.0]
             self._call("on_epoch_begin")
-        order = np.random.default_rng([self.seed, 1, self.epoch]).permutation(len(images))
-        x = np.empty((self.batch_size, *images.shape[1:]), np.float32)
-        step_end = self._overridden("on_step_end")
-        while self.step < self.steps_per_epoch and self.stop_reason is None:
-            first = self.step * self.batch_size
-            self._run_step(images, labels, order[first : first + self.batch_size], x)
-            for hook in step_end:
-                hook(self)
+        step_end = overridden(self.callbacks, "on_step_end")
+        if self.stop_reason is None:
+            for x, target in source.batches(self.epoch, self.step, self._gather, self._check_batch):
+                self._run_step(x, target)
+                for hook in step_end:
+                    hook(self)
+                if self.stop_reason is not None:
+                    break
         self.training_seconds += time.perf_counter() - began
-        if self.step < self.steps_per_epoch:
-            return  # stopped
-        row = self._row()
+        if self.stop_reason is not None and self.step != source.steps:
+            return
+        check_complete(self, source)
+        row = self._row(source)
         if validation is not None:
             self._validating = True
             try:
@@ -302,73 +319,68 @@ class Trainer:
         self.schedule.observe(row)
         self._call("on_epoch_end", row)
 
-    def _run_step(self, images: Array, labels: Array, batch: Array, x: Array) -> None:
-        """One batch: gather, forward, loss, backward, optimizer."""
-        self._gather(images, batch, x)
-        target = labels[batch]
+    def _run_step(self, x: Array, target: Array) -> None:
+        """One batch: forward, loss, backward, optimizer."""
+        self.x = x
         logits = self.model.forward(x)
-        self.loss, dlogits = self.loss_function(logits, target)
+        self.loss, dlogits = loss_of(self.loss_function, logits, target)
         self.optimizer.zero_grad()
         self.model.backward(dlogits, input_gradient=False)
         if self.clip_norm is not None:
             optim.clip_grad_norm(self.optimizer.parameters, self.clip_norm)
         self.optimizer.lr = self.base_lr * self.schedule(self.steps_done)
         self.optimizer.step()
-        self.sums[0] += self.loss
+        self.batch_size = len(target)
+        self.sums[0] += self.loss * self.batch_size if self._by_sample else self.loss
         self.sums[1] += int(np.count_nonzero(logits.argmax(axis=1) == target))
         self.last_step = self.epoch, self.step
         self.step += 1
         self.steps_done += 1
         self.steps_of_fit += 1
 
-    def _gather(self, images: Array, batch: Array, x: Array) -> None:
+    def _gather(self, x: Array, rows: Array, out: Array, stream: int) -> Array:
+        """The batch as the model gets it; stream: its number in an iterable, whose rows repeat."""
         how = self.model.normalization
         if self.augmentation is None or self.epoch >= self.epochs - self.plain_epochs:
-            ops.gather_images(images, batch, mean=how.mean, std=how.std, out=x)
-        else:
-            self.augmentation.gather(
-                images, batch, seed=self.seed, epoch=self.epoch, mean=how.mean, std=how.std, out=x
-            )
+            return ops.gather_images(x, rows, mean=how.mean, std=how.std, out=out)
+        seed = (self.seed + (stream << 32)) % 2**64
+        return self.augmentation.gather(
+            x, rows, seed=seed, epoch=self.epoch, mean=how.mean, std=how.std, out=out
+        )
 
-    def _outputs(self, images: Array) -> Iterable[tuple[int, Array]]:
-        """(index of the first image, logits) of one batch after the other, in eval mode."""
-        how: Normalization = self.model.normalization
+    def _check_batch(self, x: Array, labels: Array, first: bool) -> None:
+        self.check(x, labels, "train", first)
+
+    def _outputs(
+        self, parts: Iterable[tuple[Array, Array | None]]
+    ) -> Iterator[tuple[Array, Array | None]]:
+        """(logits, labels) of one batch after the other, in eval mode."""
+        how = self.model.normalization
         training = self.model.training
         self.model.eval()
         try:
-            for first in range(0, len(images), self.evaluation_batch):
+            for i, (x, labels) in enumerate(parts):
+                if i == 0 and not self.any_scale:
+                    no_bytes(x, "x")
                 if self._validating and self.stop_reason is not None:
                     raise _Stop
-                batch = np.arange(first, min(first + self.evaluation_batch, len(images)))
-                x = ops.gather_images(images, batch, mean=how.mean, std=how.std)
-                yield first, self.model.forward(x)
+                rows = np.arange(len(x))
+                batch = ops.gather_images(x, rows, mean=how.mean, std=how.std)
+                yield self.model.forward(batch), labels
         finally:
             if training:
                 self.model.train()
 
-    def _row(self) -> dict[str, float]:
+    def _row(self, source: Source) -> dict[str, float]:
         return {
             "epoch": self.epoch,
             "step": self.steps_done,
-            "lr": self.optimizer.lr,
-            "loss": self.sums[0] / self.steps_per_epoch,
-            "accuracy": self.sums[1] / (self.steps_per_epoch * self.batch_size),
+            # not the optimizer's: a run that goes on after an epoch's last step has its base_lr
+            "lr": self.base_lr * self.schedule(self.steps_done - 1),
+            "loss": self.sums[0] / (source.seen if self._by_sample else self.steps_per_epoch),
+            "accuracy": self.sums[1] / source.seen,
         }
 
-    def _overridden(self, hook: str) -> list[Callable[..., None]]:
-        """The methods of the callbacks that do something."""
-        return [
-            getattr(callback, hook)
-            for callback in self.callbacks
-            if getattr(type(callback), hook) is not getattr(Callback, hook)
-        ]
-
     def _call(self, hook: str, *arguments: Any) -> None:
-        for method in self._overridden(hook):
+        for method in overridden(self.callbacks, hook):
             method(self, *arguments)
-
-    def _call_all(self, hook: str, *arguments: Any) -> None:
-        """All of them in order, even if one raises; its error follows."""
-        with contextlib.ExitStack() as stack:
-            for method in reversed(self._overridden(hook)):
-                stack.callback(method, self, *arguments)

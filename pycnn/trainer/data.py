@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from pycnn.datasets import Split
-from pycnn.layers import Sequential
+from pycnn.layers import Module
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
-Data = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
+Data: TypeAlias = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
+Batches: TypeAlias = Iterable[Any] | Callable[..., Iterable[Any]]
+Loss: TypeAlias = Callable[[Array, Array], tuple[float, Array]]
 
 
 def expect(right: bool, name: str, value: object, expected: str) -> None:
@@ -28,53 +31,104 @@ def whole(name: str, value: object, low: int) -> int:
     return int(value)
 
 
-def _described(value: object) -> str:
+def above_zero(name: str, value: object) -> float | None:
+    """A finite number above 0, or None."""
+    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if value is not None and not (real and 0 < value < math.inf):  # type: ignore[operator]
+        raise ValueError(f"Trainer: {name} is {value!r}; expected a number above 0, or None.")
+    return value  # type: ignore[return-value]
+
+
+def described(value: object) -> str:
+    """What a sentence calls data: "float64 (37, 6, 6, 1)", "a list"."""
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else kind_of(value)
 
 
-def images_of(images: object, name: str) -> npt.NDArray[Any]:
-    """The images themselves: uint8 or float32 [n, H, W, C]."""
-    good = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
-    if not (good and images.ndim == 4):  # type: ignore[attr-defined]
+def is_array(value: object) -> bool:
+    """Whether it is an array, or becomes one by `__array__`, as a tensor of PyTorch does."""
+    return isinstance(value, np.ndarray) or hasattr(value, "__array__")
+
+
+def samples_of(x: Any, name: str) -> Array:
+    """The samples themselves, uncopied: uint8 or float32 [n, ...] with at least two axes."""
+    if not isinstance(x, np.ndarray) and hasattr(x, "__array__"):
+        x = np.asarray(x)
+    if not isinstance(x, np.ndarray):
+        advice = ": write np.asarray(x, np.float32)" if isinstance(x, (list, tuple)) else ""
         raise TypeError(
-            f"Trainer: {name} is {_described(images)}; expected images [n, H, W, C], uint8 of 0 "
-            f"to 255 or float32 of 0 to 1{_advice(images)}."
+            f"Trainer: {name} is {kind_of(x)}; expected a NumPy array [n, ...], uint8 or float32"
+            f"{advice}."
         )
-    no_bytes(images, name)  # type: ignore[arg-type]
-    return images  # type: ignore[return-value]
-
-
-def _advice(images: object) -> str:
-    """What to write instead; integers are pixels of 0 to 255, which a cast to floats would keep."""
-    if not isinstance(images, np.ndarray) or images.dtype.kind not in "iuf":
-        return ""
-    if images.dtype.kind == "f" and images.dtype != np.float32:
-        return ": write x.astype(np.float32)"
-    if images.dtype.kind in "iu" and images.dtype != np.uint8:
-        return ": write x.astype(np.uint8)"
-    return ": write x.reshape(-1, 28, 28, 1)"
-
-
-def checked(data: object, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The images and labels of a split or a pair."""
-    if isinstance(data, Split):
-        data = data.images, data.labels
-    if not (isinstance(data, Sequence) and len(data) == 2):
+    if x.dtype != np.uint8 and x.dtype != np.float32:
+        advice = ""
+        if x.dtype.kind in "biuf":
+            advice = ": write x.astype(np.float32)"
+        if x.dtype.kind in "iu":  # of images pixels of 0 to 255, which no_bytes would refuse
+            bytes_only = ": write x.astype(np.uint8)"
+            advice = bytes_only if x.ndim == 4 else f"{advice}, or x.astype(np.uint8) for bytes"
         raise TypeError(
-            f"Trainer: {name} is {kind_of(data)}; expected a split of load_mnist, or "
-            "(images, labels)."
+            f"Trainer: {name} is {described(x)}; expected uint8, of which 0 to 255 becomes 0 to 1, "
+            f"or float32{advice}."
         )
-    images, labels = images_of(data[0], f"{name} images"), np.asarray(data[1])
-    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-        found = _described(labels if labels.dtype.kind in "biufc" else data[1])
+    if x.ndim < 2:
+        raise ValueError(
+            f"Trainer: {name} is {described(x)}; expected at least two axes, rows [n, features] or "
+            "images [n, H, W, C]: write x[:, None] for samples of one number, x[None] for a single "
+            "sample."
+        )
+    return x
+
+
+def labels_of(labels: Any, count: int, name: str) -> Array:
+    """Integers [count], of integers [count] or [count, 1]."""
+    try:
+        found = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
+    except ValueError:  # rows of different lengths
+        found = np.asarray(None)
+    given = described(found if found.dtype.kind in "biufc" else labels)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found.reshape(-1)
+    if found.dtype.kind not in "iu":
         raise TypeError(
-            f"Trainer: {name} labels are {found}; expected integers "
-            f"[{len(images)}], one for each image: for one-hot rows write labels.argmax(axis=1)."
+            f"Trainer: {name} labels are {given}; expected integers [{count}], one for each "
+            f"sample{_as_integers(found)}."
         )
-    return images, labels
+    if found.shape != (count,):
+        raise ValueError(
+            f"Trainer: {name} labels are {given}; expected integers [{count}], one for each "
+            f"sample{_one_hot(found, count)}."
+        )
+    return found
 
 
-def take_names(model: Sequential, data: Data) -> None:
+def _one_hot(labels: Array, count: int) -> str:
+    rows = labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1
+    return ": for one-hot rows write labels.argmax(axis=1)" if rows else ""
+
+
+def _as_integers(labels: Array) -> str:
+    """What to write for labels of another type; nothing where it would change them."""
+    if labels.ndim != 1 or labels.dtype.kind not in "bf":
+        return _one_hot(labels, len(labels)) if labels.ndim and labels.dtype.kind in "bf" else ""
+    same = labels.dtype.kind == "b" or bool(np.all(labels == np.floor(labels)))
+    return ": write labels.astype(np.int64)" if same else ""
+
+
+def check_range(labels: Array, classes: int, name: str) -> None:
+    """ValueError for labels that are no outputs of the model."""
+    low, high = int(labels.min()), int(labels.max())
+    if low >= 0 and high < classes:
+        return
+    advice = "number the classes from 0, or make a model with an output for each"
+    if low >= 1 and high - low < classes:
+        advice = f"write labels - {low} if {low} is the first class"
+    raise ValueError(
+        f"Trainer: {name} labels go from {low} to {high}; expected 0 to {classes - 1}, a class of "
+        f"the model's {classes} outputs: {advice}."
+    )
+
+
+def take_names(model: Module, data: object) -> None:
     """Give a model without class_names those of a split, if it has as many outputs."""
     if isinstance(data, Split) and data.class_names and model.class_names is None:
         outputs = model.output_shape((1, *data.images.shape[1:]))[-1]
@@ -82,16 +136,74 @@ def take_names(model: Sequential, data: Data) -> None:
             model.class_names = data.class_names
 
 
-def some(images: Array, name: str) -> None:
-    """ValueError for no images."""
-    if len(images) == 0:
-        raise ValueError(f"Trainer: {name} has no images; expected at least one.")
+def some(x: Array, name: str) -> None:
+    """ValueError for no samples."""
+    if len(x) == 0:
+        raise ValueError(f"Trainer: {name} has no samples; expected at least one.")
 
 
-def no_bytes(images: Array, name: str) -> None:
-    """ValueError for float32 images of 0 to 255, which a network of images in 0 .. 1 misreads."""
-    if are_bytes_as_floats(images):
+def no_bytes(x: Array, name: str) -> None:
+    """ValueError for float32 images of 0 to 255, which a network of images in 0 .. 1 misreads.
+
+    Only for images: whole numbers in rows may be counts or ages.
+    """
+    if x.ndim == 4 and are_bytes_as_floats(x):
         raise ValueError(
-            f"Trainer: {name} are float32 with whole numbers up to {images[:1000].max():g}; "
-            "expected 0 to 1: write images.astype(np.uint8), or images / 255."
+            f"Trainer: {name} is float32 with whole numbers up to {x[:1000].max():g}; "
+            "expected images in 0 to 1: write x.astype(np.uint8), or x / 255."
         )
+
+
+def check_loss(loss: object) -> Loss:
+    """The loss; TypeError for what cannot be called, and for a class."""
+    if isinstance(loss, type):
+        raise TypeError(
+            f"Trainer: loss is the class {loss.__name__}; expected one of its objects: write "
+            f"loss={loss.__name__}()."
+        )
+    expected = "a function (logits, labels) -> (loss, gradient): losses.SoftmaxCrossEntropy(), say"
+    expect(callable(loss), "loss", loss, expected)
+    return loss  # type: ignore[return-value]
+
+
+def loss_of(function: Loss, logits: Array, labels: Array) -> tuple[float, Array]:
+    """(loss, gradient of the logits) of a function that is perhaps the user's own."""
+    found: Any = function(logits, labels)
+    if type(found) is tuple and len(found) == 2:
+        loss, dlogits = found
+        right = type(dlogits) is np.ndarray and dlogits.dtype == logits.dtype
+        if right and dlogits.shape == logits.shape and type(loss) is float:
+            return loss, dlogits
+    return _checked_loss(getattr(function, "__name__", type(function).__name__), found, logits)
+
+
+def _checked_loss(who: str, found: Any, logits: Array) -> tuple[float, Array]:
+    """The same for a loss that is no plain float; or the sentence."""
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        number = isinstance(found, (int, float, np.number))
+        given = f"the number {found!r}" if number else described(found)
+        raise TypeError(
+            f"Trainer: the loss {who} returned {given}; expected a pair (loss, gradient of the "
+            "logits), as losses.SoftmaxCrossEntropy() returns."
+        )
+    loss, dlogits = found
+    try:
+        value = float(loss)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"Trainer: the loss {who} returned {described(loss)} as its loss; expected a number, "
+            "the mean over the batch."
+        ) from None
+    if not isinstance(dlogits, np.ndarray) or dlogits.dtype != logits.dtype:
+        array = isinstance(dlogits, np.ndarray)
+        advice = f": write dlogits.astype(np.{logits.dtype})" if array else ""
+        raise TypeError(
+            f"Trainer: the loss {who} returned {described(dlogits)} as its gradient; expected "
+            f"{described(logits)}, as the logits{advice}."
+        )
+    if dlogits.shape != logits.shape:
+        raise ValueError(
+            f"Trainer: the loss {who} returned a gradient of shape {dlogits.shape}; expected "
+            f"{logits.shape}, that of the logits."
+        )
+    return value, dlogits

@@ -1,17 +1,78 @@
-"""What is wrong with the metadata of a checkpoint, and how two descriptions of runs differ."""
+"""Reading the file of a checkpoint: `pycnn.checkpoint` writes it, and its head says what it holds.
+
+This stands below `modelfile`, which finds the model in one, and knows no Trainer.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
+from pycnn._formats import files
+from pycnn._formats.files import FileError, FilePath
 from pycnn.ops.arrays import Array
 
+FORMAT = 2  # 1 had no "settings"
+KIND = "checkpoint"
+PARTS = {
+    "average", "base_lr", "callbacks", "format", "history", "kind", "model", "optimizer",
+    "position", "recipe", "rng", "schedule", "seed", "settings",
+}  # fmt: skip
+DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # by odd metadata
 LARGEST = 2**63 - 1
 POSITION = {"epoch", "step", "steps_done", "data", "evaluation_batch", "sums"}
 ROW = {"epoch", "step", "lr", "loss", "accuracy"}
+
+
+def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The tensors and the metadata of a checkpoint; FileError for anything else."""
+    tensors, metadata = files.read_safetensors(path)
+    kind, version = metadata.get("kind"), metadata.get("format")
+    if kind != KIND:
+        found = "a model's file, without the state of its training" if metadata else "no checkpoint"
+        raise FileError(
+            f"{path}: found {found}; expected a checkpoint, for example last.safetensors."
+        )
+    if type(version) is not int:
+        raise FileError(f"{path}: found a checkpoint without the number of its format: damaged.")
+    if version > FORMAT:
+        raise FileError(
+            f"{path}: found a checkpoint of format {version}; this pycnn reads up to {FORMAT}: "
+            "install a newer one."
+        )
+    parts = PARTS if version > 1 else PARTS - {"settings"}
+    if set(metadata) != parts:
+        odd = ", ".join(sorted(set(metadata) ^ parts))
+        raise FileError(f"{path}: found a checkpoint that lacks or adds {odd}: damaged.")
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FileError(
+                f"{path}: found NaN or infinity in {name}; expected finite numbers: the run had "
+                "diverged. Go on from an earlier checkpoint."
+            )
+    wrong = fault(metadata, tensors)
+    if wrong is not None:
+        raise FileError(f"{path}: found a damaged checkpoint: {wrong}.")
+    return tensors, metadata
+
+
+def evaluated(path: FilePath) -> tuple[dict[str, Array], Any]:
+    """The weights that validation saw (the average, if there was one), and their model."""
+    tensors, metadata = read(path)
+    average = metadata["average"]
+    part = "model" if average is None else f"callback.{average}"
+    return part_of(tensors, part), metadata["model"]
+
+
+def part_of(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """The arrays whose names begin with `prefix` and a dot, without both."""
+    start = f"{prefix}."
+    return {
+        name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)
+    }
 
 
 def _whole(value: object, low: int = 0) -> bool:
@@ -76,11 +137,14 @@ def _fault_of_position(position: Any) -> str | None:
     sums, data = position["sums"], position["data"]
     if not (isinstance(sums, list) and len(sums) == 2 and all(map(_number, sums))):
         return _is("position.sums", sums, "two finite numbers")
-    good = isinstance(data, list) and len(data) == 4 and all(map(_whole, data))
-    if not (data is None or (good and 1 <= data[3] <= data[0])):
-        return _is("position.data", data, "[images, sum, sum, batch size], or null")
+    good = isinstance(data, list) and len(data) in (1, 4) and all(map(_whole, data))
+    if not (data is None or (good and (len(data) == 1 or 1 <= data[3] <= data[0]))):
+        return _is("position.data", data, "[samples, sum, sum, batch size], [batches], or null")
     epoch, step, done = position["epoch"], position["step"], position["steps_done"]
-    steps = 0 if data is None else data[0] // data[3]  # of an epoch
+    if data == [0]:  # the number of batches was not known
+        right = epoch + step <= done if epoch else step == done
+        return None if right else f"position has {done} steps done at epoch {epoch}, step {step}"
+    steps = 0 if data is None else data[0] if len(data) == 1 else data[0] // data[3]  # of an epoch
     if step > steps or epoch * steps + step != done or (data is None and epoch):
         return f"position has {done} steps done at epoch {epoch}, step {step} of {steps}"
     return None
@@ -102,53 +166,3 @@ def _shapes(tensors: Mapping[str, Array], part: str) -> dict[str, Any]:
         for name, array in tensors.items()
         if name.startswith(start)
     }
-
-
-def settings_difference(found: Any, expected: Any, name: str = "") -> str | None:
-    """'optimizer.betas [0.9, 0.99]; expected [0.9, 0.999]': the first one that differs."""
-    if isinstance(found, dict) and isinstance(expected, dict):
-        for key in sorted(found.keys() | expected.keys()):
-            inner = f"{name}.{key}" if name else key
-            what = settings_difference(found.get(key), expected.get(key), inner)
-            if what is not None:
-                return what
-        return None
-    if found == expected:
-        return None
-    return f"{name} {_plain(found)}; expected {_plain(expected)}"
-
-
-def _plain(value: object) -> str:
-    return "none" if value is None else short(str(value))
-
-
-def model_difference(found: Any, expected: Mapping[str, Any]) -> str | None:
-    """'dtype float64; expected float32', 'a layer 3 ...': the first part that differs.
-
-    Not the shape of an image and the names, which a model that was never fitted need not know.
-    """
-    what = _layers_difference(found.get("layers"), expected["layers"], "")
-    if what is not None:
-        return what
-    left_out = {"layers": None, "input_shape": None, "class_names": None}
-    return settings_difference({**found, **left_out}, {**expected, **left_out})
-
-
-def _layers_difference(found: Any, expected: list[Any], prefix: str) -> str | None:
-    if not isinstance(found, list):
-        return f"{short(repr(found))} for a list of layers; expected {len(expected)} layers"
-    for i, (one, other) in enumerate(zip_longest(found, expected)):
-        if one == other:
-            continue
-        name = f"layer {prefix}{i}"
-        kinds = [layer.get("kind") if isinstance(layer, dict) else None for layer in (one, other)]
-        if kinds[0] != kinds[1]:
-            words = [f"a {kind}" if kind else "none" for kind in kinds]
-            return f"{words[0]} as {name}; expected {words[1]}"
-        if kinds[0] == "Sequential":
-            return _layers_difference(one.get("layers"), other["layers"], f"{prefix}{i}.")
-        return settings_difference(
-            {f"{name} ({kinds[0]}): {k}": v for k, v in one.items()},
-            {f"{name} ({kinds[0]}): {k}": v for k, v in other.items()},
-        )
-    return None

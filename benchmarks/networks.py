@@ -1,0 +1,111 @@
+"""Two networks that branch, for memory and time: ResNet-20 for CIFAR images and a U-Net.
+
+He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2; Ronneberger et al.
+2015, "U-Net", with padding, normalisation, and upsampling by copies.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from pycnn import layers
+from pycnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, MaxPool2d, Module, Sequential
+
+
+class Basic(Module):
+    """A residual block of two convolutions; `shortcut` is a convolution where the shapes differ."""
+
+    def __init__(self, C: int, OC: int, stride: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.conv1 = Conv2d(C, OC, 3, stride, padding=1, bias=False, rng=rng)
+        self.bn1 = BatchNorm2d(OC)
+        self.conv2 = Conv2d(OC, OC, 3, padding=1, bias=False, rng=rng)
+        self.bn2 = BatchNorm2d(OC)
+        self.shortcut = None
+        if stride != 1 or C != OC:
+            conv = Conv2d(C, OC, 1, stride, bias=False, rng=rng)
+            self.shortcut = Sequential(conv, BatchNorm2d(OC))
+
+    def forward(self, x: Any) -> Any:
+        y = self.bn2(self.conv2(layers.relu(self.bn1(self.conv1(x)))))
+        return layers.relu(y + (self.shortcut(x) if self.shortcut else x))
+
+
+class ResNet20(Module):
+    """[N, 32, 32, 3] -> [N, 10]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.conv1 = Conv2d(3, 16, 3, padding=1, bias=False, rng=rng)
+        self.bn1 = BatchNorm2d(16)
+        plan = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2
+        plan += [(32, 64, 2)] + [(64, 64, 1)] * 2
+        self.blocks = [Basic(*shape, rng) for shape in plan]
+        self.pool, self.fc = GlobalAvgPool2d(), Linear(64, 10, rng=rng)
+
+    def forward(self, x: Any) -> Any:
+        x = layers.relu(self.bn1(self.conv1(x)))
+        for block in self.blocks:
+            x = block(x)
+        return self.fc(self.pool(x))
+
+
+class Upsample(layers.Layer):
+    """Each pixel four times: [N, H, W, C] -> [N, 2 H, 2 W, C]."""
+
+    reads = ""
+
+    def infer_shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
+        N, H, W, C = x
+        return N, 2 * H, 2 * W, C
+
+    def compute(self, x: Any, out: Any) -> None:
+        N, H, W, C = x.shape
+        out.reshape(N, H, 2, W, 2, C)[...] = x[:, :, None, :, None, :]
+
+    def gradients(self, dy: Any, dx: Any, x: None, y: None, saved: None) -> None:
+        if dx is not None:
+            N, H, W, C = dx.shape
+            parts = dy.reshape(N, H, 2, W, 2, C)
+            np.add(parts[:, :, 0, :, 0], parts[:, :, 0, :, 1], out=dx)
+            dx += parts[:, :, 1, :, 0]
+            dx += parts[:, :, 1, :, 1]
+
+
+def double(C: int, OC: int, rng: np.random.Generator) -> Sequential:
+    """Twice convolution, normalisation, relu."""
+    stack: list[layers.Layer] = []
+    for before in (C, OC):
+        conv = Conv2d(before, OC, 3, padding=1, bias=False, rng=rng)
+        stack += [conv, BatchNorm2d(OC), layers.ReLU()]
+    return Sequential(*stack)
+
+
+class UNet(Module):
+    """[N, H, W, 3] -> [N, H, W, 2], with 16, 32, 64 and 128 channels."""
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 128)) -> None:
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.down = [double(a, b, rng) for a, b in zip((3, *widths), widths, strict=False)]
+        pairs = list(itertools.pairwise(widths))
+        self.up = [double(a + b, a, rng) for a, b in reversed(pairs)]
+        self.pool, self.upsample = MaxPool2d(2), Upsample()
+        self.last = Conv2d(widths[0], 2, 1, rng=rng)
+
+    def forward(self, x: Any) -> Any:
+        kept = []
+        for i, block in enumerate(self.down):
+            x = block(self.pool(x) if i else x)
+            kept.append(x)
+        for block, wide in zip(self.up, reversed(kept[:-1]), strict=True):
+            x = block(layers.concat([wide, self.upsample(x)]))
+        return self.last(x)
+
+
+# name: (network, images of a batch)
+NETWORKS = {"resnet20": (ResNet20, (128, 32, 32, 3)), "unet": (UNet, (8, 128, 128, 3))}

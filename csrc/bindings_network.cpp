@@ -1,0 +1,258 @@
+// A network with fixed weights for Python, built step by step. bindings_network.h has the checks of values,
+// ops/network.h what steps compute.
+
+#include "bindings_network.h"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "ops/elementwise.h"
+
+namespace pycnn {
+namespace network_bindings {
+namespace {
+
+std::unique_ptr<Program> make_network(const Indices& floats, const Indices& offsets, const Indices& inputs,
+                                      const Indices& outputs, int64_t chunk) {
+    const auto refuse = [](const std::string& what) { throw py::value_error("Network: " + what); };
+    if (offsets.size() != floats.size())
+        refuse("floats has " + std::to_string(floats.size()) + " values and offsets " + std::to_string(offsets.size()) +
+               "; expected as many.");
+    if (chunk < 1) refuse("chunk is " + std::to_string(chunk) + "; expected at least one image.");
+    if (inputs.empty() || outputs.empty()) refuse("inputs or outputs is empty; expected at least one value in each.");
+    std::vector<bool> ends[2] = {std::vector<bool>(floats.size()), std::vector<bool>(floats.size())};
+    for (int end = 0; end < 2; ++end)
+        for (const Index i : end ? outputs : inputs) {
+            const std::string name = end ? "outputs" : "inputs";
+            if (i < 0 || i >= static_cast<Index>(floats.size()))
+                refuse(name + " holds " + std::to_string(i) + ", but there are " + std::to_string(floats.size()) +
+                       " values; expected one of them.");
+            const std::size_t at = static_cast<std::size_t>(i);
+            if (ends[0][at] || ends[1][at])
+                refuse(name + " holds " + value_text(i) +
+                       ", which is an input or an output already; expected each value once: use add_copy.");
+            ends[end][at] = true;
+        }
+    std::vector<NetworkValue> values;
+    for (std::size_t i = 0; i < floats.size(); ++i) {
+        const bool outside = ends[0][i] || ends[1][i];
+        if (floats[i] < 1 || floats[i] > kMost)
+            refuse("floats[" + std::to_string(i) + "] is " + std::to_string(floats[i]) + "; expected 1 to 2**40.");
+        if (outside ? offsets[i] != -1 : offsets[i] < 0 || offsets[i] % 16 || offsets[i] > kMost)
+            refuse("offsets[" + std::to_string(i) + "] is " + std::to_string(offsets[i]) + "; expected " +
+                   (outside ? "-1 for an input or an output, which lies in the caller's array."
+                            : "a multiple of 16 from 0 to 2**40, since it is no input and no output."));
+        values.push_back({floats[i], offsets[i]});
+    }
+    const std::vector<bool> holds = ends[0];
+    return std::unique_ptr<Program>(
+        new Program{Network(std::move(values), inputs, outputs, chunk), ends[0], ends[1], holds, {}, false});
+}
+
+py::array checked(const Adding& step, const py::object& given, const char* name, const Extents& shape,
+                  const char* axes_text, bool may_be_none = false) {
+    if (may_be_none && given.is_none()) return py::array();
+    if (!py::isinstance<py::array>(given))
+        throw py::type_error(std::string(step.op()) + ": " + name + " is a " +
+                             std::string(py::str(py::type::of(given).attr("__name__"))) +
+                             "; expected a NumPy array of float32.");
+    py::array a = py::reinterpret_borrow<py::array>(given);
+    check_input(a, {step.op(), name}, false, "float32, the type of networks,", shape, axes_text);
+    return a;
+}
+
+const float* data_or_null(const py::object& original, const py::array& a) {
+    return original.is_none() ? nullptr : readable<float>(a);
+}
+
+void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::object& weight, const py::object& bias,
+                bool relu, const std::string& pool, Index residual) {
+    Adding step(p, "add_conv2d");
+    if (pool != "none" && pool != "same" && pool != "valid")
+        step.refuse("pool is \"" + pool + "\"; expected \"none\", \"same\" or \"valid\".");
+    if (residual != Network::kNone && pool != "none")
+        step.refuse("residual is " + value_text(residual) + " with pool=\"" + pool +
+                    "\"; expected pool=\"none\": what is pooled is added in a step of its own.");
+    const Conv2dCall call{s, relu,
+                          pool == "same"    ? BlockPool::same
+                          : pool == "valid" ? BlockPool::valid
+                                            : BlockPool::none};
+    const bool pooled = call.pool != BlockPool::none;
+    const int64_t size = product({pooled ? call.PH() : s.OH(), pooled ? call.PW() : s.OW(), s.OC});
+    const py::array w = checked(step, weight, "weight", {s.KH, s.KW, s.group_C(), s.OC}, "[KH, KW, C/groups, OC]");
+    const py::array b = checked(step, bias, "bias", {s.OC}, "[OC]", true);
+    step.reads(x, "x", product({s.H, s.W, s.C}));
+    if (residual != Network::kNone) step.reads(residual, "residual", size, true);
+    step.writes(y, "y", size);
+    const float *taps = readable<float>(w), *added = data_or_null(bias, b);
+    Network::Step made;
+    {
+        const WithoutGil running;
+        made = Network::conv2d(x, y, call, taps, added, residual);
+    }
+    step.check_open();  // other threads had the GIL
+    p.net.add(std::move(made));
+    step.done();
+}
+
+void add_max_pool2d(Program& p, Index x, Index y, const Pool2dShape& s) {
+    Adding step(p, "add_max_pool2d");
+    step.reads(x, "x", product({s.H, s.W, s.C}));
+    step.writes(y, "y", product({s.OH(), s.OW(), s.C}));
+    p.net.add_max_pool2d(x, y, s);
+    step.done();
+}
+
+void add_avg_pool2d(Program& p, Index x, Index y, const Pool2dShape& s, bool count_include_pad) {
+    Adding step(p, "add_avg_pool2d");
+    step.reads(x, "x", product({s.H, s.W, s.C}));
+    step.writes(y, "y", product({s.OH(), s.OW(), s.C}));
+    p.net.add_avg_pool2d(x, y, s, count_include_pad);
+    step.done();
+}
+
+void add_batch_norm(Program& p, Index x, Index y, const py::array& weight, const py::object& bias,
+                    const py::object& mean, const py::object& var, double eps, bool relu, Index residual) {
+    Adding step(p, "add_batch_norm");
+    check_rank(weight, {step.op(), "weight"}, "C");
+    const int64_t C = weight.shape(0), size = step.floats(x, "x");
+    if (C < 1 || size % C)
+        step.refuse("weight has " + std::to_string(C) + " numbers, but x has " + std::to_string(size) +
+                    " floats an image; expected one number for each of its channels.");
+    if (!(eps > 0)) step.refuse("eps is " + std::to_string(eps) + "; expected a number above 0.");
+    const py::array w = checked(step, weight, "weight", {C}, "[C]"), b = checked(step, bias, "bias", {C}, "[C]");
+    const py::array m = checked(step, mean, "mean", {C}, "[C]"), v = checked(step, var, "var", {C}, "[C]");
+    step.reads(x, "x", size, true);
+    if (residual != Network::kNone) step.reads(residual, "residual", size, true);
+    step.writes(y, "y", size);
+    p.net.add_batch_norm(x, y, {readable<float>(w), readable<float>(b), readable<float>(m), readable<float>(v), eps}, C,
+                         relu, residual);
+    step.done();
+}
+
+void add_linear(Program& p, Index x, Index y, const py::array& weight, const py::object& bias, bool relu) {
+    Adding step(p, "add_linear");
+    check_rank(weight, {step.op(), "weight"}, "IO");
+    const int64_t in = weight.shape(0), out = weight.shape(1);
+    const py::array w = checked(step, weight, "weight", {in, out}, "[in, out]");
+    const py::array b = checked(step, bias, "bias", {out}, "[out]", true);
+    step.reads(x, "x", in);
+    step.writes(y, "y", out);
+    p.net.add_linear(x, y, readable<float>(w), data_or_null(bias, b), in, out, relu);
+    step.done();
+}
+
+void add_relu(Program& p, Index x, Index y) {
+    Adding step(p, "add_relu");
+    step.reads(x, "x", step.floats(x, "x"), true);
+    step.writes(y, "y", step.floats(x, "x"));
+    p.net.add_relu(x, y);
+    step.done();
+}
+
+void add_combine(Program& p, const char* name, Index a, Index b, Index y, Combine op) {
+    Adding step(p, name);
+    const int64_t size = step.floats(a, "a");
+    step.reads(a, "a", size, true);
+    step.reads(b, "b", size, true);
+    step.writes(y, "y", size);
+    p.net.add_combine(a, b, y, op);
+    step.done();
+}
+
+void add_affine(Program& p, Index x, Index y, double scale, double shift) {
+    Adding step(p, "add_affine");
+    step.reads(x, "x", step.floats(x, "x"), true);
+    step.writes(y, "y", step.floats(x, "x"));
+    p.net.add_affine(x, y, static_cast<float>(scale), static_cast<float>(shift));
+    step.done();
+}
+
+void add_concat(Program& p, const Indices& xs, Index y, const Indices& channels) {
+    Adding step(p, "add_concat");
+    if (xs.empty() || xs.size() != channels.size())
+        step.refuse("xs has " + std::to_string(xs.size()) + " values and channels " + std::to_string(channels.size()) +
+                    " numbers; expected as many, at least one.");
+    int64_t total = 0, rows = 0;
+    for (std::size_t i = 0; i < xs.size(); ++i) {
+        const std::string name = "xs[" + std::to_string(i) + "]";
+        const int64_t size = step.floats(xs[i], name), C = channels[i];
+        if (C < 1 || size % C || (i > 0 && size / C != rows))
+            step.refuse(name + " is " + value_text(xs[i]) + " with " + std::to_string(size) + " floats an image and " +
+                        std::to_string(C) + " channels; expected a multiple, of as many pixels as xs[0].");
+        rows = size / C, total += size;
+        step.reads(xs[i], name, size);
+    }
+    step.writes(y, "y", total);
+    p.net.add_concat(xs, y, channels);
+    step.done();
+}
+
+void add_copy(Program& p, Index x, Index y) {
+    Adding step(p, "add_copy");
+    step.reads(x, "x", step.floats(x, "x"));
+    step.writes(y, "y", step.floats(x, "x"));
+    p.net.add_copy(x, y);
+    step.done();
+}
+
+void add_python(Program& p, const py::object& function, const Indices& xs, const Indices& ys,
+                const std::vector<Extents>& x_shapes, const std::vector<Extents>& y_shapes) {
+    Adding step(p, "add_python");
+    if (!PyCallable_Check(function.ptr()))
+        throw py::type_error("Network.add_python: function is no function; expected f(xs, ys), which fills ys.");
+    if (xs.size() != x_shapes.size() || ys.size() != y_shapes.size() || ys.empty())
+        step.refuse(
+            "the shapes are not as many as the values, or ys is empty; expected one shape of one image for each "
+            "of xs and ys.");
+    for (std::size_t i = 0; i < xs.size(); ++i)
+        step.reads(xs[i], "xs[" + std::to_string(i) + "]", product(x_shapes[i]));
+    for (std::size_t i = 0; i < ys.size(); ++i)
+        step.writes(ys[i], "ys[" + std::to_string(i) + "]", product(y_shapes[i]));
+    p.python.push_back({function, xs, ys, x_shapes, y_shapes});
+    p.net.add_foreign();
+    step.done();
+}
+
+}  // namespace
+}  // namespace network_bindings
+
+void bind_network(py::module_& m) {
+    using namespace network_bindings;
+    const auto combined = [](const char* name, Combine op) {
+        return [=](Program& p, Index a, Index b, Index y) { add_combine(p, name, a, b, y, op); };
+    };
+    py::class_<Program>(m, "Network")
+        .def(py::init(&make_network), py::arg("floats"), py::arg("offsets"), py::arg("inputs"), py::arg("outputs"),
+             py::arg("chunk"))
+        .def("add_conv2d", add_conv2d, py::arg("x"), py::arg("y"), py::arg("shape"), py::arg("weight"), py::arg("bias"),
+             py::arg("relu"), py::arg("pool"), py::arg("residual") = Network::kNone)
+        .def("add_max_pool2d", add_max_pool2d, py::arg("x"), py::arg("y"), py::arg("shape"))
+        .def("add_avg_pool2d", add_avg_pool2d, py::arg("x"), py::arg("y"), py::arg("shape"),
+             py::arg("count_include_pad"))
+        .def("add_batch_norm", add_batch_norm, py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"),
+             py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"), py::arg("residual") = Network::kNone)
+        .def("add_linear", add_linear, py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"),
+             py::arg("relu") = false)
+        .def("add_relu", add_relu, py::arg("x"), py::arg("y"))
+        .def(
+            "add_add",
+            [](Program& p, Index a, Index b, Index y, bool relu) {
+                add_combine(p, "add_add", a, b, y, relu ? Combine::add_relu : Combine::add);
+            },
+            py::arg("a"), py::arg("b"), py::arg("y"), py::arg("relu"))
+        .def("add_subtract", combined("add_subtract", Combine::subtract), py::arg("a"), py::arg("b"), py::arg("y"))
+        .def("add_multiply", combined("add_multiply", Combine::multiply), py::arg("a"), py::arg("b"), py::arg("y"))
+        .def("add_affine", add_affine, py::arg("x"), py::arg("y"), py::arg("scale"), py::arg("shift"))
+        .def("add_concat", add_concat, py::arg("xs"), py::arg("y"), py::arg("channels"))
+        .def("add_copy", add_copy, py::arg("x"), py::arg("y"))
+        .def("add_python", add_python, py::arg("function"), py::arg("xs"), py::arg("ys"), py::arg("x_shapes"),
+             py::arg("y_shapes"))
+        .def_property_readonly(
+            "bytes_per_image",
+            [](const Program& p) { return p.net.arena_floats() * static_cast<int64_t>(sizeof(float)); })
+        .def("run", run_network, py::arg("arrays"), py::arg("output_shapes"));
+}
+
+}  // namespace pycnn

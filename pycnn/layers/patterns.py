@@ -1,0 +1,86 @@
+"""The table of when one operator stands for several layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pycnn.graph.fuse import Pattern, register
+from pycnn.layers.activation import ReLU
+from pycnn.layers.base import Layer
+from pycnn.layers.conv import Conv2d
+from pycnn.layers.fused import (
+    AddRelu,
+    ConvAddRelu,
+    ConvNorm,
+    ConvPool,
+    ConvRelu,
+    LinearRelu,
+    NormAddRelu,
+    NormRelu,
+    folded,
+)
+from pycnn.layers.join import Add
+from pycnn.layers.linear import Linear
+from pycnn.layers.norm import BatchNorm2d
+from pycnn.layers.pool import MaxPool2d
+
+
+def fits(pool: MaxPool2d) -> bool:
+    """Whether it is a 2 x 2 pool of stride 2 that begins at the first pixel."""
+    if pool.kernel_size != (2, 2) or pool.stride != (2, 2):
+        return False
+    padding = pool.padding
+    return padding in (0, (0, 0)) or (
+        isinstance(padding, str) and padding.lower() in ("same", "valid")
+    )
+
+
+def fold(conv: Conv2d, norm: BatchNorm2d) -> Conv2d:
+    """norm(conv(x)) of eval mode as one convolution of its own."""
+    one = Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, **conv.geometry, rng=0)
+    assert one.bias is not None
+    one.weight.data, one.bias.data = folded(conv, norm)
+    return one.eval()
+
+
+def _auto(conv: Conv2d, *_: Layer) -> bool:
+    return conv.algorithm == "auto"
+
+
+def _keeps_order(conv: Conv2d, pool: MaxPool2d, norm: BatchNorm2d) -> bool:
+    """max(x) * s = max(x * s) only where no s is negative."""
+    return bool(np.all(norm.weight.data >= 0))
+
+
+COMPILED, EVAL = frozenset({"compiled"}), frozenset({"eval"})
+# Before all others. What a norm with fixed statistics does goes into the weights.
+register(
+    Pattern((Conv2d, BatchNorm2d), lambda c, n: [fold(c, n)], modes=COMPILED),
+    Pattern((Conv2d, MaxPool2d, BatchNorm2d), lambda c, p, n: [fold(c, n), p], _keeps_order,
+            modes=COMPILED),
+    Pattern((Conv2d, BatchNorm2d), lambda c, n: [ConvNorm(c, n)], _auto, EVAL),
+    Pattern((Conv2d, BatchNorm2d, ReLU), lambda c, n, r: [ConvNorm(c, n, r)], _auto, EVAL),
+    Pattern((Conv2d, BatchNorm2d, Add, ReLU), lambda c, n, a, r: [ConvNorm(c, n, a, r)],
+            _auto, EVAL),
+    # Before relu and pool change places: one pass less is more than relu on a quarter.
+    Pattern((BatchNorm2d, ReLU), lambda n, r: [NormRelu(n, r)]),
+    # relu never decreases, so max(relu(x)) = relu(max(x)). A positive (or NaN) maximum is the same
+    # first pixel before and after relu, so its gradient goes to the same place. All other windows
+    # give zero, and no gradient: relu's mask is zero on all their pixels. Equal in every bit, but
+    # for the sign of a zero where a window holds -0.0; on a quarter of the pixels.
+    Pattern((ReLU, MaxPool2d), lambda r, p: [p, r]),
+    first=True,
+)  # fmt: skip
+register(
+    Pattern((Conv2d, ReLU, MaxPool2d), lambda c, r, p: [ConvPool(c, p, r)],
+            lambda c, r, p: _auto(c) and fits(p)),
+    Pattern((Conv2d, MaxPool2d, ReLU), lambda c, p, r: [ConvPool(c, p, r)],
+            lambda c, p, r: _auto(c) and fits(p)),
+    Pattern((Conv2d, MaxPool2d), lambda c, p: [ConvPool(c, p, None)],
+            lambda c, p: _auto(c) and fits(p)),
+    Pattern((Conv2d, Add, ReLU), lambda c, a, r: [ConvAddRelu(c, a, r)], _auto),
+    Pattern((Conv2d, ReLU), lambda c, r: [ConvRelu(c, r)], _auto),
+    Pattern((BatchNorm2d, Add, ReLU), lambda n, a, r: [NormAddRelu(n, a, r)]),
+    Pattern((Add, ReLU), lambda a, r: [AddRelu(a, r)]),
+    Pattern((Linear, ReLU), lambda m, r: [LinearRelu(m, r)], modes=COMPILED),
+)  # fmt: skip

@@ -1,0 +1,205 @@
+"""Where the batches of an epoch come from: arrays, or an iterable of the user's."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from itertools import islice
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+
+from pycnn.datasets import Split
+from pycnn.ops.arrays import Array, kind_of
+from pycnn.trainer.data import described, is_array, labels_of, samples_of, some
+
+# (x, rows, out, number of the batch in an iterable, from 1) -> float32 [len(rows), ...]
+Gather: TypeAlias = Callable[[Array, Array, Array, int], Array]
+Check: TypeAlias = Callable[[Array, Array, bool], None]  # (x, labels, whether they are the first)
+
+
+class ArrayBatches:
+    """n // size batches an epoch of two arrays, in an order drawn from (seed, epoch).
+
+    The arrays may be maps of files: only the rows of a batch are read.
+    """
+
+    again = True  # an epoch can be asked for by its number
+    steps: int | None
+
+    def __init__(self, x: Array, labels: Array, size: int, seed: int, augmented: bool) -> None:
+        """Keep the arrays; x is copied only where it has gaps and augmentation needs it whole."""
+        self.gaps = not (x.flags.c_contiguous and x.flags.aligned)
+        if self.gaps and augmented:
+            if isinstance(x, np.memmap):
+                raise ValueError(
+                    "Trainer.fit: augmentation with a memory map that is not in C order, which "
+                    "would be read whole; expected one in C order: save it again with "
+                    "np.save(path, np.ascontiguousarray(x)), or leave augmentation out."
+                )
+            x, self.gaps = np.ascontiguousarray(x), False
+        self.x, self.labels, self.size, self.seed = x, labels, size, seed
+        self.steps = len(x) // size
+        self.seen = 0
+
+    def identity(self) -> list[int]:
+        """What a run goes on with: the number of samples, check sums, the size of batches."""
+        parts = self.labels, self.x[:1000]
+        sums = [zlib.crc32(np.ascontiguousarray(part).data) for part in parts]
+        return [len(self.x), *sums, self.size]
+
+    def batches(
+        self, epoch: int, first: int, gather: Gather, check: Check
+    ) -> Iterator[tuple[Array, Array]]:
+        """(x, labels) of steps `first`, ... of an epoch; x is overwritten by the next one.
+
+        `check` saw the arrays as a whole, before fit began.
+        """
+        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.x))
+        out = np.empty((self.size, *self.x.shape[1:]), np.float32)
+        all_rows = np.arange(self.size)
+        self.seen = len(self.x) // self.size * self.size
+        for start in range(first * self.size, self.seen, self.size):
+            rows = order[start : start + self.size]
+            if self.gaps:
+                yield gather(self.x[rows], all_rows, out, 0), self.labels[rows]
+            else:
+                yield gather(self.x, rows, out, 0), self.labels[rows]
+
+
+class Stream:
+    """The batches of an iterable, or of a function that returns one; they have sizes of their own.
+
+    steps: of an epoch, if it is known; more batches are left alone. A function is called for each
+    epoch, with its number if it takes an argument; an object with `set_epoch` is told the number.
+    """
+
+    def __init__(self, data: Any, name: str, steps: int | None = None, pairs: bool = True) -> None:
+        """Raises TypeError for what gives no batches; `pairs`: they need labels."""
+        listed = isinstance(data, (list, tuple))
+        iterable = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+        wrong = isinstance(data, (str, bytes, Mapping, Set)) or is_array(data)
+        if listed and pairs:
+            wrong = not data or not all(_is_pair(batch) for batch in data)
+        if wrong or not (iterable or callable(data)):
+            _refuse(data, name, pairs)
+        self.data, self.name, self.pairs = data, name, pairs
+        self._call = not iterable
+        self._takes_epoch = self._call and _takes_epoch(data, name)
+        self.once = hasattr(data, "__next__")
+        self.again = listed or self._takes_epoch or hasattr(data, "set_epoch")
+        self.steps = steps if steps is not None or self._call else _length(data)
+        self.seen = 0
+
+    def identity(self) -> list[int]:
+        """What a run goes on with: the number of batches, 0 if it is not known."""
+        return [self.steps or 0]
+
+    def given(self, epoch: int) -> Iterator[tuple[Array, Array | None]]:
+        """(x, labels) of each batch, as arrays; without pairs labels may be None."""
+        if hasattr(self.data, "set_epoch"):
+            self.data.set_epoch(epoch)
+        data = self.data
+        if self._call:
+            data = data(epoch) if self._takes_epoch else data()
+            if not isinstance(data, Iterable):
+                raise TypeError(
+                    f"Trainer: {self.name} returned {described(data)}; expected batches: a "
+                    "generator function (yield x, labels), or one that returns an iterable."
+                )
+        for batch in islice(data, self.steps):
+            if _is_pair(batch):
+                x = samples_of(batch[0], f"x in a batch of {self.name}")
+                yield x, labels_of(batch[1], len(x), self.name) if self.pairs else None
+            elif self.pairs:
+                raise TypeError(
+                    f"Trainer: {self.name} gave {described(batch)}; expected batches, each a pair "
+                    "(x, labels)."
+                )
+            else:
+                yield samples_of(batch, f"x in a batch of {self.name}"), None
+
+    def batches(
+        self, epoch: int, first: int, gather: Gather, check: Check
+    ) -> Iterator[tuple[Array, Array]]:
+        """(x, labels) of steps `first`, ... of an epoch; x is overwritten by the next one."""
+        self.seen, out = 0, np.empty(0, np.float32)
+        for step, (x, labels) in enumerate(self.given(epoch)):
+            some(x, f"a batch of {self.name}")
+            self.seen += len(x)
+            if step >= first:
+                assert labels is not None
+                check(x, labels, step == 0)
+                if out.shape != x.shape:
+                    out = np.empty(x.shape, np.float32)
+                yield gather(x, np.arange(len(x)), out, step + 1), labels
+
+
+Source: TypeAlias = ArrayBatches | Stream
+
+
+def arrays_of(data: Any, name: str) -> tuple[Array, Array] | None:
+    """The samples and labels of a split or a pair; None for batches."""
+    if isinstance(data, Split):
+        data = data.images, data.labels
+    if not (isinstance(data, (tuple, list)) and len(data) == 2) or _is_pair(data[0]):
+        return None
+    x = samples_of(data[0], f"{name} x")
+    return x, labels_of(data[1], len(x), name)
+
+
+def inputs_of(x: Any) -> Any:
+    """The samples of an array, a split or a pair; None for batches."""
+    if isinstance(x, Split):
+        return x.images
+    if _is_pair(x) and np.ndim(x[1]) < 2:
+        return x[0]
+    return x if is_array(x) else None
+
+
+def pieces(x: Array, labels: Array | None, size: int) -> Iterator[tuple[Array, Array | None]]:
+    """Views of `size` samples, one after the other."""
+    for first in range(0, len(x), size):
+        part = slice(first, first + size)
+        yield x[part], None if labels is None else labels[part]
+
+
+def _is_pair(batch: object) -> bool:
+    return isinstance(batch, (tuple, list)) and len(batch) == 2 and is_array(batch[0])
+
+
+def _length(data: Any) -> int | None:
+    try:
+        return len(data)
+    except TypeError:  # no length, or, of a loader, none that it knows
+        return None
+
+
+def _takes_epoch(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function wants the number of the epoch."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of a builtin
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in positional if p.default is p.empty]
+    if len(needed) > 1:
+        raise TypeError(
+            f"Trainer: {name} is a function of {len(needed)} arguments; expected none, or the "
+            f"number of the epoch: write lambda epoch: {getattr(function, '__name__', 'f')}(...)."
+        )
+    return bool(needed) or any(p.name == "epoch" for p in positional)
+
+
+def _refuse(data: object, name: str, pairs: bool) -> NoReturn:
+    if not pairs:
+        raise TypeError(
+            f"Trainer: {name} is {described(data)}; expected an array [n, ...], or an iterable of "
+            "such arrays."
+        )
+    found = f"{described(data)} without labels" if is_array(data) else kind_of(data)
+    raise TypeError(
+        f"Trainer: {name} is {found}; expected a split of load_mnist, (x, labels), or batches: an "
+        "iterable of such pairs, or a function that returns one."
+    )

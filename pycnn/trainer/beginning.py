@@ -1,0 +1,175 @@
+"""What `Trainer` looks at before the first step and at the end of an epoch, and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pycnn import schedules
+from pycnn._formats.files import FileError
+from pycnn.ops.arrays import Array, kind_of
+from pycnn.trainer.batches import ArrayBatches, Source, Stream, arrays_of, inputs_of, pieces
+from pycnn.trainer.callback import Callback
+from pycnn.trainer.data import check_range, no_bytes, samples_of, some, whole
+
+if TYPE_CHECKING:
+    from pycnn.trainer import Trainer
+
+BATCH_SIZE = 100
+
+
+class OtherDataError(FileError):
+    """The data is not that of the checkpoint which the run goes on from."""
+
+
+def source_of(trainer: Trainer, train: Any, batch_size: int | None, steps: int | None) -> Source:
+    """The batches of the training data, checked as far as they can be seen."""
+    arrays = arrays_of(train, "train")
+    if arrays is None:
+        steps = None if steps is None else whole("steps_per_epoch", steps, 1)
+        stream = Stream(train, "train", steps)
+        if batch_size is not None:
+            raise ValueError(
+                f"Trainer.fit: batch_size is {batch_size!r}, and train gives batches with sizes of "
+                "their own; expected no batch_size: leave it out."
+            )
+        _check_repeats(trainer, stream, "train")
+        _check_length(trainer, stream)
+        return stream
+    x, labels = arrays
+    some(x, "train")
+    default = min(BATCH_SIZE, len(x))
+    size = whole("batch_size", default if batch_size is None else batch_size, 1)
+    if steps is not None:
+        raise ValueError(
+            f"Trainer.fit: steps_per_epoch is {steps!r}, and train is arrays, whose epoch is n // "
+            "batch_size steps; expected no steps_per_epoch: leave it out."
+        )
+    if size > len(x):
+        raise ValueError(
+            f"Trainer.fit: batch_size is {size}; expected at most {len(x)}, the number of training "
+            "samples."
+        )
+    trainer.check(x, labels, "train", first=True)
+    return ArrayBatches(x, labels, size, trainer.seed, trainer.augmentation is not None)
+
+
+def _check_repeats(trainer: Trainer, stream: Stream, name: str) -> None:
+    """Refuse a generator, which is empty after its first epoch, for more than one."""
+    if stream.once and trainer.epochs - trainer.epoch > 1:
+        raise ValueError(
+            f"Trainer.fit: {name} is {kind_of(stream.data)}, which is empty after one epoch, and "
+            f"{trainer.epochs - trainer.epoch} epochs are to do; expected batches that begin anew: "
+            "give the generator function itself, batches instead of batches()."
+        )
+
+
+def _check_length(trainer: Trainer, stream: Stream) -> None:
+    """Refuse a schedule over the whole run, whose length nobody knows."""
+    if stream.steps is None and trainer.schedule.needs_steps:
+        raise ValueError(
+            f"Trainer.fit: the schedule {type(trainer.schedule).__name__} needs the number of "
+            "steps, and train has no len(); expected it from you: write steps_per_epoch=..., the "
+            "number of batches in an epoch, or give the schedule its own number of steps."
+        )
+
+
+def check_validation(trainer: Trainer, validation: Any) -> None:
+    """Whether the validation data can be evaluated after each epoch, and is there if needed."""
+    if validation is not None:
+        arrays = arrays_of(validation, "validation")
+        if arrays is None:
+            _check_repeats(trainer, Stream(validation, "validation"), "validation")
+            return
+        some(arrays[0], "validation")
+        if not trainer.any_scale:  # here as well: an evaluation comes after an epoch
+            no_bytes(arrays[0], "validation x")
+        check_range(arrays[1], trainer.classes_of(arrays[0].shape[1:]), "validation")
+        return
+    parts: list[schedules.Schedule | Callback] = [trainer.schedule, *trainer.callbacks]
+    for part in parts:
+        if part.needs_validation:
+            raise ValueError(
+                f"Trainer.fit: {type(part).__name__} looks at the validation, and there is "
+                "none; expected validation data: fit(train, validation, ...)."
+            )
+
+
+def check_goes_on(trainer: Trainer, source: Source) -> None:
+    """Whether this is the data that the run began with, and its next batch can be found."""
+    found, before = source.identity(), trainer.data_id
+    if before is not None and trainer.steps_done and before != found:
+        like = len(before) == len(found) == 4 and before[0::3] == found[0::3]
+        other = "other samples or labels, " if like else ""
+        raise OtherDataError(
+            f"Trainer.fit: got {other}{_data(found)}; expected the {_data(before)} that this run "
+            "began with, in the same order. For other data make a new Trainer."
+        )
+    goes_on = trainer.steps_done and (trainer.step or trainer.resumed_from is not None)
+    if goes_on and not source.again:
+        raise ValueError(
+            f"Trainer.fit: the run goes on after epoch {trainer.epoch}, step {trainer.step}, and "
+            "train cannot be asked for the batches of an epoch; expected a function that is told "
+            "its number (def batches(epoch): ...), an object with set_epoch(epoch), a list, or "
+            "arrays."
+        )
+    trainer.data_id = found
+
+
+def _data(identity: list[int]) -> str:
+    if len(identity) == 1:
+        return f"{identity[0]} batches an epoch" if identity[0] else "batches of unknown number"
+    return f"{identity[0]} training samples in batches of {identity[3]}"
+
+
+def labelled(trainer: Trainer, data: Any) -> Iterator[tuple[Array, Array | None]]:
+    """(x, labels) of one batch of an evaluation after the other; arrays are checked at once."""
+    arrays = arrays_of(data, "data")
+    if arrays is None:
+        return _in_range(trainer, Stream(data, "data").given(trainer.epoch))
+    x, labels = arrays
+    some(x, "data")
+    check_range(labels, trainer.classes_of(x.shape[1:]), "data")
+    return pieces(x, labels, trainer.evaluation_batch)
+
+
+def _in_range(
+    trainer: Trainer, parts: Iterator[tuple[Array, Array | None]]
+) -> Iterator[tuple[Array, Array | None]]:
+    for x, labels in parts:
+        assert labels is not None
+        some(x, "a batch of data")
+        check_range(labels, trainer.classes_of(x.shape[1:]), "data")
+        yield x, labels
+
+
+def unlabelled(trainer: Trainer, x: Any) -> Iterator[tuple[Array, Array | None]]:
+    """(x, None) of one batch of a prediction after the other."""
+    whole_x = inputs_of(x)
+    if whole_x is None:
+        return Stream(x, "x", pairs=False).given(trainer.epoch)
+    return pieces(samples_of(whole_x, "x"), None, trainer.evaluation_batch)
+
+
+def nothing_to_do(trainer: Trainer) -> str:
+    """What fit says instead of training for no epochs at all."""
+    return (
+        f"Trainer.fit: epochs is {trainer.epochs}, and this trainer has done {trainer.epoch} (see "
+        "its history), so nothing was trained; epochs counts those of all calls: write "
+        f"epochs={trainer.epoch + 1} for one more."
+    )
+
+
+def check_complete(trainer: Trainer, source: Source) -> None:
+    """Whether an epoch that was not stopped had all its batches; then their number is known."""
+    if trainer.step == 0:
+        raise ValueError(
+            f"Trainer.fit: train gave no batches in epoch {trainer.epoch}; expected at least one. "
+            "A generator is empty after one epoch: give the generator function itself."
+        )
+    if source.steps is not None and trainer.step < source.steps:
+        raise ValueError(
+            f"Trainer.fit: train gave {trainer.step} batches in epoch {trainer.epoch}; expected "
+            f"{source.steps}, its len() or steps_per_epoch: write steps_per_epoch={trainer.step}."
+        )
+    trainer.steps_per_epoch = trainer.step
