@@ -138,10 +138,16 @@ class Network:
         x_shapes: list[tuple[int, ...]],
         y_shapes: list[tuple[int, ...]],
     ) -> None:
-        """Call function(xs, ys), [n, ...] each, ys to be filled; both are valid during the call."""
+        """Call function(xs, ys), [n, ...] each, ys to be filled; both are valid during the call.
+
+        A y may lie exactly where an x lies: the function then reads before it writes.
+        """
 
     def run(self, arrays: list[_Array], output_shapes: list[tuple[int, ...]]) -> list[_Array]:
         """Fresh outputs; output_shapes with N."""
+
+    def run_one(self, x: _Array, output_shape: tuple[int, ...]) -> _Array:
+        """The same for one input and one output, without lists."""
 
 class BlockShape:
     def __init__(self, conv: Conv2dShape, pool_same: bool, relu: bool) -> None: ...

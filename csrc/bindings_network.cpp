@@ -207,7 +207,7 @@ void add_python(Program& p, const py::object& function, const Indices& xs, const
             "the shapes are not as many as the values, or ys is empty; expected one shape of one image for each "
             "of xs and ys.");
     for (std::size_t i = 0; i < xs.size(); ++i)
-        step.reads(xs[i], "xs[" + std::to_string(i) + "]", product(x_shapes[i]));
+        step.reads(xs[i], "xs[" + std::to_string(i) + "]", product(x_shapes[i]), true);
     for (std::size_t i = 0; i < ys.size(); ++i)
         step.writes(ys[i], "ys[" + std::to_string(i) + "]", product(y_shapes[i]));
     p.python.push_back({function, xs, ys, x_shapes, y_shapes});
@@ -252,7 +252,11 @@ void bind_network(py::module_& m) {
         .def_property_readonly(
             "bytes_per_image",
             [](const Program& p) { return p.net.arena_floats() * static_cast<int64_t>(sizeof(float)); })
-        .def("run", run_network, py::arg("arrays"), py::arg("output_shapes"));
+        .def("run", run_network, py::arg("arrays"), py::arg("output_shapes"))
+        .def(
+            "run_one",
+            [](Program& p, const py::object& x, const Extents& shape) { return run_network(p, {x}, {shape})[0]; },
+            py::arg("x"), py::arg("output_shape"));
 }
 
 }  // namespace pycnn

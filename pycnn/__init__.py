@@ -21,8 +21,7 @@ except ImportError as _error:
 
 from _pycnn import __version__
 
-from pycnn import datasets, init, layers, losses, models, ops, optim, preprocessing
-from pycnn._formats.files import FileError
+from pycnn import init, ops
 from pycnn._runtime.machine import (
     available_isas,
     get_num_threads,
@@ -41,15 +40,23 @@ if TYPE_CHECKING:
         augment,
         callbacks,
         checkpoint,
+        datasets,
         interop,
+        layers,
+        losses,
         modelfile,
+        models,
         onnx,
+        optim,
         plots,
         predict,
+        preprocessing,
         recipes,
         report,
         schedules,
+        testing,
     )
+    from pycnn._formats.files import FileError
     from pycnn.modelfile import load_model, save_model
     from pycnn.trainer import History, Trainer
 
@@ -57,10 +64,12 @@ machine.remember_who_decides(_decides)
 
 # Imported at their first use: `import pycnn` stays fast, and extras are needed only there.
 _MODULES = (
-    "augment", "callbacks", "checkpoint", "interop", "modelfile", "onnx", "plots", "predict",
-    "recipes", "report", "schedules", "sklearn",
+    "augment", "callbacks", "checkpoint", "datasets", "graph", "interop", "layers", "losses",
+    "modelfile", "models", "onnx", "optim", "plots", "predict", "preprocessing", "recipes",
+    "report", "schedules", "sklearn", "testing",
 )  # fmt: skip
 _HOMES = {
+    "FileError": "_formats.files",
     "History": "trainer",
     "Trainer": "trainer",
     "load_model": "modelfile",
@@ -119,5 +128,6 @@ __all__ = [
     "set_num_threads",
     "set_precision",
     "show_config",
+    "testing",
     "use_isa",
 ]

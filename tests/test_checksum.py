@@ -42,6 +42,7 @@ def test_no_flipped_bit_changes_arrays(tmp_path):
     assert 0.9 * total < refused < total
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_changes_a_model(tmp_path):
     model = layers.Sequential(layers.BatchNorm2d(2, momentum=0.25), layers.Dropout(0.25))
     model.normalization = Normalization(0.5, 0.25)

@@ -43,6 +43,7 @@ def placed(image, rng):
     return canvas
 
 
+@pytest.mark.slow
 def test_no_digit_is_refused(digits, rng):
     for image in digits:
         assert verdict(image) is None

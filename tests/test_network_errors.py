@@ -150,7 +150,7 @@ BAD = {
         r"ys\[1\] lies over another value",
     ),
     "python_over_x": (
-        lambda n: n.add_python(doubled, [1], [6], [(120,)], [(120,)]),
+        lambda n: n.add_python(doubled, [1], [3], [(120,)], [(120,)]),
         r"lies over xs\[0\]",
     ),
 }

@@ -76,6 +76,7 @@ def test_it_is_not_called_for_an_empty_batch():
     assert run(one_step(function), X[:0]).shape == (0, 2, 6)
 
 
+@pytest.mark.slow
 def test_what_it_keeps_stays_readable():
     """Of another run's numbers at worst: the memory lives as long as the array."""
     kept = []

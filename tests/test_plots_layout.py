@@ -122,7 +122,11 @@ def test_every_picture_is_here():
     assert {name.partition(" ")[0].rstrip(",") for name in PICTURES} == drawing
 
 
-@pytest.mark.parametrize("name", PICTURES)
+LARGE = ("confusion_matrix of 300", "confusion_matrix of 120 long names")
+DRAWN = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in PICTURES]
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_texts_and_axes_lie_inside_the_picture(name):
     figure = drawn(name)
     width, height = figure.canvas.get_width_height()

@@ -113,6 +113,7 @@ def test_the_recipe_that_is_given_is_the_one_shown(data, tmp_path):
     assert "old" not in page.cells
 
 
+@pytest.mark.slow
 def test_the_counts_are_words(data, tmp_path):
     with pycnn.num_threads(1):
         many = written(tmp_path / "many.html", trained(data), data)

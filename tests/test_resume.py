@@ -131,7 +131,16 @@ def moments():
 ISAS = [isa for isa in pycnn.available_isas() if isa in ("avx2", "avx512")]  # the same bits
 
 
-@pytest.mark.parametrize(("place", "n"), moments(), ids=[f"{p}_{n}" for p, n in moments()])
+def each_moment():
+    """Of each place the first; the others are slow together."""
+    places = set()
+    for place, n in moments():
+        marks = pytest.mark.slow if place in places else ()
+        yield pytest.param(place, n, id=f"{place}_{n}", marks=marks)
+        places.add(place)
+
+
+@pytest.mark.parametrize(("place", "n"), list(each_moment()))
 def test_a_killed_run_goes_on_bit_for_bit(data, expected, tmp_path, place, n):
     options = [*RECIPE, *ALWAYS, "--data-dir", data, "--checkpoint-dir", tmp_path]
     threads = 1 + n % 2
@@ -151,6 +160,7 @@ def test_a_killed_run_goes_on_bit_for_bit(data, expected, tmp_path, place, n):
     assert {path.name for path in tmp_path.iterdir()} == {".lock", *FILES}
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(data, expected, tmp_path):
     options = [*RECIPE, *ALWAYS, "--data-dir", data]
     where = ["--checkpoint-dir", tmp_path]

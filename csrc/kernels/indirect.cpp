@@ -1,6 +1,6 @@
 // The kernel of direct convolution: a product whose left matrix is gathered through pointers and offsets.
 //
-//   c[i][j] (+)= sum over k of a[i][offset[k]] * b[k * ldb + j]    (+ bias[j], + residual, then relu, on request)
+//   c[i][j] (+)= sum over k of a[i][offset[k]] * b[k * ldb + j]    (+ bias[j], then relu, on request)
 //
 //                                       i (rows)             k                               b
 //   forward, gradient of the input      pixels of y (dx)     taps x channels of the patch    packed weights [K][NR]
@@ -9,8 +9,9 @@
 //   a[i] + offset[k] walks through a (padded) image in place: no im2col buffer is ever written.
 //
 // Rows come in tiles of MR, last a smaller one that repeats its last row and drops it; columns: one panel of at most
-// NR. Each element adds its k in order, starting from zero (or from c with `accumulate`), so tiles do not change the
-// bits. All rows of a call skip the same k: the caller sorts pixels by the taps that lie inside the image.
+// NR. Each element adds its k in order, starting from zero (or with `accumulate` from c, or what lies from_c behind
+// it), so tiles do not change the bits. All rows of a call skip the same k: the caller sorts pixels by the taps that
+// lie inside the image.
 
 #include "kernels.h"
 #include "simd.h"
@@ -83,13 +84,13 @@ PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t la
             for (int v = 0; v < V; ++v) __builtin_prefetch(c[i] + v * VL, 1);
     } else if (s.accumulate && more) {
         for (int i = 0; i < R; ++i)
-            for (int v = 0; v < V; ++v) __builtin_prefetch(s.c[first + R + i] + v * VL, 1);
+            for (int v = 0; v < V; ++v) __builtin_prefetch(s.c[first + R + i] + s.from_c + v * VL, 1);
     }
     Tile<R, V> t;
     PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] = splat(0.0f);
     if (s.accumulate) {
         PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
-            load_first(c[i] + v * VL, v == V - 1 ? last : VL);
+            load_first(c[i] + s.from_c + v * VL, v == V - 1 ? last : VL);
     }
     // One loop of steps, with a stop every 16 where there is something to fetch: with two loops GCC 12 spills.
     const float* const* next = s.ahead && more ? s.a + first + R : nullptr;
@@ -108,10 +109,6 @@ PYCNN_INLINE void tile_of_rows(const IndirectBlock& s, int64_t first, int64_t la
             const vec bias = load_first(s.bias + v * VL, v == V - 1 ? last : VL);
             PYCNN_UNROLL for (int i = 0; i < R; ++i) t.acc[i][v] = t.acc[i][v] + bias;
         }
-    }
-    if (s.residual) {
-        PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int v = 0; v < V; ++v) t.acc[i][v] =
-            t.acc[i][v] + load_first(c[i] + s.from_c + v * VL, v == V - 1 ? last : VL);
     }
     if (s.relu) {
         const vec zero = splat(0.0f);

@@ -43,12 +43,11 @@ struct IndirectBlock {
     const Steps* steps;  // [ranges] the k that take part, ascending; for the others neither a nor b is read
     int64_t ranges;
     const float* bias;      // [columns] or null
-    bool relu, accumulate;  // relu after bias; accumulate: c is read first
+    bool relu, accumulate;  // relu after bias; accumulate: c is read first, or what from_c says
     bool ahead = false;     // fetch what the next tile reads of a, where each pixel comes from memory and is read once
     Fetch fetch[2] = {};    // what the caller reads next
     bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
-    bool residual = false;  // c[i][j + from_c] is added after bias, before relu
-    int64_t from_c = 0;
+    int64_t from_c = 0;     // with accumulate: floats from c to what is read first, a residual
 };
 
 constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7; a tap is (kh, kw, c)

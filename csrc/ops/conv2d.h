@@ -25,7 +25,7 @@ Choice choose(const Conv2dShape&, Direction, bool filter_kept = false);
 struct Epilogue {                 // of the forward direction
     const float* bias = nullptr;  // [OC]
     bool relu = false;
-    const float* residual = nullptr;  // as y, added after bias and before relu; may be y itself
+    const float* residual = nullptr;  // as y, added before relu; may be y itself
 };
 
 void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape&, Algorithm, const Epilogue&);

@@ -108,11 +108,10 @@ void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>
                                   static_cast<int64_t>(steps.size()),
                                   s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
                                   s.epilogue.relu,
-                                  false,
+                                  s.epilogue.residual != nullptr,
                                   ahead && (panel == begin || jr == 0),
                                   {},
                                   s.stream,
-                                  s.epilogue.residual != nullptr,
                                   s.from_out()});
     }
 }

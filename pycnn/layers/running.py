@@ -304,10 +304,10 @@ class Runner:
                 "x.astype(np.float32) / 255, or ops.gather_images(images, indices)."
             )
         if expected is None and a.dtype not in FLOATING:
-            pixels = ", or for pixels of 0 to 255 x.astype(np.float32) / 255" if name == "x" else ""
+            pixels = ", or for pixels of 0 to 255 x.astype(np.float32) / 255"
             self._refuse_type(
-                f"{name} is {a.dtype}; expected float32 or float64: "
-                f"write {name}.astype(np.float32){pixels}."
+                f"{name} is {a.dtype}; expected float32 or float64: write "
+                f"{name}.astype(np.float32){pixels if name == 'x' else ''}."
             )
         if expected is not None and a.dtype != expected:
             self._refuse_type(

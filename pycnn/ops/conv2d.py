@@ -102,7 +102,7 @@ def conv2d(
     """Two-dimensional convolution (cross-correlation), as tf.nn.conv2d, with bias and relu fused.
 
     x: [N, H, W, C] ([N, C, H, W] with data_format="NCHW"); weight: [KH, KW, C/groups, OC];
-    bias: [OC] or None; residual: of y's shape, added after bias and before relu, or None; `out`
+    bias: [OC] or None; residual: of y's shape, added before relu, or None; `out`
     may be the residual itself. Returns y: [N, OH, OW, OC],
 
         y[n, oh, ow, oc] = bias[oc] + sum over kh, kw, c of
