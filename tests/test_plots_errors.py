@@ -177,3 +177,11 @@ def test_bytes_as_floats_are_refused(name, draw):
     expected = rf"{name} is float32 with whole numbers up to \d+; expected 0 to 1: write {name}\."
     with pytest.raises(ValueError, match=expected):
         draw()
+
+
+def test_a_model_of_such_floats_takes_them():
+    """As one of CNNClassifier that was fitted to float images of 0 to 255."""
+    model = layers.Sequential(layers.Flatten(), layers.Linear(64, 3))
+    model.normalization = pycnn.preprocessing.Normalization(127.0, 70.0)
+    title = plots.feature_maps(model, BYTES[1])._suptitle.get_text()
+    assert "the network says" in title

@@ -40,32 +40,34 @@ def checked_count(who: str, name: str, count: Any) -> int:
     return int(count)
 
 
-def checked_images(who: str, images: object) -> npt.NDArray[Any]:
+def checked_images(who: str, images: object, model: object = None) -> npt.NDArray[Any]:
     """Images [n, H, W, C], uint8 or float32."""
     if (
         isinstance(images, np.ndarray)
         and images.dtype in (np.uint8, np.float32)
         and images.ndim == 4
     ):
-        _refuse_bytes(who, "images", images)
+        _refuse_bytes(who, "images", images, model)
         return images
     expected = "images [n, H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
     refuse(who, "images", described(images), expected)
 
 
-def _refuse_bytes(who: str, name: str, images: npt.NDArray[Any]) -> None:
-    if are_bytes_as_floats(images):
+def _refuse_bytes(who: str, name: str, images: npt.NDArray[Any], model: object) -> None:
+    """Refuse floats of 0 to 255, unless the model's normalization is of such floats."""
+    meant = isinstance(model, Module) and np.max(model.normalization.std) > 2
+    if are_bytes_as_floats(images) and not meant:
         found = f"float32 with whole numbers up to {images[:1000].max():g}"
         expected = f"0 to 1: write {name}.astype(np.uint8), or {name} / 255"
         refuse(who, name, found, expected, ValueError)
 
 
-def one_image(who: str, image: object) -> npt.NDArray[Any]:
+def one_image(who: str, image: object, model: object = None) -> npt.NDArray[Any]:
     """One image as a batch [1, H, W, C], from [H, W, C] or such a batch."""
     if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.float32):
         batch = image[None] if image.ndim == 3 else image
         if batch.ndim == 4 and len(batch) == 1:
-            _refuse_bytes(who, "image", batch)
+            _refuse_bytes(who, "image", batch, model)
             return batch
     expected = "one image [H, W, C], uint8 of 0 to 255 or float32 of 0 to 1"
     refuse(who, "image", described(image), expected)

@@ -118,7 +118,7 @@ def feature_maps(
     ImportError without matplotlib.
     """
     who = "feature_maps"
-    batch = one_image(who, image)
+    batch = one_image(who, image, model)
     maps = checked_count(who, "maps", maps)
     outputs = layer_outputs(checked_model(who, model), batch)
     figure, panels = _strips(who, len(outputs) + 1, maps)

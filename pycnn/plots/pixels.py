@@ -56,7 +56,7 @@ def saliency(
     """
     who = "saliency"
     checked_model(who, model)
-    batch = one_image(who, image)
+    batch = one_image(who, image, model)
     if not is_choice(method, METHODS):
         refuse(who, "method", repr(method), '"gradient" or "occlusion"', ValueError)
     logits = checked_logits(who, _logits(model, batch))

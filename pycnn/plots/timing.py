@@ -103,7 +103,7 @@ def _batch(
     model: Module, images: npt.NDArray[Any] | tuple[int | None, ...] | None
 ) -> npt.NDArray[Any]:
     if isinstance(images, np.ndarray):
-        return checked_images("layer_times", images)
+        return checked_images("layer_times", images, model)
     if images is None:
         if model.input_shape is None:
             refuse("layer_times", "images", None, "images or their shape: (100, 28, 28, 1)")

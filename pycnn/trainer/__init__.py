@@ -211,7 +211,8 @@ class Trainer:
     def evaluate(self, data: Data | Batches) -> dict[str, float]:
         """{"loss", "accuracy"}: means over the samples, in eval mode, without augmentation.
 
-        Raises TypeError for data of another kind, ValueError for none or labels out of range.
+        Raises TypeError for data of another kind, ValueError for none, labels out of range, and
+        images of bytes that were cast to floats, as predict and predict_proba do.
         """
         parts = labelled(self, data)
         self._call("on_evaluation_begin")
@@ -261,7 +262,7 @@ class Trainer:
     def check(self, x: Array, labels: Array, name: str, first: bool = False) -> None:
         """Whether the model and the augmentation take these samples, before a step is made."""
         if first and not self.any_scale:
-            no_bytes(x, name)
+            no_bytes(x, f"{name} x")
         if self.augmentation is not None and x.ndim != 4:
             raise ValueError(
                 f"Trainer.fit: augmentation distorts images [n, H, W, C], and {name} x is "
@@ -358,7 +359,9 @@ class Trainer:
         training = self.model.training
         self.model.eval()
         try:
-            for x, labels in parts:
+            for i, (x, labels) in enumerate(parts):
+                if i == 0 and not self.any_scale:
+                    no_bytes(x, "x")
                 if self._validating and self.stop_reason is not None:
                     raise _Stop
                 rows = np.arange(len(x))

@@ -82,6 +82,8 @@ def check_validation(trainer: Trainer, validation: Any) -> None:
             _check_repeats(trainer, Stream(validation, "validation"), "validation")
             return
         some(arrays[0], "validation")
+        if not trainer.any_scale:  # here as well: an evaluation comes after an epoch
+            no_bytes(arrays[0], "validation x")
         check_range(arrays[1], trainer.classes_of(arrays[0].shape[1:]), "validation")
         return
     parts: list[schedules.Schedule | Callback] = [trainer.schedule, *trainer.callbacks]
@@ -127,8 +129,6 @@ def labelled(trainer: Trainer, data: Any) -> Iterator[tuple[Array, Array | None]
         return _in_range(trainer, Stream(data, "data").given(trainer.epoch))
     x, labels = arrays
     some(x, "data")
-    if not trainer.any_scale:
-        no_bytes(x, "data")
     check_range(labels, trainer.classes_of(x.shape[1:]), "data")
     return pieces(x, labels, trainer.evaluation_batch)
 
@@ -148,10 +148,7 @@ def unlabelled(trainer: Trainer, x: Any) -> Iterator[tuple[Array, Array | None]]
     whole_x = inputs_of(x)
     if whole_x is None:
         return Stream(x, "x", pairs=False).given(trainer.epoch)
-    x = samples_of(whole_x, "x")
-    if not trainer.any_scale:
-        no_bytes(x, "predict")
-    return pieces(x, None, trainer.evaluation_batch)
+    return pieces(samples_of(whole_x, "x"), None, trainer.evaluation_batch)
 
 
 def nothing_to_do(trainer: Trainer) -> str:

@@ -63,8 +63,9 @@ def samples_of(x: Any, name: str) -> Array:
         advice = ""
         if x.dtype.kind in "biuf":
             advice = ": write x.astype(np.float32)"
-        if x.dtype.kind in "iu":
-            advice += ", or x.astype(np.uint8) for bytes"
+        if x.dtype.kind in "iu":  # of images pixels of 0 to 255, which no_bytes would refuse
+            bytes_only = ": write x.astype(np.uint8)"
+            advice = bytes_only if x.ndim == 4 else f"{advice}, or x.astype(np.uint8) for bytes"
         raise TypeError(
             f"Trainer: {name} is {described(x)}; expected uint8, of which 0 to 255 becomes 0 to 1, "
             f"or float32{advice}."
@@ -142,13 +143,13 @@ def some(x: Array, name: str) -> None:
 
 
 def no_bytes(x: Array, name: str) -> None:
-    """ValueError for float32 images of 0 to 255, that are neither trained on nor told well.
+    """ValueError for float32 images of 0 to 255, which a network of images in 0 .. 1 misreads.
 
     Only for images: whole numbers in rows may be counts or ages.
     """
     if x.ndim == 4 and are_bytes_as_floats(x):
         raise ValueError(
-            f"Trainer: {name} x is float32 with whole numbers up to {x[:1000].max():g}; "
+            f"Trainer: {name} is float32 with whole numbers up to {x[:1000].max():g}; "
             "expected images in 0 to 1: write x.astype(np.uint8), or x / 255."
         )
 
