@@ -216,7 +216,13 @@ def test_any_number_of_threads_gives_the_same_bits(case):
     assert len(fused) <= 1, "avx2 and avx512 differ"
 
 
-ROUNDED = [case for case in CASES if "naive" not in case and "im2col" not in case]
+# The bounds of these take seconds; test_conv2d.py and test_depthwise.py check smaller ones.
+LONG = ("1x1_wide", "depthwise-", "dropout")
+ROUNDED = [
+    pytest.param(case, marks=pytest.mark.slow if case.startswith(LONG) else ())
+    for case in CASES
+    if "naive" not in case and "im2col" not in case
+]
 
 
 @pytest.mark.parametrize("case", ROUNDED)
