@@ -183,7 +183,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The probability of each class, float32 [n, K], in the order of `classes_`."""
         check_is_fitted(self)
         images = self._images(validate_data(self, X, reset=False, **_CHECKS))
-        return Trainer(self.model_, self._optimizer).predict_proba(images)
+        trainer = Trainer(self.model_, self._optimizer)
+        trainer.any_scale = True  # `normalization` is that of X
+        return trainer.predict_proba(images)
 
     def predict(self, X: Any) -> Array:
         """The most probable label of each row, [n]."""
