@@ -199,9 +199,8 @@ def _check_copies(layer: Layer, xs: list[Array]) -> None:
 def _check_file(layer: Layer, xs: list[Array]) -> None:
     """As `save_model` and `load_model` do it; the kind is known here without `register`."""
     name = type(layer).__name__
-    known = name in description.KINDS or name in description.registered
-    if not known:
-        description.registered[name] = description.arguments_of(type(layer))
+    before = description.registered.get(name)  # perhaps another class of that name
+    description.registered[name] = description.arguments_of(type(layer))
     try:
         if layer.results > 1 or len(xs) > 1:
             return  # no chain; files of networks hold it by the same description
@@ -209,8 +208,9 @@ def _check_file(layer: Layer, xs: list[Array]) -> None:
     except (AttributeError, TypeError, ValueError) as error:
         _fail(layer, f"it cannot be saved and loaded: {error}")
     finally:
-        if not known:
-            del description.registered[name]
+        del description.registered[name]
+        if before is not None:
+            description.registered[name] = before
     twin.load_state_dict({f"0.{key}": value for key, value in layer.state_dict().items()})
     expected = copy.deepcopy(layer).eval().forward(*xs)
     _same(layer, twin.eval().forward(*xs), expected, "the saved and loaded layer")
