@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -343,3 +344,25 @@ def test_a_missing_library_gives_the_line_to_type():
         assert run.returncode == 1
         assert "pycnn.sklearn needs scikit-learn, which is not installed" in run.stderr
         assert ": pip install 'pycnn[sklearn]'." in run.stderr
+
+
+def test_two_threads_predict_at_once():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((400, 16, 16, 1), np.float32), np.arange(400) % 4
+    c = CNNClassifier(epochs=1, random_state=0).fit(X, y)
+    expected, start, errors = c.predict_proba(X), threading.Barrier(2), []
+
+    def predict():
+        start.wait()
+        try:
+            for _ in range(20):
+                np.testing.assert_array_equal(c.predict_proba(X), expected)
+        except (AssertionError, RuntimeError) as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
