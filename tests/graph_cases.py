@@ -160,6 +160,7 @@ def functional(rng=0):
 NETWORKS = {
     "residual": (Residual, [(3, 6, 5, 3)]),
     "residual_without_norm": (lambda: Residual(norm=False), [(2, 5, 6, 3)]),
+    "block": (lambda: Basic(3, 4, 1, np.random.default_rng(0)), [(3, 4, 5, 3)]),  # ends with relu
     "unet": (UNet, [(2, 6, 4, 2)]),
     "twice": (Twice, [(3, 4, 5, 3)]),
     "many": (Many, [(4, 5), (4, 3)]),
