@@ -112,7 +112,14 @@ def damaged(change):
     return told
 
 
+def gives_the_input(d):
+    """The last call of training mode writes over the input, and that is the output."""
+    d["training"]["calls"][-1][2] = [0]
+    d["training"]["outputs"] = [0]
+
+
 CHANGES = {
+    "input given": gives_the_input,
     "unknown layer": lambda d: d["eval"]["calls"][0].__setitem__(0, "nobody"),
     "value of nobody": lambda d: d["eval"]["calls"][0].__setitem__(1, [99]),
     "given twice": lambda d: d["training"]["calls"][1].__setitem__(2, [1]),
