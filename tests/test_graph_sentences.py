@@ -89,6 +89,8 @@ def test_numbers_of_arrays_are_checked():
         model.backward(*dys[:2])
     with pytest.raises(ValueError, match=r"^Many: dy 1 has shape \(4, 3\); expected \(4, 4\)"):
         model.backward(dys[0], dys[1][:, :3], dys[2])
+    with pytest.raises(ValueError, match=r"^Many: dy 1 has shape \(2, 8\); expected \(4, 4\)"):
+        model.backward(dys[0], dys[1].reshape(2, 8), dys[2])
     with pytest.raises(TypeError, match=r"missing 1 required positional argument"):
         model.forward(x)
     with pytest.raises(
