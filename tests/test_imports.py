@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "pycnn"
+import pycnn
+
+PACKAGE = Path(pycnn.__file__).resolve().parent  # of the checkout, or where it is installed
 
 
 def modules():
