@@ -321,6 +321,7 @@ def test_plots_are_drawn(sweep_rows, roofline_report, tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_picture_of_augmentation_is_drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     augmentation_picture.draw(tmp_path / "new" / "picture.png")
@@ -360,6 +361,7 @@ def test_help_names_every_section():
         assert section in run.stdout
 
 
+@pytest.mark.slow
 def test_parity_trains_with_the_kernels_that_it_names():
     split = datasets.load_mnist().train
     few = datasets.Split(split.images[:300], split.labels[:300])

@@ -59,7 +59,9 @@ def expected(tmp_path_factory):
     return (folder / "last.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("dies", [3, 6, 7, 13, 17])
+@pytest.mark.parametrize(
+    "dies", [3, 7, *(pytest.param(step, marks=pytest.mark.slow) for step in (6, 13, 17))]
+)
 def test_a_killed_run_goes_on_to_the_same_bytes(dies, expected, tmp_path):
     killed = run(tmp_path, dies)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

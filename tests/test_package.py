@@ -53,28 +53,24 @@ WRONG = {
 }
 
 
-def test_a_typed_program_of_a_user_checks(tmp_path):
+def test_a_right_program_of_a_user_checks_and_a_wrong_one_does_not(tmp_path):
+    """All in one run of mypy, each wrong one with one complaint, at its last line."""
     pytest.importorskip("mypy", reason="mypy is in the extra: pip install '.[test]'")
-    (tmp_path / "program.py").write_text(PROGRAM)
-    result = run(["-m", "mypy", "--strict", "program.py"], tmp_path)
-    assert result.returncode == 0, result.stdout
-    assert 'Revealed type is "tuple[' in result.stdout.replace("builtins.tuple", "tuple")
-
-
-def test_a_wrong_program_of_a_user_does_not(tmp_path):
-    """All in one run of mypy, each with one complaint at its last line."""
-    pytest.importorskip("mypy", reason="mypy is in the extra: pip install '.[test]'")
-    files = [f"wrong_{i}.py" for i in range(len(WRONG))]
-    for file, line in zip(files, WRONG, strict=True):
+    wrong = {f"wrong_{i}.py": line for i, line in enumerate(WRONG)}
+    (tmp_path / "right.py").write_text(PROGRAM)
+    for file, line in wrong.items():
         (tmp_path / file).write_text(PROGRAM + line + "\n")
-    result = run(["-m", "mypy", "--strict", *files], tmp_path)
+    result = run(["-m", "mypy", "--strict", "right.py", *wrong], tmp_path)
     assert result.returncode == 1
-    errors = [line for line in result.stdout.splitlines() if "error:" in line]
+    said = result.stdout.replace("builtins.tuple", "tuple").splitlines()
+    (revealed,) = (line for line in said if line.startswith("right.py:"))
+    assert 'note: Revealed type is "tuple[' in revealed
+    errors = [line for line in said if "error:" in line]
+    assert len(errors) == len(wrong), result.stdout
     last = len(PROGRAM.splitlines()) + 1
-    for file, complaint in zip(files, WRONG.values(), strict=True):
-        (error,) = (line for line in errors if line.startswith(f"{file}:"))
+    for error, (file, line) in zip(sorted(errors), wrong.items(), strict=True):
         assert error.startswith(f"{file}:{last}: error:")
-        assert complaint in error
+        assert WRONG[line] in error
 
 
 def test_the_compiled_module_has_a_stub_package():

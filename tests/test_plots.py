@@ -209,6 +209,7 @@ def test_filters_are_the_weights(model, tmp_path):
     np.testing.assert_array_equal(inner[6].get_array(), model[4][0].weight.data[:, :, 1, 1])
 
 
+@pytest.mark.slow
 def test_filters_of_many_channels(tmp_path):
     figure = plots.filters(layers.Sequential(layers.Conv2d(20, 30, (5, 3))), 0)
     assert len(figure.axes[0].images) == 12 * 16

@@ -105,6 +105,7 @@ def test_the_recipe_is_shown_and_escaped(data, tmp_path):
     assert any("<i>enough</i>" in text for text in page.texts)
 
 
+@pytest.mark.slow
 def test_the_recipe_that_is_given_is_the_one_shown(data, tmp_path):
     trainer = trained(data, [Checkpoint(tmp_path / "c", recipe={"note": "old"})], epochs=1)
     report.write(tmp_path / "run.html", trainer, data, {"note": "new", "shift": 2.5})
@@ -124,6 +125,7 @@ def test_the_counts_are_words(data, tmp_path):
     assert any(", 1 thread, " in text for text in one.texts)
 
 
+@pytest.mark.slow
 def test_the_command_draws_steps_and_all_settings(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "data", train=40, test=10)
     drawn = []
@@ -141,6 +143,7 @@ def test_the_command_draws_steps_and_all_settings(tmp_path, monkeypatch):
     assert "one-cycle" in page.cells
 
 
+@pytest.mark.slow
 def test_a_model_without_convolution_and_no_test_images(data, tmp_path):
     model = layers.Sequential(layers.Flatten(), layers.Linear(100, 3))
     trainer = trained(data, model=model)
@@ -149,6 +152,7 @@ def test_a_model_without_convolution_and_no_test_images(data, tmp_path):
     assert len(written(tmp_path / "b.html", trainer, nothing).pictures) == 1
 
 
+@pytest.mark.slow
 def test_a_training_without_an_epoch(data, tmp_path):
     model = models.stages([2], input_shape=(10, 10, 1), classes=3)
     trainer = pycnn.Trainer(model, pycnn.optim.SGD(model.parameters(), 0.1))

@@ -52,6 +52,7 @@ def test_it_learns(folder):
     assert result_of(run)["test_accuracy"] > 0.8  # guessing gives 0.1
 
 
+@pytest.mark.slow
 def test_the_real_digits_improve_within_a_few_steps():
     run = command(
         "--epochs", 1, "--limit-train", 8000, "--log-interval", 79, "--validation-size", 0
