@@ -18,8 +18,8 @@ from .peers.network import CHANNELS, DENSE, SIZES
 WRITTEN = {
     "adam_step": (0, 2, 3),
     "sgd_step": (0, 2),
-    "block_forward": (0, 1),
-    "block_backward": (0, 1, 2),
+    "conv_pool_forward": (0, 1),
+    "conv_pool_backward": (0, 1, 2),
     "max_pool2d_forward": (0, 1),
     "matmul": (4,),
 }

@@ -75,7 +75,7 @@ def set_exact(on: bool) -> None: ...
 def is_exact() -> bool: ...
 
 class Network:
-    """Steps between numbered values, run as one call; see csrc/ops/network.h.
+    """Steps between numbered values, run as one call; see csrc/ops/network/network.h.
 
     Value i has floats[i] floats an image and lies at offsets[i] floats an image in the arena, a
     multiple of 16, or at -1 where it is an input or an output. Steps run in the order in which they
@@ -149,7 +149,7 @@ class Network:
     def run_one(self, x: _Array, output_shape: tuple[int, ...]) -> _Array:
         """The same for one input and one output, without lists."""
 
-class BlockShape:
+class ConvPoolShape:
     def __init__(self, conv: Conv2dShape, pool_same: bool, relu: bool) -> None: ...
     @property
     def input_shape(self) -> tuple[int, int, int, int]: ...
@@ -158,13 +158,13 @@ class BlockShape:
     @property
     def output_shape(self) -> tuple[int, int, int, int]: ...
 
-def block_forward(
+def conv_pool_forward(
     y: _Array,
     where: npt.NDArray[np.uint8] | None,
     x: _Array,
     weight: _Array,
     bias: _Array | None,
-    shape: BlockShape,
+    shape: ConvPoolShape,
     algorithm: str,
 ) -> None: ...
 def conv2d_relu_backward(
@@ -178,7 +178,7 @@ def conv2d_relu_backward(
     shape: Conv2dShape,
     algorithm: str,
 ) -> None: ...
-def block_backward(
+def conv_pool_backward(
     dweight: _Array,
     dbias: _Array | None,
     dx: _Array | None,
@@ -187,7 +187,7 @@ def block_backward(
     where: _Array,
     x: _Array,
     weight: _Array,
-    shape: BlockShape,
+    shape: ConvPoolShape,
 ) -> None: ...
 
 class Pool2dShape:

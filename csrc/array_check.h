@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/dispatch.h"
+#include "ops/runtime/dispatch.h"
 
 namespace pycnn {
 
@@ -140,7 +140,7 @@ auto by_type(bool float64, Body&& body) {
     return float64 ? body(double{}) : body(float{});
 }
 
-void bind_block(py::module_&);
+void bind_conv_pool(py::module_&);
 void bind_conv2d(py::module_&);
 void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);

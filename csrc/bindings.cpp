@@ -7,10 +7,10 @@
 #include <chrono>
 
 #include "array_check.h"
-#include "ops/dispatch.h"
-#include "ops/gemm.h"
-#include "ops/parallel.h"
-#include "ops/threads.h"
+#include "ops/gemm/gemm.h"
+#include "ops/runtime/dispatch.h"
+#include "ops/runtime/parallel.h"
+#include "ops/runtime/threads.h"
 
 namespace pycnn {
 namespace {
@@ -122,7 +122,7 @@ PYBIND11_MODULE(_pycnn, m) {
             "here.");
     pycnn::bind_config(m);
     pycnn::bind_conv2d(m);
-    pycnn::bind_block(m);
+    pycnn::bind_conv_pool(m);
     pycnn::bind_pool2d(m);
     pycnn::bind_elementwise(m);
     pycnn::bind_images(m);

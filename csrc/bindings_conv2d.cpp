@@ -6,8 +6,8 @@
 #include <optional>
 
 #include "array_check.h"
-#include "ops/conv2d.h"
-#include "ops/elementwise.h"
+#include "ops/conv2d/conv2d.h"
+#include "ops/maps/elementwise.h"
 
 namespace pycnn {
 namespace conv2d_bindings {

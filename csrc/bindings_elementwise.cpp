@@ -3,9 +3,9 @@
 #include <pybind11/stl.h>
 
 #include "array_check.h"
-#include "ops/dropout.h"
-#include "ops/elementwise.h"
-#include "ops/softmax.h"
+#include "ops/maps/dropout.h"
+#include "ops/maps/elementwise.h"
+#include "ops/maps/softmax.h"
 
 namespace pycnn {
 namespace elementwise_bindings {

@@ -5,8 +5,8 @@
 #include <array>
 
 #include "array_check.h"
-#include "ops/augment.h"
-#include "ops/gather.h"
+#include "ops/training/augment.h"
+#include "ops/training/gather.h"
 
 namespace pycnn {
 namespace images_bindings {

@@ -3,8 +3,8 @@
 #include <pybind11/stl.h>
 
 #include "array_check.h"
-#include "ops/elementwise.h"
-#include "ops/join.h"
+#include "ops/maps/elementwise.h"
+#include "ops/maps/join.h"
 
 namespace pycnn {
 namespace join_bindings {

@@ -7,7 +7,7 @@
 
 #include <memory>
 
-#include "ops/elementwise.h"
+#include "ops/maps/elementwise.h"
 
 namespace pycnn {
 namespace network_bindings {
@@ -74,11 +74,8 @@ void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::ob
     if (residual != Network::kNone && pool != "none")
         step.refuse("residual is " + value_text(residual) + " with pool=\"" + pool +
                     "\"; expected pool=\"none\": what is pooled is added in a step of its own.");
-    const Conv2dCall call{s, relu,
-                          pool == "same"    ? BlockPool::same
-                          : pool == "valid" ? BlockPool::valid
-                                            : BlockPool::none};
-    const bool pooled = call.pool != BlockPool::none;
+    const Conv2dCall call{s, relu, pool == "same" ? Pool::same : pool == "valid" ? Pool::valid : Pool::none};
+    const bool pooled = call.pool != Pool::none;
     const int64_t size = product({pooled ? call.PH() : s.OH(), pooled ? call.PW() : s.OW(), s.OC});
     const py::array w = checked(step, weight, "weight", {s.KH, s.KW, s.group_C(), s.OC}, "[KH, KW, C/groups, OC]");
     const py::array b = checked(step, bias, "bias", {s.OC}, "[OC]", true);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "array_check.h"
-#include "ops/network.h"
+#include "ops/network/network.h"
 
 namespace pycnn {
 

@@ -3,7 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "array_check.h"
-#include "ops/norm.h"
+#include "ops/maps/norm.h"
 
 namespace pycnn {
 namespace norm_bindings {

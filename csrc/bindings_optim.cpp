@@ -3,7 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "array_check.h"
-#include "ops/adam.h"
+#include "ops/training/optim.h"
 
 namespace pycnn {
 namespace optim_bindings {

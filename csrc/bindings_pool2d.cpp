@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "array_check.h"
-#include "ops/pool2d.h"
+#include "ops/maps/pool2d.h"
 
 namespace pycnn {
 namespace pool2d_bindings {

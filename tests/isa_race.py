@@ -26,7 +26,7 @@ def calls():
     a, b = rng.standard_normal((61, 133), np.float32), rng.standard_normal((133, 150), np.float32)
     same = {"padding": "same"}
     y = ops.conv2d(x, weight, **same)
-    pooled, where = ops.conv2d_block(x, weight, bias, return_where=True, **same)
+    pooled, where = ops.conv_pool(x, weight, bias, return_where=True, **same)
     model = layers.Sequential(
         layers.Conv2d(20, 37, 3, padding="same"),
         layers.ReLU(),
@@ -37,8 +37,8 @@ def calls():
     compiled = model.eval().compile_inference(x.shape)
     found = {
         "matmul": lambda: ops.matmul(a, b),
-        "block": lambda: ops.conv2d_block(x, weight, bias, **same),
-        "block_backward": lambda: ops.conv2d_block_backward(
+        "conv_pool": lambda: ops.conv_pool(x, weight, bias, **same),
+        "conv_pool_backward": lambda: ops.conv_pool_backward(
             pooled, pooled, where, x, weight, **same
         ),
         "compiled": lambda: compiled(x),

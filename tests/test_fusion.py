@@ -70,10 +70,10 @@ def test_a_block_is_the_operator(relu, bias):
     weight = model[0].weight
     bias_data = model[0].bias.data if bias else None
     options = {"padding": "same", "pool_padding": "same", "relu": relu}
-    pooled, where = ops.conv2d_block(x, weight.data, bias_data, **options, return_where=True)
+    pooled, where = ops.conv_pool(x, weight.data, bias_data, **options, return_where=True)
     np.testing.assert_array_equal(y, model[-1].forward(pooled.reshape(4, -1)))
     d_pooled = ops.matmul(dy, model[-1].weight.data, transpose_b=True).reshape(pooled.shape)
-    expected = ops.conv2d_block_backward(d_pooled, pooled, where, x, weight.data, **options)
+    expected = ops.conv_pool_backward(d_pooled, pooled, where, x, weight.data, **options)
     np.testing.assert_array_equal(weight.grad, expected[0])
     if bias:
         np.testing.assert_array_equal(model[0].bias.grad, expected[1])

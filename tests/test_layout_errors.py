@@ -72,7 +72,7 @@ OTHERS = {
         lambda: ops.conv2d_backward_weight(zeros(*X_NCHW), zeros(8, 5, 4, 16), WEIGHT),
         "x",
     ),
-    "conv2d_block": (lambda: ops.conv2d_block(zeros(*X_NCHW), zeros(*WEIGHT)), "x"),
+    "conv_pool": (lambda: ops.conv_pool(zeros(*X_NCHW), zeros(*WEIGHT)), "x"),
     "explain_conv2d": (lambda: ops.explain_conv2d(X_NCHW, WEIGHT), "x"),
     "max_pool2d_backward": (
         lambda: ops.max_pool2d_backward(zeros(8, 4, 3, 5), np.zeros((8, 3, 4, 5), np.int32), X),

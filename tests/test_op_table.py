@@ -20,7 +20,7 @@ def first_sample(name):
 NO_OPERATORS = {  # shapes, explanations and types
     "BatchNorm",
     "BatchNormGradients",
-    "BlockGradients",
+    "ConvPoolGradients",
     "Conv2dExplanation",
     "conv2d_output_shape",
     "explain_conv2d",
@@ -28,8 +28,8 @@ NO_OPERATORS = {  # shapes, explanations and types
 }
 LISTS = {"concat"}  # of arrays, as argument: test_join.py
 BLOCKS = {
-    "conv2d_block",
-    "conv2d_block_backward",
+    "conv_pool",
+    "conv_pool_backward",
     "conv2d_relu_backward",
 }  # float32 and NHWC alone: test_block.py
 

@@ -1,8 +1,7 @@
 // Depthwise convolution of the common shapes (3x3, 5x5, stride 1 and 2): a register of channels walks along a row.
 //
-//   forward, gradient of the input   out[q] = sum over kw, then kh, of in[stride q + kw - before][row of kh] *
-//   w[kh][kw] gradient of the weight           dw[kh][kw] += sum over q, then rows, of x[stride q + kw - before][..] *
-//   dy[q]
+//   forward, gradient of the input   out[q] = sum over kw, then kh, of in[stride q + kw - before][row of kh] * w[kh][kw]
+//   gradient of the weight           dw[kh][kw] += sum over q, then rows, of x[stride q + kw - before][..] * dy[q]
 //
 // Each pixel is loaded once a tile of one or two rows and used for every output (for dw: every tap) that it belongs to,
 // while the sums wait in registers. So nothing is asked of L1, which a stride of 2 or 4 KB from pixel to pixel would

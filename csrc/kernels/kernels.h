@@ -31,8 +31,7 @@ struct Steps {  // begin <= k < end
 };
 
 // c[i][j] (+)= sum over k of a[i][offset[k]] * b[k * ldb + j]: one panel of at most NR columns, any number of rows.
-// The heart of direct convolution in all three directions: `a` points at pixels (or taps), `offset` at taps (or
-// pixels).
+// The heart of direct convolution in all three directions: `a` points at pixels (or taps), `offset` at taps (or pixels).
 struct IndirectBlock {
     float* const* c;        // [rows] each [columns]
     const float* const* a;  // [rows]
@@ -50,9 +49,9 @@ struct IndirectBlock {
     int64_t from_c = 0;     // with accumulate: floats from c to what is read first, a residual
 };
 
-constexpr int64_t kMaxFirstTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
+constexpr int64_t kMaxFewChannelsTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
 
-struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a convolution with few input channels
+struct FewChannelsRow {      // one row of outputs, or of 2 x 2 windows, of a convolution with few input channels
     float* y;                // [outputs][OC]
     uint8_t* where;          // beside a pooled y, or null
     const float* x;          // the first tap of the row's first output
@@ -66,7 +65,7 @@ struct FirstLayerRow {       // one row of outputs, or of 2 x 2 windows, of a co
 };
 
 // dw[t][oc] += sum over r, q of x[r * x_row + q * x_step + offset[t]] * dy[r][q][oc]
-struct FirstLayerWeight {
+struct FewChannelsWeight {
     float* dw;  // [taps][OC]
     const float* x;
     int64_t x_row, x_step;
@@ -167,8 +166,7 @@ struct WinogradOutput {  // one tile of the map
     int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
     const float* bias;             // [OC] or null
     bool relu;
-    const float* residual =
-        nullptr;  // added after bias, before relu; lies as y does, and may be y; of a map without pool
+    const float* residual = nullptr;  // added after bias, before relu; lies as y does, may be y; of a map without pool
 };
 
 // out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] + r * base_row + j], for `columns` j.
@@ -232,7 +230,7 @@ struct PickedTaps {
     int64_t PH, PW, stride, lanes;
 };
 
-struct BlockRow {      // one pooled row: windows of 2 x 2, cut to the map
+struct ConvPoolRow {   // one pooled row: windows of 2 x 2, cut to the map
     const float* map;  // [rows][OW][C], the two (or one) rows of this pooled row
     int64_t OW, C, PW, rows;
     const float* bias;  // [C] or null
@@ -312,8 +310,8 @@ struct Kernels {
     void (*gemm_one_row)(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k);
     void (*indirect_block)(const IndirectBlock&);
 
-    void (*first_layer_row)(const FirstLayerRow&);
-    void (*first_layer_weight)(const FirstLayerWeight&);
+    void (*few_channels_row)(const FewChannelsRow&);
+    void (*few_channels_weight)(const FewChannelsWeight&);
     void (*tap_sums)(const TapSums&);
     void (*depthwise_row)(const DepthwiseRow&);
     void (*depthwise_weight_row)(const DepthwiseWeightRow&);
@@ -339,7 +337,7 @@ struct Kernels {
     void (*sparse_pixels)(const SparsePixels&);
     void (*picked_taps)(const PickedTaps&);
     void (*transpose)(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns);
-    void (*block_pool_row)(float* y, uint8_t* where, const BlockRow&);  // where may be null
+    void (*conv_pool_row)(float* y, uint8_t* where, const ConvPoolRow&);  // where may be null
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);

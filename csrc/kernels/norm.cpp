@@ -3,11 +3,11 @@
 //   norm_chunk           near = a value near the mean of these rows; sum = sum of x - near;
 //                        squares = sum of (x - near)^2
 //   norm_apply           y = (x - mean) * scale + shift + residual, then relu on request; y may be x or residual
-//   norm_gradient_sums   sums[0][c] = sum of g,  sums[1][c] = sum of g * (x - mean)         } g = dy where y > 0 or NaN
-//   norm_gradient        dx = g * scale + (x - mean) * slope + constant; in place on dy     } (with relu), else dy
+//   norm_gradient_sums   sums[0][c] = sum of g,  sums[1][c] = sum of g * (x - mean)       } with relu g = dy where
+//   norm_gradient        dx = g * scale + (x - mean) * slope + constant; may be dy        } y > 0 or NaN, else g = dy
 //
 // A chunk is small enough to stay in L1, so its second pass costs little, and its sums of float32 stay exact enough:
-// ../ops/norm.cpp adds chunks in float64. The mask of relu is computed again from x, with the bits of norm_apply, which
+// ../ops/maps/norm.cpp adds chunks in float64. The mask of relu is computed again from x, with the bits of norm_apply, which
 // saves reading y; with a residual y is read. Which rows a sum takes one after the other depends on C alone.
 
 #include "kernels.h"

@@ -11,8 +11,8 @@ void gemm_dots(float*, int64_t, int64_t, const float*, int64_t, const float*, in
 void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t, int64_t);
 void indirect_block(const IndirectBlock&);
 
-void first_layer_row(const FirstLayerRow&);
-void first_layer_weight(const FirstLayerWeight&);
+void few_channels_row(const FewChannelsRow&);
+void few_channels_weight(const FewChannelsWeight&);
 void tap_sums(const TapSums&);
 void depthwise_row(const DepthwiseRow&);
 void depthwise_weight_row(const DepthwiseWeightRow&);
@@ -34,7 +34,7 @@ void sparse_channels(const SparseChannels&);
 void sparse_pixels(const SparsePixels&);
 void picked_taps(const PickedTaps&);
 void transpose(float*, int64_t, const float*, int64_t, int64_t, int64_t);
-void block_pool_row(float*, uint8_t*, const BlockRow&);
+void conv_pool_row(float*, uint8_t*, const ConvPoolRow&);
 
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);

@@ -1,4 +1,4 @@
-// Rows that overlap, added up: the last step of the gradient of an input with few channels (conv2d_first_input.cpp).
+// Rows that overlap, added up: the last step of the gradient of an input with few channels (conv2d/few_channels_input.cpp).
 //
 //   out[j] = sum over taps t with begin_t <= j < end_t of at_t[j]        j < n, out overwritten
 //

@@ -49,7 +49,7 @@ class ConvPool(Fused):
     """A Conv2d, a MaxPool2d of 2 x 2 windows, and perhaps the ReLU between or after them.
 
     The map between convolution and pool is never written, and the gradient, zero in three quarters
-    of the map and more, is computed from its non-zeros (`ops.conv2d_block`).
+    of the map and more, is computed from its non-zeros (`ops.conv_pool`).
     """
 
     reads = "xy"

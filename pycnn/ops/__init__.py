@@ -20,9 +20,9 @@ from pycnn.ops.conv2d import (
     explain_conv2d,
 )
 from pycnn.ops.conv_pool import (
-    BlockGradients,
-    conv2d_block,
-    conv2d_block_backward,
+    ConvPoolGradients,
+    conv_pool,
+    conv_pool_backward,
     conv2d_relu_backward,
 )
 from pycnn.ops.dense import (
@@ -61,7 +61,7 @@ from pycnn.ops.pool2d import (
 __all__ = [
     "BatchNorm",
     "BatchNormGradients",
-    "BlockGradients",
+    "ConvPoolGradients",
     "Conv2dExplanation",
     "accumulate",
     "adam_step",
@@ -79,8 +79,8 @@ __all__ = [
     "conv2d_backward_bias",
     "conv2d_backward_input",
     "conv2d_backward_weight",
-    "conv2d_block",
-    "conv2d_block_backward",
+    "conv_pool",
+    "conv_pool_backward",
     "conv2d_output_shape",
     "conv2d_relu_backward",
     "dropout",

@@ -30,19 +30,19 @@ def _shape(
     groups: int,
     pool_padding: str,
     relu: bool,
-) -> _pycnn.BlockShape:
-    op = "conv2d_block"
+) -> _pycnn.ConvPoolShape:
+    op = "conv_pool"
     if not isinstance(pool_padding, str) or pool_padding.lower() not in ("same", "valid"):
         raise ValueError(
             f'{op}: pool_padding is {pool_padding!r}; expected "same" (the window is cut where the '
             'map is odd) or "valid" (the odd row or column is left out).'
         )
     conv = conv2d_shape(op, x_shape, weight_shape, stride, padding, dilation, groups)
-    return _pycnn.BlockShape(conv, pool_padding.lower() == "same", bool(relu))
+    return _pycnn.ConvPoolShape(conv, pool_padding.lower() == "same", bool(relu))
 
 
 @overload
-def conv2d_block(
+def conv_pool(
     x: npt.ArrayLike,
     weight: npt.ArrayLike,
     bias: npt.ArrayLike | None = ...,
@@ -60,7 +60,7 @@ def conv2d_block(
 
 
 @overload
-def conv2d_block(
+def conv_pool(
     x: npt.ArrayLike,
     weight: npt.ArrayLike,
     bias: npt.ArrayLike | None = ...,
@@ -77,7 +77,7 @@ def conv2d_block(
 ) -> tuple[Array, Array]: ...
 
 
-def conv2d_block(
+def conv_pool(
     x: npt.ArrayLike,
     weight: npt.ArrayLike,
     bias: npt.ArrayLike | None = None,
@@ -109,7 +109,7 @@ def conv2d_block(
 
     Raises ValueError for shapes or options that do not fit, TypeError for types.
     """
-    op = "conv2d_block"
+    op = "conv_pool"
     x_array, w_array = inputs(op, x=x, weight=weight)
     bias_array = None if bias is None else contiguous(bias, op, "bias")
     shape = _shape(
@@ -125,22 +125,22 @@ def conv2d_block(
         raise TypeError(f"{op}: out is a tuple; expected one array, or write return_where=True.")
     y = Result(out_y, shape.output_shape, np.float32, op, False).array
     if not return_where:
-        _pycnn.block_forward(y, None, x_array, w_array, bias_array, shape, how)
+        _pycnn.conv_pool_forward(y, None, x_array, w_array, bias_array, shape, how)
         return y
     where = Result(out_where, shape.output_shape, np.uint8, op, False).array
-    _pycnn.block_forward(y, where, x_array, w_array, bias_array, shape, how)
+    _pycnn.conv_pool_forward(y, where, x_array, w_array, bias_array, shape, how)
     return y, where
 
 
-class BlockGradients(NamedTuple):
-    """Of `conv2d_block_backward` and `conv2d_relu_backward`; dx is None if not asked for."""
+class ConvPoolGradients(NamedTuple):
+    """Of `conv_pool_backward` and `conv2d_relu_backward`; dx is None if not asked for."""
 
     dweight: Array
     dbias: Array
     dx: Array | None
 
 
-def conv2d_block_backward(
+def conv_pool_backward(
     dy: npt.ArrayLike,
     y: npt.ArrayLike,
     where: npt.ArrayLike,
@@ -155,8 +155,8 @@ def conv2d_block_backward(
     relu: bool = True,
     input_gradient: bool = True,
     out: tuple[Array, Array, Array | None] | None = None,
-) -> BlockGradients:
-    """The gradients of `conv2d_block` with respect to weight, bias and x. float32, NHWC.
+) -> ConvPoolGradients:
+    """The gradients of `conv_pool` with respect to weight, bias and x. float32, NHWC.
 
     dy: [N, PH, PW, OC]; y, where: what the forward call returned; x, weight and options: as there.
     Returns (dweight, dbias, dx); dx is None with input_gradient=False, which a first layer wants.
@@ -172,14 +172,14 @@ def conv2d_block_backward(
     Raises ValueError for shapes or options that do not fit and for a `where` outside its window,
     TypeError for types.
     """
-    op = "conv2d_block_backward"
+    op = "conv_pool_backward"
     dy_array, y_array, where_array = inputs(op, dy=dy, y=y, where=where)
     x_array, w_array = inputs(op, x=x, weight=weight)
     shape = _shape(
         x_array.shape, w_array.shape, stride, padding, dilation, groups, pool_padding, relu
     )
     result = _results(op, shape, out, input_gradient)
-    _pycnn.block_backward(*result, dy_array, y_array, where_array, x_array, w_array, shape)
+    _pycnn.conv_pool_backward(*result, dy_array, y_array, where_array, x_array, w_array, shape)
     return result
 
 
@@ -196,7 +196,7 @@ def conv2d_relu_backward(
     algorithm: str = "auto",
     input_gradient: bool = True,
     out: tuple[Array, Array, Array | None] | None = None,
-) -> BlockGradients:
+) -> ConvPoolGradients:
     """The gradients of y = conv2d(x, weight, bias, activation="relu"), in one call. float32, NHWC.
 
     dy, y: [N, OH, OW, OC], y as the forward call returned it; x, weight and options: as there.
@@ -220,10 +220,10 @@ def conv2d_relu_backward(
 
 def _results(
     op: str,
-    shape: _pycnn.BlockShape | _pycnn.Conv2dShape,
+    shape: _pycnn.ConvPoolShape | _pycnn.Conv2dShape,
     out: tuple[Array, Array, Array | None] | None,
     input_gradient: bool,
-) -> BlockGradients:
+) -> ConvPoolGradients:
     """The arrays for the gradients: those of `out`, checked, or new ones."""
     given: tuple[Array | None, Array | None, Array | None] = (None, None, None)
     if isinstance(out, tuple) and len(out) == 3 and (out[2] is not None) == bool(input_gradient):
@@ -239,4 +239,4 @@ def _results(
         Result(array, extents, np.float32, op, False).array
         for array, extents in zip(given[:count], shapes[:count], strict=True)
     ]
-    return BlockGradients(arrays[0], arrays[1], arrays[2] if input_gradient else None)
+    return ConvPoolGradients(arrays[0], arrays[1], arrays[2] if input_gradient else None)

@@ -17,7 +17,7 @@ from pycnn.ops.conv2d import conv2d_shape
 Options: TypeAlias = tuple[Any, ...]  # stride, padding, dilation, groups: pairs and numbers
 
 _convolutions: dict[Any, _pycnn.Conv2dShape] = {}
-_pooled: dict[Any, _pycnn.BlockShape] = {}
+_pooled: dict[Any, _pycnn.ConvPoolShape] = {}
 MOST = 1000  # shapes that are remembered
 
 
@@ -36,7 +36,7 @@ def convolution(
 
 def pooled(
     x: tuple[int, ...], weight: tuple[int, ...], options: Options, padding: str, relu: bool
-) -> _pycnn.BlockShape:
+) -> _pycnn.ConvPoolShape:
     """The same with a 2 x 2 max pool behind it; padding: "same" or "valid"."""
     key = x, weight, options, padding, relu
     shape = _pooled.get(key)
@@ -44,7 +44,7 @@ def pooled(
         if len(_pooled) >= MOST:
             _pooled.clear()
         conv = convolution(x, weight, options)
-        shape = _pooled[key] = _pycnn.BlockShape(conv, padding == "same", relu)
+        shape = _pooled[key] = _pycnn.ConvPoolShape(conv, padding == "same", relu)
     return shape
 
 
@@ -99,11 +99,11 @@ def conv2d_relu_backward(
 
 
 def conv_pool(
-    x: Array, weight: Array, bias: Array | None, shape: _pycnn.BlockShape, out: Array,
+    x: Array, weight: Array, bias: Array | None, shape: _pycnn.ConvPoolShape, out: Array,
     where: Array | None,
 ) -> None:  # fmt: skip
-    """`ops.conv2d_block`."""
-    _pycnn.block_forward(out, where, x, weight, bias, shape, "auto")
+    """`ops.conv_pool`."""
+    _pycnn.conv_pool_forward(out, where, x, weight, bias, shape, "auto")
 
 
 def conv_pool_backward(
@@ -112,11 +112,11 @@ def conv_pool_backward(
     where: Array,
     x: Array,
     weight: Array,
-    shape: _pycnn.BlockShape,
+    shape: _pycnn.ConvPoolShape,
     out: tuple[Array, Array, Array | None],
 ) -> None:
-    """`ops.conv2d_block_backward`."""
-    _pycnn.block_backward(*out, dy, y, where, x, weight, shape)
+    """`ops.conv_pool_backward`."""
+    _pycnn.conv_pool_backward(*out, dy, y, where, x, weight, shape)
 
 
 def batch_norm(

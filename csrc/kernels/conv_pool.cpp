@@ -1,0 +1,52 @@
+// The end of a block: 2 x 2 max pool of the map of a convolution, bias, relu; one row of windows a call.
+//
+//   y[pw][c]     = relu(max over i, j of map[i][2 pw + j][c] + bias[c])
+//   where[pw][c] = 2 i + j of that maximum
+//
+//   map [rows][OW][C], rows 1 or 2; y, where [PW][C], overwritten. Windows are cut to the map.
+//
+// The first maximum wins. A NaN wins over every number, and the first NaN over later ones.
+
+#include "kernels.h"
+#include "simd.h"
+#include "table.h"
+
+namespace pycnn::PYCNN_ISA {
+namespace {
+
+PYCNN_INLINE void window(float* y, uint8_t* where, const float* map, const ConvPoolRow& s, int64_t c, int64_t columns,
+                         int64_t lanes) {
+    vec best = load_first(map, lanes);
+    ivec at = isplat(0);
+    for (int64_t i = 0; i < s.rows; ++i)
+        for (int64_t j = i == 0; j < columns; ++j) {
+            const vec v = load_first(map + (i * s.OW + j) * s.C, lanes);
+            const ivec better = greater(v, best) | and_not(is_nan(v), is_nan(best));
+            best = select(better, v, best);
+            at = select(better, isplat(static_cast<int32_t>(2 * i + j)), at);
+        }
+    if (s.bias) best = best + load_first(s.bias + c, lanes);
+    const vec zero = splat(0.0f);
+    if (s.relu) best = select(greater(zero, best), zero, best);
+    store_first(y, best, lanes);
+    if (where) store_bytes(where, at, lanes);
+}
+
+}  // namespace
+
+void conv_pool_row(float* y, uint8_t* where, const ConvPoolRow& s) {
+    for (int64_t pw = 0; pw < s.PW; ++pw) {
+        const float* map = s.map + 2 * pw * s.C;
+        const int64_t columns = s.OW - 2 * pw < 2 ? 1 : 2;
+        for (int64_t c = 0; c < s.C; c += VL) {
+            const int64_t at = pw * s.C + c;
+            uint8_t* bytes = where ? where + at : nullptr;
+            if (s.C - c >= VL)
+                window(y + at, bytes, map + c, s, c, columns, VL);
+            else
+                window(y + at, bytes, map + c, s, c, columns, s.C - c);
+        }
+    }
+}
+
+}  // namespace pycnn::PYCNN_ISA

@@ -1,0 +1,350 @@
+// Direct convolution, forward and gradient of the input: one routine, since both are correlations.
+//
+//   out[n][r*os + r0][q*os + q0][:] = sum over taps (i, j), channels c of
+//                                     in[n][r*step - top + dh_i][q*step - left + dw_j][c] * B[i][j][c][:]
+//
+//   forward          in = x, step = stride, taps (kh*dilation, kw*dilation); out = y, dense (os = 1)
+//   backward_input   in = dy, step = 1; for each of the stride_h * stride_w phases of the pixels of dx, the taps that
+//                    meet it (h + top - kh*dilation divisible by the stride), at row (h + top - kh*dilation) / stride
+//
+// A thread takes a block of output rows whose input stays in L2, sorts its pixels by the taps that lie inside the image
+// (for 3x3 with a rim of one: corners, edges, the rest) and hands each sort with one panel of packed weights after the
+// other to kernels().indirect_block. So the patches are read in place, no image is copied, and no product with a
+// zero of the padding is computed. Where the sorts are too small to fill register tiles (one small image), the block is
+// copied with its zero rim instead and all its pixels are of one sort.
+
+#include <cstring>
+#include <vector>
+
+#include "ops/conv2d/axis.h"
+#include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/depthwise.h"
+#include "ops/conv2d/few_channels.h"
+#include "ops/conv2d/pack.h"
+#include "ops/runtime/dispatch.h"
+#include "ops/runtime/parallel.h"
+#include "ops/runtime/workspace.h"
+
+namespace pycnn::direct {
+namespace {
+
+struct Correlation {
+    const float* in;  // [N][h.size][w.size][C]
+    int64_t N, C;
+    Axis h, w;
+
+    float* out;  // [N][out_H][out_W][out_C]
+    int64_t out_H, out_W, out_C, out_step_h, out_step_w, out_row, out_col;
+
+    int64_t groups;       // input channels and output channels are cut into this many equal parts
+    const float* packed;  // [groups][panels][K][NR]
+    Epilogue epilogue;
+    bool stream;  // out is larger than the caches
+
+    // Floats from an output to its residual. They are two arrays, so their addresses are subtracted as numbers.
+    int64_t from_out() const {
+        if (!epilogue.residual) return 0;
+        return static_cast<int64_t>(reinterpret_cast<uintptr_t>(epilogue.residual) - reinterpret_cast<uintptr_t>(out)) /
+               static_cast<int64_t>(sizeof(float));
+    }
+
+    int64_t taps() const { return h.taps_count() * w.taps_count(); }
+    int64_t group_in() const { return C / groups; }
+    int64_t group_out() const { return out_C / groups; }
+    int64_t K() const { return taps() * group_in(); }
+    // Floats between pixels of a copied block. Where more than 7 pixels of a tile lie multiples of 4 KB apart they
+    // push each other out of L1 (7x7x1024->1024 ran at 0.64 of the FMA peak so, AVX-512), and a line more helps.
+    int64_t pitch() const { return collide() ? C + 16 : C; }
+    bool collide() const {
+        const int64_t apart = w.step * C;  // 1024 floats are 4 KB
+        for (int64_t lines = 1; lines <= 1024; lines *= 2)
+            if (apart * lines % 1024 == 0) return ceil_div(kernels().MR, lines) > 7;
+        return false;
+    }
+    int64_t panels() const { return ceil_div(group_out(), kernels().NR); }
+    float* out_at(int64_t n, int64_t r, int64_t q) const {
+        return out + ((n * out_H + r * out_step_h + out_row) * out_W + q * out_step_w + out_col) * out_C;
+    }
+};
+
+// offset[k] of tap (i, j), channel c in an image of rows of W pixels, `pitch` floats each.
+std::vector<int64_t> tap_offsets(const Correlation& s, int64_t W, int64_t pitch) {
+    std::vector<int64_t> offset;
+    for (const Tap& i : s.h.taps)
+        for (const Tap& j : s.w.taps)
+            for (int64_t c = 0; c < s.group_in(); ++c) offset.push_back((i.d * W + j.d) * pitch + c);
+    return offset;
+}
+
+struct Pixels {  // of one sort in one block: where each reads its first tap and where it writes
+    std::vector<const float*> in;
+    std::vector<float*> out;
+    std::vector<const float*> a;  // the same for one panel
+    std::vector<float*> c;
+
+    void clear() { in.clear(), out.clear(); }
+    int64_t count() const { return static_cast<int64_t>(in.size()); }
+};
+
+// One sort of pixels through panels [begin, end) of the flattened (g, panel). ahead: they come from memory.
+void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>& offset,
+                const std::vector<Steps>& steps, int64_t begin, int64_t end, bool ahead) {
+    const int64_t NR = kernels().NR, count = pixels.count(), panels = s.panels();
+    pixels.a.resize(count), pixels.c.resize(count);
+    for (int64_t panel = begin; panel < end; ++panel) {
+        const int64_t g = panel / panels, jr = panel % panels * NR, oc = g * s.group_out() + jr;
+        for (int64_t i = 0; i < count; ++i) {
+            pixels.a[i] = pixels.in[i] + g * s.group_in();
+            pixels.c[i] = pixels.out[i] + oc;
+        }
+        kernels().indirect_block({pixels.c.data(),
+                                  pixels.a.data(),
+                                  count,
+                                  std::min(NR, s.group_out() - jr),
+                                  offset.data(),
+                                  s.packed + panel * s.K() * NR,
+                                  NR,
+                                  steps.data(),
+                                  static_cast<int64_t>(steps.size()),
+                                  s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
+                                  s.epilogue.relu,
+                                  s.epilogue.residual != nullptr,
+                                  ahead && (panel == begin || jr == 0),
+                                  {},
+                                  s.stream,
+                                  s.from_out()});
+    }
+}
+
+// The k of the taps that lie inside for this sort of rows and of columns: one range where whole rows of taps do.
+void list_steps(std::vector<Steps>& steps, const Correlation& s, const Sort& rows, const Sort& cols) {
+    const int64_t across = s.w.taps_count(), Cg = s.group_in();
+    steps.clear();
+    if (cols.first == cols.last || rows.first == rows.last) return;
+    if (cols.last - cols.first == across) {
+        steps.push_back({rows.first * across * Cg, rows.last * across * Cg});
+        return;
+    }
+    for (int64_t i = rows.first; i < rows.last; ++i)
+        steps.push_back({(i * across + cols.first) * Cg, (i * across + cols.last) * Cg});
+}
+
+struct Block {  // output rows [begin, end) of the flattened (n, row), through these panels
+    int64_t begin, end, panel_begin, panel_end;
+};
+
+// Visits (n, rows) of a block that lie in [r_begin, r_end) of their image.
+template <class Visit>
+void for_rows_of(const Block& b, const Axis& h, int64_t r_begin, int64_t r_end, Visit&& visit) {
+    for (int64_t n = b.begin / h.outputs; n * h.outputs < b.end; ++n) {
+        const int64_t r0 = std::max(b.begin - n * h.outputs, r_begin), r1 = std::min(b.end - n * h.outputs, r_end);
+        if (r0 < r1) visit(n, r0, r1);
+    }
+}
+
+// In place, one sort after the other.
+void run_sorts(const Correlation& s, const Block& b, const std::vector<int64_t>& offset, Pixels& pixels) {
+    std::vector<Steps> steps;
+    for (const Sort& rows : s.h.sorts)
+        for (const Sort& cols : s.w.sorts) {
+            pixels.clear();
+            for_rows_of(b, s.h, rows.begin, rows.end, [&](int64_t n, int64_t r0, int64_t r1) {
+                for (int64_t r = r0; r < r1; ++r)
+                    for (int64_t q = cols.begin; q < cols.end; ++q) {
+                        const int64_t h = r * s.h.step - s.h.before, w = q * s.w.step - s.w.before;
+                        pixels.in.push_back(s.in + ((n * s.h.size + h) * s.w.size + w) * s.C);
+                        pixels.out.push_back(s.out_at(n, r, q));
+                    }
+            });
+            if (pixels.count() == 0) continue;
+            list_steps(steps, s, rows, cols);
+            run_panels(s, pixels, offset, steps, b.panel_begin, b.panel_end, s.taps() == 1);
+        }
+}
+
+// Rows [p0, p1) of padded image n; floats between pixels are left as they are.
+void copy_padded(float* to, const Correlation& s, int64_t n, int64_t p0, int64_t p1) {
+    const int64_t pitch = s.pitch(), before = s.w.before * pitch, inside = s.w.size * s.C;
+    const int64_t end = before + s.w.size * pitch, row = s.w.padded() * pitch;
+    for (int64_t p = p0; p < p1; ++p, to += row) {
+        const int64_t h = p - s.h.before;
+        if (h < 0 || h >= s.h.size) {
+            std::memset(to, 0, sizeof(float) * row);
+            continue;
+        }
+        std::memset(to, 0, sizeof(float) * before);
+        const float* from = s.in + (n * s.h.size + h) * inside;
+        if (pitch == s.C)
+            std::memcpy(to + before, from, sizeof(float) * inside);
+        else
+            for (int64_t w = 0; w < s.w.size; ++w)
+                std::memcpy(to + before + w * pitch, from + w * s.C, sizeof(float) * s.C);
+        std::memset(to + end, 0, sizeof(float) * (row - end));
+    }
+}
+
+// With a zero rim, all pixels as one sort.
+void run_padded(const Correlation& s, const Block& b, const std::vector<int64_t>& offset, Pixels& pixels) {
+    const int64_t pitch = s.pitch(), row = s.w.padded() * pitch, halo = s.h.last_d() + 1;
+    const int64_t images = (b.end - 1) / s.h.outputs - b.begin / s.h.outputs + 1;
+    float* room = scratch(Scratch::padded, ((b.end - b.begin) * s.h.step + images * halo) * row);
+    pixels.clear();
+    for_rows_of(b, s.h, 0, s.h.outputs, [&](int64_t n, int64_t r0, int64_t r1) {
+        const int64_t rows = (r1 - 1 - r0) * s.h.step + halo;
+        copy_padded(room, s, n, r0 * s.h.step, r0 * s.h.step + rows);
+        for (int64_t r = r0; r < r1; ++r)
+            for (int64_t q = 0; q < s.w.outputs; ++q) {
+                pixels.in.push_back(room + ((r - r0) * s.h.step * s.w.padded() + q * s.w.step) * pitch);
+                pixels.out.push_back(s.out_at(n, r, q));
+            }
+        room += rows * row;
+    });
+    run_panels(s, pixels, offset, {{0, s.K()}}, b.panel_begin, b.panel_end, false);
+}
+
+// Rows that the tiles of this many pixels compute: the last one may be a smaller one (kernels/indirect.cpp).
+int64_t tile_rows(int64_t pixels) {
+    const int64_t MR = kernels().MR, small = MR > 8 ? 4 : 2, rest = pixels % MR;
+    return pixels - rest + std::min(MR, rest <= 2 * small ? ceil_div(rest, small) * small : MR);
+}
+
+// Whether the sorts of this block fill register tiles better than one padded sort of all pixels: rows times taps.
+bool sorts_pay(const Correlation& s, const Block& b) {
+    int64_t sorted = 0, all = 0;
+    for (const Sort& rows : s.h.sorts) {
+        int64_t count = 0;
+        for_rows_of(b, s.h, rows.begin, rows.end, [&](int64_t, int64_t r0, int64_t r1) { count += r1 - r0; });
+        for (const Sort& cols : s.w.sorts) {
+            const int64_t pixels = count * (cols.end - cols.begin);
+            sorted += tile_rows(pixels) * (rows.last - rows.first) * (cols.last - cols.first);
+            all += pixels;
+        }
+    }
+    return sorted <= tile_rows(all) * s.taps();
+}
+
+// Nothing meets these pixels of dx.
+void run_zeros(const Correlation& s, const Block& b) {
+    for_rows_of(b, s.h, 0, s.h.outputs, [&](int64_t n, int64_t r0, int64_t r1) {
+        for (int64_t r = r0; r < r1; ++r)
+            for (int64_t q = 0; q < s.w.outputs; ++q) std::memset(s.out_at(n, r, q), 0, sizeof(float) * s.out_C);
+    });
+}
+
+// The correlations that write one map: the forward direction, or the phases of dx. A phase has its rows of every
+// stride_h rows of dx, so all have `rows` of them an image, or the last one less.
+struct Job {
+    std::vector<Correlation> phases;
+    std::vector<std::vector<int64_t>> in_place, padded;  // offsets of each
+    int64_t rows;
+};
+
+// Every phase through one block of rows before the next block: its part of dx is written while it is in L2.
+void run_blocks(const Job& job, const Block& all) {
+    // Rows whose input is about 256 KB, half of the smallest L2 that we tune for; the lists of pixels stay small too.
+    // Twice that where the filter is larger than most L2, since each block streams all of it (16x7x7x1024->1024, one
+    // thread: 15.6 ms, else 16.7).
+    constexpr int64_t kFloats = 65536, kPixels = 4096, kFilter = int64_t{1} << 19;
+    const Correlation& any = job.phases.front();
+    const int64_t floats = any.K() * any.group_out() > kFilter ? 2 * kFloats : kFloats;
+    const int64_t most = std::max<int64_t>(
+        std::min(floats / std::max<int64_t>(any.h.step * any.w.size * any.C, 1), kPixels / any.w.outputs), 1);
+    Pixels pixels;
+    for (int64_t begin = all.begin; begin < all.end; begin += most) {
+        const int64_t end = std::min(begin + most, all.end);
+        for (std::size_t i = 0; i < job.phases.size(); ++i) {
+            const Correlation& s = job.phases[i];
+            const auto row = [&](int64_t at) {
+                return at / job.rows * s.h.outputs + std::min(at % job.rows, s.h.outputs);
+            };
+            const Block b{row(begin), row(end), all.panel_begin, all.panel_end};
+            if (b.begin == b.end) continue;
+            if (s.taps() == 0) {
+                if (b.panel_begin == 0) run_zeros(s, b);
+            } else if (!s.collide() && sorts_pay(s, b)) {
+                run_sorts(s, b, job.in_place[i], pixels);
+            } else {
+                run_padded(s, b, job.padded[i], pixels);
+            }
+        }
+    }
+}
+
+void run(Job& job) {
+    // A map is written past the caches from 16 MB on, where its vectors are whole.
+    constexpr int64_t kStream = int64_t{1} << 22;
+    double flop = 0, bytes = 0;
+    job.rows = 0;
+    for (Correlation& s : job.phases) {
+        s.h.sort_outputs(), s.w.sort_outputs();
+        s.stream = s.N * s.out_H * s.out_W * s.out_C >= kStream && s.group_out() % 16 == 0 &&
+                   reinterpret_cast<uintptr_t>(s.out) % 64 == 0;
+        job.in_place.push_back(tap_offsets(s, s.w.size, s.C));
+        job.padded.push_back(tap_offsets(s, s.w.padded(), s.pitch()));
+        job.rows = std::max(job.rows, s.h.outputs);
+        flop += 2.0 * s.w.outputs * s.K() * s.out_C;  // a row
+        bytes += 4.0 * s.w.outputs * s.out_C;
+    }
+    if (job.phases.empty() || job.rows == 0) return;
+    const Correlation& any = job.phases.front();
+    const int64_t panels = any.groups * any.panels(), rows = any.N * job.rows;
+    if (rows == 0) return;
+    const double row_cost = flop + bytes * (kGrainFlop / kGrainBytes);
+    constexpr int64_t kFewRows = 32;
+    if (rows >= kFewRows || panels == 1) {
+        parallel_for(rows, grain_units(kGrainFlop, row_cost),
+                     [&](int64_t begin, int64_t end) { run_blocks(job, {begin, end, 0, panels}); });
+    } else {  // a small batch of small images: threads take channels
+        parallel_for(panels, grain_units(kGrainFlop, row_cost * rows / panels),
+                     [&](int64_t begin, int64_t end) { run_blocks(job, {0, rows, begin, end}); });
+    }
+}
+
+std::vector<int64_t> weight_taps(const Axis& axis) {
+    std::vector<int64_t> k;
+    for (const Tap& t : axis.taps) k.push_back(t.k);
+    return k;
+}
+
+}  // namespace
+
+bool adds_residual(const Conv2dShape& s) { return !depthwise::fits(s) && !few_channels::fits(s); }
+
+void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+    if (depthwise::fits(s)) return depthwise::forward(y, x, weight, s, epilogue);
+    if (few_channels::fits(s)) return few_channels::forward(y, x, weight, s, epilogue);
+    Correlation p{};
+    p.in = x, p.N = s.N, p.C = s.C;
+    p.h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
+    p.w = forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
+    p.out = y, p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
+    p.out_step_h = p.out_step_w = 1;
+    p.groups = s.groups, p.packed = pack_forward(weight, s), p.epilogue = epilogue;
+    if (p.w.outputs == 0) return;
+    Job job{{p}, {}, {}, 0};
+    run(job);
+}
+
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+    if (depthwise::fits(s)) return depthwise::backward_input(dx, dy, weight, s);
+    if (few_channels::fits_backward_input(s)) return few_channels::backward_input(dx, dy, weight, s);
+    const int64_t tap_size = s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
+    float* packed = scratch(Scratch::weights, std::max<int64_t>(s.taps() * tap_size, 1));
+    Job job{};
+    for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
+        for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
+            Correlation p{};
+            p.in = dy, p.N = s.N, p.C = s.OC;
+            p.h = backward_axis(ph, s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
+            p.w = backward_axis(pw, s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
+            p.out = dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
+            p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
+            p.groups = s.groups, p.packed = packed;
+            pack_backward(packed, weight, s, weight_taps(p.h), weight_taps(p.w));
+            packed += p.taps() * tap_size;
+            job.phases.push_back(p);
+        }
+    run(job);
+}
+
+}  // namespace pycnn::direct

@@ -1,0 +1,30 @@
+// Convolution of images with one or a few channels: the first layer of a network on grey or coloured images.
+#pragma once
+#include <vector>
+
+#include "ops/conv2d/conv2d.h"
+#include "ops/conv_pool/conv_pool.h"
+
+namespace pycnn::few_channels {
+
+bool fits(const Conv2dShape&);  // few channels, and few taps: forward, gradient of the weight
+void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
+                       const ConvPoolShape&);
+
+// Gradient of the input: conv2d/few_channels_input.cpp.
+bool fits_backward_input(const Conv2dShape&);
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+
+// Gradient of the weight: conv2d/few_channels_weight.cpp.
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+
+// Images with their zero rim, a few rows at a time: a row is `padded_row` floats, [left + W + right][C].
+int64_t padded_row(const Conv2dShape&);
+void copy_padded(float* to, const float* x, const Conv2dShape&, int64_t n, int64_t p0, int64_t p1);  // rows [p0, p1)
+std::vector<int64_t> tap_offsets(const Conv2dShape&);  // of each tap (kh, kw, c) from an output's first tap
+int64_t lanes(const Conv2dShape&);                     // that compute OC channels: what a grain counts
+// Rows of outputs (or of windows, of two rows each) whose padded rows fill at most 64 KB.
+int64_t rows_at_once(const Conv2dShape&, int64_t rows_each);
+
+}  // namespace pycnn::few_channels

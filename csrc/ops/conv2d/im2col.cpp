@@ -1,0 +1,114 @@
+// Convolution as a matrix product on a buffer of patches: the textbook way, kept to be compared with.
+//
+//   columns [pixels of a few images][K = KH * KW * Cg]: one row a patch
+//   forward           y  = columns W                W = weight as [K][OC]
+//   backward_input    dcolumns = dy W^T, then every patch is added back to where it was read (col2im)
+//   backward_weight   dW = columns^T dy
+//
+// The buffer repeats every pixel up to KH * KW times; that traffic is what direct convolution saves.
+
+#include <cstring>
+
+#include "ops/conv2d/conv2d.h"
+#include "ops/gemm/gemm.h"
+#include "ops/runtime/dispatch.h"
+#include "ops/runtime/parallel.h"
+#include "ops/runtime/workspace.h"
+
+namespace pycnn::im2col {
+namespace {
+
+// Images whose patches fill at most 16 MB.
+int64_t images_at_once(const Conv2dShape& s, int64_t K) {
+    return std::max<int64_t>((int64_t{1} << 22) / std::max<int64_t>(s.OH() * s.OW() * K, 1), 1);
+}
+
+// Calls visit(position in the patch, pixel of x or -1) for the taps of output pixel (oh, ow).
+template <class Visit>
+void for_taps(const Conv2dShape& s, int64_t oh, int64_t ow, Visit&& visit) {
+    for (int64_t kh = 0; kh < s.KH; ++kh)
+        for (int64_t kw = 0; kw < s.KW; ++kw) {
+            const int64_t h = oh * s.stride_h + kh * s.dilation_h - s.pad.top;
+            const int64_t w = ow * s.stride_w + kw * s.dilation_w - s.pad.left;
+            const bool inside = h >= 0 && h < s.H && w >= 0 && w < s.W;
+            visit((kh * s.KW + kw) * s.group_C(), inside ? h * s.W + w : -1);
+        }
+}
+
+void fill_columns(float* columns, const float* x, const Conv2dShape& s, int64_t images, int64_t g) {
+    const int64_t OH = s.OH(), OW = s.OW(), Cg = s.group_C(), K = s.taps() * Cg;
+    parallel_for(images * OH, grain_units(kGrainBytes, 8.0 * OW * K), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row)
+            for (int64_t ow = 0; ow < OW; ++ow) {
+                float* patch = columns + (row * OW + ow) * K;
+                const float* image = x + row / OH * s.H * s.W * s.C + g * Cg;
+                for_taps(s, row % OH, ow, [&](int64_t at, int64_t pixel) {
+                    if (pixel < 0)
+                        std::memset(patch + at, 0, sizeof(float) * Cg);
+                    else
+                        std::memcpy(patch + at, image + pixel * s.C, sizeof(float) * Cg);
+                });
+            }
+    });
+}
+
+void add_columns(float* dx, const float* columns, const Conv2dShape& s, int64_t images, int64_t g) {
+    const int64_t OH = s.OH(), OW = s.OW(), Cg = s.group_C(), K = s.taps() * Cg;
+    parallel_for(images, grain_units(kGrainBytes, 8.0 * OH * OW * K), [&](int64_t begin, int64_t end) {
+        for (int64_t n = begin; n < end; ++n)
+            for (int64_t pixel_out = 0; pixel_out < OH * OW; ++pixel_out) {
+                const float* patch = columns + (n * OH * OW + pixel_out) * K;
+                float* image = dx + n * s.H * s.W * s.C + g * Cg;
+                for_taps(s, pixel_out / OW, pixel_out % OW, [&](int64_t at, int64_t pixel) {
+                    for (int64_t c = 0; pixel >= 0 && c < Cg; ++c) image[pixel * s.C + c] += patch[at + c];
+                });
+            }
+    });
+}
+
+}  // namespace
+
+void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+    const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
+    for (int64_t n = 0; n < s.N; n += step)
+        for (int64_t g = 0; g < s.groups; ++g) {
+            const int64_t images = std::min(step, s.N - n);
+            float* columns = scratch(Scratch::slots, images * pixels * K);
+            fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
+            gemm(y + n * pixels * s.OC + g * s.group_OC(), s.OC, {columns, K, 1}, {weight + g * s.group_OC(), s.OC, 1},
+                 images * pixels, s.group_OC(), K, false);
+        }
+    parallel_for(s.N * pixels, grain_units(kGrainBytes, 8.0 * s.OC), [&](int64_t begin, int64_t end) {
+        float* rows = y + begin * s.OC;
+        if (epilogue.bias) kernels().add_bias(rows, epilogue.bias, end - begin, s.OC);
+        if (epilogue.relu) kernels().relu(rows, rows, (end - begin) * s.OC);
+    });
+}
+
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+    const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
+    std::memset(dx, 0, sizeof(float) * s.N * s.H * s.W * s.C);
+    for (int64_t n = 0; n < s.N; n += step)
+        for (int64_t g = 0; g < s.groups; ++g) {
+            const int64_t images = std::min(step, s.N - n);
+            float* columns = scratch(Scratch::slots, images * pixels * K);
+            gemm(columns, K, {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, {weight + g * s.group_OC(), 1, s.OC},
+                 images * pixels, K, s.group_OC(), false);
+            add_columns(dx + n * s.H * s.W * s.C, columns, s, images, g);
+        }
+}
+
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+    const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
+    std::memset(dweight, 0, sizeof(float) * K * s.OC);
+    for (int64_t n = 0; n < s.N; n += step)
+        for (int64_t g = 0; g < s.groups; ++g) {
+            const int64_t images = std::min(step, s.N - n);
+            float* columns = scratch(Scratch::slots, images * pixels * K);
+            fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
+            gemm(dweight + g * s.group_OC(), s.OC, {columns, 1, K},
+                 {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, K, s.group_OC(), images * pixels, true);
+        }
+}
+
+}  // namespace pycnn::im2col

@@ -1,0 +1,20 @@
+// Weights in the order in which a convolution kernel streams through them: panels [groups][panels][taps][K][NR], K the
+// channels that are summed, zeros past the last column. The memory is this thread's scratch, until the next call.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "ops/shapes.h"
+
+namespace pycnn {
+
+// Columns are output channels, K the input channels; taps in the order of the weight.
+const float* pack_forward(const float* weight, const Conv2dShape&);
+
+// Columns are input channels, K the output channels; only the taps kh x kw, in this order.
+void pack_backward(float* packed, const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
+                   const std::vector<int64_t>& kw);
+const float* pack_backward(const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
+                           const std::vector<int64_t>& kw);
+
+}  // namespace pycnn

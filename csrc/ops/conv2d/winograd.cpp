@@ -1,0 +1,172 @@
+// Winograd's convolution, forward and gradient of the input: both are correlations with a 3 x 3 weight.
+//
+//   filter     u [T T][panels][C][NR]              once a call
+//   for each block of tiles, so that v and m stay in L2:
+//     input    v [T T][tiles / MR][C / 16][MR][16]
+//     product  m [T T][panels][tiles][NR]          T T matrix products
+//     output   y, or the pooled y and its argmax
+//
+// Threads own ranges of tiles; a tile is computed by itself, so its bits depend neither on them nor on the batch.
+
+#include "ops/conv2d/winograd.h"
+
+#include <atomic>
+
+#include "ops/conv2d/pack.h"
+#include "ops/runtime/dispatch.h"
+#include "ops/runtime/parallel.h"
+#include "ops/runtime/workspace.h"
+
+namespace pycnn {
+
+static std::atomic<bool> exact{false};
+
+void set_exact(bool on) { exact = on; }
+bool is_exact() { return exact; }
+
+namespace winograd {
+
+bool fits(const Conv2dShape& s) {
+    return s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
+           s.groups == 1;
+}
+
+int64_t tile_size(int64_t OH, int64_t OW) {
+    const int64_t small = 16 * ceil_div(OH, 2) * ceil_div(OW, 2), large = 36 * ceil_div(OH, 4) * ceil_div(OW, 4);
+    return !is_exact() && large < small ? 4 : 2;
+}
+
+namespace {
+
+int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
+
+// Distances between the elements e: never a multiple of 4 KB, or all T T streams would meet in one set of L1.
+struct Layout {
+    int64_t v_group, v_element, m_panel, m_element, u_element;
+
+    Layout(const Correlation& s, int64_t block) {
+        const int64_t MR = kernels().MR, NR = kernels().NR, panels = ceil_div(s.OC, NR);
+        v_group = MR * round_up(s.C, 16);
+        v_element = block / MR * v_group + 16;
+        m_panel = block * NR;
+        m_element = panels * m_panel + 16;
+        u_element = panels * s.C * NR;
+    }
+};
+
+void transform_input(float* v, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile) {
+    const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
+    const int64_t h = th * tiles.m - s.top, w = tw * tiles.m - s.left, T = tiles.m + 2;
+    const Inside rows = inside(h, T, s.H), cols = inside(w, T, s.W);
+    kernels().winograd_input({v, at.v_element, kernels().MR * 16, s.in + ((n * s.H + h) * s.W + w) * s.C, s.W * s.C,
+                              s.C, rows.begin, rows.end, cols.begin, cols.end},
+                             tiles.m);
+}
+
+// Output channels of the panels [begin, end).
+struct Panels {
+    int64_t begin, end;
+
+    int64_t first() const { return begin * kernels().NR; }
+    int64_t channels(int64_t OC) const { return std::min(end * kernels().NR, OC) - first(); }
+};
+
+void transform_output(const float* m, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile,
+                      const Panels& panels) {
+    const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
+    const int64_t h = th * tiles.m, w = tw * tiles.m, half = tiles.m / 2;
+    const int64_t rows = std::min(tiles.m, s.OH - h), cols = std::min(tiles.m, s.OW - w);
+    const int64_t pool_rows = std::min(half, s.PH - h / 2), pool_cols = std::min(half, s.PW - w / 2);
+    const bool pool = s.PH > 0;
+    if (pool && (pool_rows <= 0 || pool_cols <= 0)) return;  // the odd last row of a VALID pool
+    const int64_t pixel = pool ? (n * s.PH + h / 2) * s.PW + w / 2 : (n * s.OH + h) * s.OW + w;
+    const int64_t to = pixel * s.OC + panels.first();
+    kernels().winograd_output(
+        {m, at.m_element, at.m_panel, s.out + to, s.where ? s.where + to : nullptr, (pool ? s.PW : s.OW) * s.OC, s.OC,
+         panels.channels(s.OC), rows, cols, pool ? pool_rows : 0, pool ? pool_cols : 0,
+         s.epilogue.bias ? s.epilogue.bias + panels.first() : nullptr, s.epilogue.relu,
+         s.epilogue.residual ? s.epilogue.residual + to : nullptr},
+        tiles.m);
+}
+
+// Tiles that are computed together: v and m, about 384 KB of them, stay in L2 between their three uses.
+int64_t block_size(const Correlation& s, const Tiles& tiles) {
+    constexpr int64_t kFloats = 98304;
+    const int64_t MR = kernels().MR, tile = tiles.elements() * (round_up(s.C, 16) + round_up(s.OC, kernels().NR));
+    return std::max<int64_t>(kFloats / tile / MR, 1) * MR;
+}
+
+// Tiles [first, last) through some panels, a block after the other.
+void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last,
+               const Panels& panels) {
+    const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), size = block_size(s, tiles);
+    const Layout at(s, size);
+    float* v = scratch(Scratch::winograd_v, E * at.v_element);
+    float* product = scratch(Scratch::winograd_m, E * at.m_element);
+    for (; first < last; first += size) {
+        const int64_t count = std::min(size, last - first);
+        for (int64_t t = 0; t < count; ++t)
+            transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
+        for (int64_t e = 0; e < E; ++e)
+            kernels().winograd_product(product + e * at.m_element, at.m_panel, v + e * at.v_element,
+                                       u + e * at.u_element + panels.begin * s.C * NR, count, s.C,
+                                       panels.channels(s.OC));
+        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, panels);
+    }
+}
+
+}  // namespace
+
+int64_t filter_size(int64_t C, int64_t OC, int64_t m) {
+    return (m + 2) * (m + 2) * ceil_div(OC, kernels().NR) * C * kernels().NR;
+}
+
+void transform_filter(float* u, const float* taps, int64_t C, int64_t OC, int64_t m) {
+    const int64_t NR = kernels().NR, panels = ceil_div(OC, NR), panel = C * NR, element = panels * panel;
+    constexpr int64_t kRows = 16;  // channels a unit
+    const int64_t parts = ceil_div(C, kRows);
+    parallel_for(panels * parts, grain_units(kGrainBytes, 4.0 * kRows * NR * (9 + (m + 2) * (m + 2))),
+                 [&](int64_t begin, int64_t end) {
+                     for (int64_t unit = begin; unit < end; ++unit) {
+                         const int64_t p = unit / parts, c = unit % parts * kRows, rows = std::min(kRows, C - c);
+                         kernels().winograd_filter(u + p * panel + c * NR, element, taps + p * 9 * panel + c * NR,
+                                                   panel, rows * NR, m);
+                     }
+                 });
+}
+
+void run(const Correlation& s, int64_t m, const float* u) {
+    const Tiles tiles(m, s.N, s.OH, s.OW);
+    const int64_t MR = kernels().MR, groups = ceil_div(tiles.count(), MR), panels = ceil_div(s.OC, kernels().NR);
+    const double flop = 2.0 * tiles.elements() * s.C * s.OC;
+    constexpr int64_t kFewGroups = 8;
+    if (groups >= std::min(kFewGroups, panels)) {
+        parallel_for(groups, grain_units(kGrainFlop, flop * MR), [&](int64_t begin, int64_t end) {
+            run_tiles(s, tiles, u, begin * MR, std::min(end * MR, tiles.count()), {0, panels});
+        });
+    } else {  // a small batch of small images: threads take channels, and each transforms all the input
+        parallel_for(panels, grain_units(kGrainFlop, flop * tiles.count() / panels),
+                     [&](int64_t begin, int64_t end) { run_tiles(s, tiles, u, 0, tiles.count(), {begin, end}); });
+    }
+}
+
+const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m) {
+    float* u = scratch(Scratch::winograd_u, filter_size(C, OC, m));
+    transform_filter(u, taps, C, OC, m);
+    return u;
+}
+
+void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+    const int64_t m = tile_size(s.OH(), s.OW());
+    run({x, y, nullptr, s.N, s.H, s.W, s.C, s.OH(), s.OW(), s.OC, s.pad.top, s.pad.left, 0, 0, epilogue}, m,
+        filter(pack_forward(weight, s), s.C, s.OC, m));
+}
+
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+    const int64_t m = tile_size(s.H, s.W);
+    run({dy, dx, nullptr, s.N, s.OH(), s.OW(), s.OC, s.H, s.W, s.C, 2 - s.pad.top, 2 - s.pad.left, 0, 0, {}}, m,
+        filter(pack_backward(weight, s, {2, 1, 0}, {2, 1, 0}), s.OC, s.C, m));
+}
+
+}  // namespace winograd
+}  // namespace pycnn

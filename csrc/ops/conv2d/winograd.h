@@ -1,0 +1,42 @@
+// What the files of Winograd's convolution share: the cut into tiles, and the forward routine that the block uses too.
+#pragma once
+#include "ops/conv2d/conv2d.h"
+
+namespace pycnn::winograd {
+
+// A map of OH x OW outputs in tiles of m x m; a tile reads T x T inputs, T = m + 2, from row tile * m - top on.
+struct Tiles {
+    int64_t m, N, rows, cols;
+
+    Tiles(int64_t size, int64_t images, int64_t OH, int64_t OW)
+        : m(size), N(images), rows(ceil_div(OH, size)), cols(ceil_div(OW, size)) {}
+    int64_t count() const { return N * rows * cols; }
+    int64_t elements() const { return (m + 2) * (m + 2); }
+};
+
+struct Inside {  // the part of a tile, from `first` on, that lies in 0 .. size
+    int64_t begin, end;
+};
+inline Inside inside(int64_t first, int64_t extent, int64_t size) {
+    const int64_t begin = std::min(std::max<int64_t>(-first, 0), extent);
+    return {begin, std::max(std::min(size - first, extent), begin)};
+}
+
+struct Correlation {  // 3 x 3, stride 1: forward, or backward with the flipped weight
+    const float* in;  // [N][H][W][C]
+    float* out;       // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
+    uint8_t* where;   // beside a pooled out, or null
+    int64_t N, H, W, C, OH, OW, OC;
+    int64_t top, left;  // may be negative
+    int64_t PH, PW;     // 0: no pool
+    Epilogue epilogue;
+};
+
+// u [T T][panels][C][NR] = G g G^T from taps [panels][9][C][NR], as conv2d/pack.h makes them.
+int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u
+void transform_filter(float* u, const float* taps, int64_t C, int64_t OC, int64_t m);
+const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m);  // the same into this thread's scratch
+
+void run(const Correlation&, int64_t m, const float* u);
+
+}  // namespace pycnn::winograd

@@ -1,0 +1,40 @@
+// conv_pool: convolution, bias, relu on request, and a 2 x 2 max pool of stride 2, as one operator in each direction. The
+// map between convolution and pool is never written: forward keeps the pooled values and one byte a window.
+//
+//   y[n][ph][pw][oc]      = relu(max over i, j of conv(x)[n][2 ph + i][2 pw + j][oc] + bias[oc])
+//   where[n][ph][pw][oc]  = 2 i + j of that maximum: the first one wins, NaN wins over numbers
+//
+// The maximum comes first: rounding and relu never decrease, so it commutes with bias and relu, at a quarter of their
+// work. A window is cut to the map where OH or OW is odd and the pool is SAME (PH = ceil(OH / 2)).
+#pragma once
+#include "ops/conv2d/conv2d.h"
+#include "ops/shapes.h"
+
+namespace pycnn {
+
+struct ConvPoolShape {
+    Conv2dShape conv;
+    int64_t PH, PW;  // floor (VALID) or ceil (SAME) of OH / 2, OW / 2
+    bool relu;
+
+    int64_t window_rows(int64_t ph) const { return std::min<int64_t>(2, conv.OH() - 2 * ph); }
+    int64_t window_cols(int64_t pw) const { return std::min<int64_t>(2, conv.OW() - 2 * pw); }
+};
+
+// where may be null (nobody goes back), bias may be null.
+void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
+                       const ConvPoolShape&, Algorithm);
+
+// dy, y, where [N][PH][PW][OC]. With relu, windows with y <= 0 have no gradient. dbias and dx may be null; results are
+// overwritten. Every byte of `where` must point into its window.
+void conv_pool_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
+                        const float* x, const float* weight, const ConvPoolShape&);
+
+// The same without a pool: the gradients of y = relu(conv(x) + bias), whose map [N][OH][OW][OC] is y itself.
+void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
+                          const float* weight, const Conv2dShape&, Algorithm);
+
+// The position of a byte of `where` that does not point into its window, or -1.
+int64_t bad_window(const uint8_t* where, const ConvPoolShape&);
+
+}  // namespace pycnn

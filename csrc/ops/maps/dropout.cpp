@@ -1,0 +1,67 @@
+// Dropout: the keys of the mask, and ranges for the threads. The hash itself stands in kernels/dropout.cpp.
+
+#include "ops/maps/dropout.h"
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "ops/runtime/dispatch.h"
+#include "ops/runtime/parallel.h"
+
+namespace pycnn {
+namespace {
+
+// The finaliser of splitmix64 (Steele, Lea & Flood 2014).
+uint64_t mixed(uint64_t z) {
+    z += 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+void range(float* y, const float* x, uint32_t first, int64_t size, const DropoutMask& mask) {
+    kernels().dropout(y, x, first, size, mask);
+}
+
+// The same draws: the kernel's mask of a piece of ones.
+void range(double* y, const double* x, uint32_t first, int64_t size, const DropoutMask& mask, double scale) {
+    constexpr int64_t kPiece = 256;
+    float ones[kPiece], kept[kPiece];
+    std::fill(ones, ones + kPiece, 1.0f);
+    for (int64_t at = 0; at < size; at += kPiece) {
+        const int64_t count = std::min(kPiece, size - at);
+        range(kept, ones, first + static_cast<uint32_t>(at), count, mask);
+        for (int64_t i = 0; i < count; ++i) y[at + i] = x[at + i] * (kept[i] * scale);
+    }
+}
+
+}  // namespace
+
+template <class T>
+void dropout(T* y, const T* x, int64_t size, double p, uint64_t seed, uint64_t calls) {
+    constexpr int64_t kBlock = int64_t{1} << 32;  // the kernel counts 32 bits
+    const double scale = 1.0 / (1.0 - p);
+    const uint32_t least = static_cast<uint32_t>(std::ceil(p * 16777216.0));  // of 2^24; exact
+    const uint64_t key = mixed(mixed(seed) ^ calls);
+    parallel_for(size, grain_units(kGrainBytes, 4.0 * sizeof(T)), [&](int64_t begin, int64_t end) {
+        for (int64_t at = begin; at < end;) {
+            const int64_t next = std::min(end, (at / kBlock + 1) * kBlock);
+            const uint64_t keys = at < kBlock ? key : mixed(key ^ static_cast<uint64_t>(at / kBlock));
+            DropoutMask mask{static_cast<uint32_t>(keys), static_cast<uint32_t>(keys >> 32), least, 1.0f};
+            const uint32_t first = static_cast<uint32_t>(at % kBlock);
+            if constexpr (std::is_same_v<T, float>) {
+                mask.scale = static_cast<float>(scale);
+                range(y + at, x + at, first, next - at, mask);
+            } else {
+                range(y + at, x + at, first, next - at, mask, scale);
+            }
+            at = next;
+        }
+    });
+}
+
+template void dropout(float*, const float*, int64_t, double, uint64_t, uint64_t);
+template void dropout(double*, const double*, int64_t, double, uint64_t, uint64_t);
+
+}  // namespace pycnn

@@ -1,0 +1,24 @@
+// Operators that touch each element once. float32 through the vector kernels, float64 through plain loops.
+#pragma once
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace pycnn {
+
+template <class T>
+void relu_forward(T* y, const T* x, int64_t size);
+template <class T>
+void relu_backward(T* dx, const T* dy, const T* y, int64_t size);  // dx may be dy
+template <class T>
+void add_bias(T* y, const T* bias, int64_t rows, int64_t C);  // y [rows][C] += bias [C]
+template <class T>
+void accumulate(T* total, const T* part, int64_t size);  // total += part
+template <class T>
+void combine(T* y, const T* a, const T* b, int64_t size, Combine);  // y may be a or b
+template <class T>
+void affine(T* y, const T* x, T scale, T shift, int64_t size);  // y = x * scale + shift; y may be x
+template <class T>
+void sum_rows(T* total, const T* x, int64_t rows, int64_t C);  // total [C] = column sums of x [rows][C]
+
+}  // namespace pycnn

@@ -1,0 +1,21 @@
+// Max and average pooling over a batch. float32 through the vector kernels, float64 through plain loops.
+#pragma once
+#include "ops/shapes.h"
+
+namespace pycnn {
+
+// y [N][OH][OW][C]; indices likewise, or null. All overwritten.
+void max_pool2d_forward(float* y, int32_t* indices, const float* x, const Pool2dShape&);
+void max_pool2d_forward(double* y, int32_t* indices, const double* x, const Pool2dShape&);
+// dx [N][pixels][C] is overwritten: zero, plus dy [N][outputs][C] at the pixels that indices names, in order. Returns
+// the position of an index outside 0 .. pixels, or -1 if there is none; then dx is not finished.
+template <class T>
+int64_t max_pool2d_backward(T* dx, const T* dy, const int32_t* indices, int64_t N, int64_t pixels, int64_t outputs,
+                            int64_t C);
+
+void avg_pool2d_forward(float* y, const float* x, const Pool2dShape&, bool count_include_pad);
+void avg_pool2d_forward(double* y, const double* x, const Pool2dShape&, bool count_include_pad);
+void avg_pool2d_backward(float* dx, const float* dy, const Pool2dShape&, bool count_include_pad);
+void avg_pool2d_backward(double* dx, const double* dy, const Pool2dShape&, bool count_include_pad);
+
+}  // namespace pycnn

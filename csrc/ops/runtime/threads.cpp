@@ -1,0 +1,127 @@
+// The thread count: environment, affinity, physical cores, cgroup quota, fork.
+//
+// Note [Fork]: a child that enters an OpenMP region after its parent did hangs in libgomp, whose pool of threads did
+// not survive the fork. So a forked child runs every operator on its own single thread; the bits are the same.
+
+#include "ops/runtime/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+
+namespace pycnn {
+namespace {
+
+std::atomic<int> chosen{0};  // 0: not yet
+std::atomic<bool> forked{false};
+
+// The first whole number of e.g. OMP_NUM_THREADS="4,2"; 0 where there is none. pycnn/_runtime/machine.py refuses a bad
+// PYCNN_NUM_THREADS with a sentence before this is asked.
+int from_environment(const char* name) {
+    const char* text = std::getenv(name);
+    if (!text) return 0;
+    const long n = std::strtol(text, nullptr, 10);
+    return n >= 1 && n <= 4096 ? static_cast<int>(n) : 0;
+}
+
+std::string first_line(const std::string& path) {
+    std::ifstream file(path);
+    std::string line;
+    std::getline(file, line);
+    return line;
+}
+
+// CPUs that quota / period microseconds allow, rounded up; 0: no limit.
+int quota_cpus(const std::string& quota, const std::string& period) {
+    const double q = std::atof(quota.c_str()), p = std::atof(period.c_str());
+    return q > 0 && p > 0 ? std::max(1, static_cast<int>(std::ceil(q / p))) : 0;
+}
+
+// The tightest limit from this process's cgroup up to the root, v2 (cpu.max) or v1 (cpu.cfs_*_us).
+int cgroup_cpus() {
+    int limit = 0;
+    const auto tighten = [&](int cpus) {
+        if (cpus > 0) limit = limit ? std::min(limit, cpus) : cpus;
+    };
+    std::ifstream groups("/proc/self/cgroup");
+    for (std::string line; std::getline(groups, line);) {
+        const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+        if (second == std::string::npos) continue;
+        const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+        const bool v2 = controllers == ",,";
+        if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
+        std::string path = line.substr(second + 1);
+        for (;;) {
+            if (v2) {
+                std::istringstream max(first_line("/sys/fs/cgroup" + path + "/cpu.max"));
+                std::string quota, period;
+                max >> quota >> period;
+                tighten(quota_cpus(quota, period));
+            } else {
+                const std::string folder = "/sys/fs/cgroup/cpu" + path + "/";
+                tighten(quota_cpus(first_line(folder + "cpu.cfs_quota_us"), first_line(folder + "cpu.cfs_period_us")));
+            }
+            const std::size_t slash = path.rfind('/');
+            if (slash == std::string::npos || path.size() <= 1) break;
+            path.erase(slash == 0 ? 1 : slash);
+        }
+    }
+    return limit;
+}
+
+int default_threads() {
+    if (const int n = from_environment("PYCNN_NUM_THREADS")) return n;
+    if (const int n = from_environment("OMP_NUM_THREADS")) return n;
+    return available_cpus();
+}
+
+void note_fork() { forked = true; }
+
+const int registered = pthread_atfork(nullptr, nullptr, note_fork);
+
+}  // namespace
+
+int physical_cores(const std::string& folder) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    std::set<std::string> cores;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, &set)) continue;
+        const std::string name = std::to_string(cpu);
+        const std::string siblings = first_line(folder + "/cpu" + name + "/topology/thread_siblings_list");
+        cores.insert(siblings.empty() ? name : siblings);  // where the file is hidden, each CPU is a core
+    }
+    return std::max(static_cast<int>(cores.size()), 1);
+}
+
+int available_cpus() {
+    const int cores = physical_cores("/sys/devices/system/cpu"), quota = cgroup_cpus();
+    return quota ? std::min(cores, quota) : cores;
+}
+
+int num_threads() {
+    if (forked) return 1;
+    int n = chosen;
+    if (n == 0) {
+        n = default_threads();
+        int expected = 0;
+        if (!chosen.compare_exchange_strong(expected, n)) n = expected;
+    }
+    return n;
+}
+
+void set_num_threads(int n) { chosen = n; }
+
+bool in_forked_child() { return registered == 0 && forked; }
+
+}  // namespace pycnn

@@ -1,0 +1,32 @@
+// A batch of images, each distorted at random: shift, rotation, scale, shear, elastic deformation, erasing.
+#pragma once
+#include <cstdint>
+
+#include "ops/training/gather.h"
+
+namespace pycnn {
+
+struct Augmentation {
+    double shift;                         // pixels, along x and y: uniform in [-shift, shift]
+    double rotation;                      // degrees, uniform in +-rotation; 0 .. 180
+    double scale;                         // x and y grow by factors uniform in 1 +- scale; 0 <= scale < 1
+    double shear;                         // x += k * y, k uniform in +-shear
+    double elastic_alpha, elastic_sigma;  // pixels; alpha 0: none
+    double erase;                         // probability of a rectangle of zeros
+    uint64_t seed, epoch;
+
+    bool moves() const { return shift != 0 || rotation != 0 || scale != 0 || shear != 0 || elastic_alpha != 0; }
+};
+
+struct ImageSize {
+    int64_t H, W, C;
+};
+
+// y [count][H][W][C] = images[indices[i]], distorted, then normalised; T: uint8_t or float. What happens to an image
+// depends on (seed, epoch, indices[i]) alone: the same bits for every order, thread count and instruction set. Every
+// index lies in the images; (H + 3) (W + 3) C is less than 2^31; mean and std hold C numbers each, or are null.
+template <class T>
+void augment_images(float* y, const T* images, const int64_t* indices, int64_t count, const ImageSize&,
+                    const Normalization&, const Augmentation&);
+
+}  // namespace pycnn

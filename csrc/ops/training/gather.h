@@ -1,0 +1,29 @@
+// A batch of images as float32: picked by index, scaled and normalised in one pass.
+#pragma once
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace pycnn {
+
+// (pixel * scale - mean) / std; mean and std [C], or null: neither is applied.
+struct Normalization {
+    float scale;
+    const float *mean, *std;
+    int64_t C;
+};
+
+// The same as the kernels want it: mean and std repeated up to a multiple of 16, in scratch memory of this thread,
+// which the threads of a region may read.
+PixelMap pixel_map(const Normalization&);
+
+// y [size] = the pixels x, mapped.
+void map_pixels(float* y, const uint8_t* x, const PixelMap&, int64_t size);
+void map_pixels(float* y, const float* x, const PixelMap&, int64_t size);
+
+// y [count][size] = images[indices[i]], mapped; T: uint8_t or float. Every index lies in the images.
+template <class T>
+void gather_images(float* y, const T* images, const int64_t* indices, int64_t count, int64_t size,
+                   const Normalization&);
+
+}  // namespace pycnn
