@@ -12,10 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pycnn import optim
+from pycnn._runtime.checks import is_real, is_whole
 from pycnn._runtime.extras import missing
 from pycnn.callbacks import Callback, Diverged, EarlyStopping
 from pycnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from pycnn.layers.base import Layer
+from pycnn.layers.module import Module
 from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
 from pycnn.trainer import Trainer
@@ -31,7 +33,7 @@ except ModuleNotFoundError as error:
         raise
     raise missing("sklearn", "sklearn", "pycnn.sklearn") from error
 
-Factory: TypeAlias = Callable[[tuple[int, ...], int, np.random.Generator], Sequential]
+Factory: TypeAlias = Callable[[tuple[int, ...], int, np.random.Generator], Module]
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -56,7 +58,7 @@ def default_model(shape: tuple[int, ...], classes: int, rng: np.random.Generator
 
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A `Sequential` trained with AdamW and cross-entropy, as a scikit-learn classifier.
+    """A network trained with AdamW and cross-entropy, as a scikit-learn classifier.
 
     X is [n, features], or images [n, H, W, C]; numbers of any scale: each feature, or each channel
     of images, gets mean 0 and standard deviation 1 over the first X that is fitted, as
@@ -65,7 +67,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters:
         model: None for `default_model`, or a function of the same arguments, (shape of one image or
-            (features,), number of classes, Generator), that returns a new Sequential.
+            (features,), number of classes, Generator), that returns a new module, for example a
+            Sequential.
         image_shape: (H, W, C) that each row of X [n, H * W * C] is reshaped to, in C order; None
             takes X as it is.
         epochs: passes over the data in `fit`, at most; `partial_fit` makes one.
@@ -202,35 +205,35 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_parameters(self) -> None:
         for name in ("epochs", "batch_size", "n_iter_no_change"):
             value = getattr(self, name)
-            if not _is_whole(value) or value < 1:
+            if not is_whole(value, 1):
                 raise ValueError(
                     f"CNNClassifier: {name} is {value!r}; expected a whole number from 1."
                 )
         share = self.validation_fraction
-        if not _is_real(share) or not 0 < share < 1:
+        if not is_real(share) or not 0 < share < 1:
             raise ValueError(
                 f"CNNClassifier: validation_fraction is {share!r}; expected a share above 0 "
                 "and below 1."
             )
-        if not _is_real(self.tol) or not 0 <= self.tol < math.inf:
+        if not is_real(self.tol) or not 0 <= self.tol < math.inf:
             raise ValueError(f"CNNClassifier: tol is {self.tol!r}; expected a number of 0 or more.")
         image = self.image_shape
         right = isinstance(image, (tuple, list)) and len(image) == 3
-        if image is not None and not (right and all(_is_whole(n) and n > 0 for n in image)):
+        if image is not None and not (right and all(is_whole(n, 1) for n in image)):
             raise ValueError(
                 f"CNNClassifier: image_shape is {image!r}; expected three whole numbers from 1, "
                 "(H, W, C), for example (28, 28, 1), or None."
             )
-        if isinstance(self.model, Sequential):
+        if isinstance(self.model, Layer):
             raise TypeError(
-                "CNNClassifier: model is a Sequential; expected a function that makes a new one "
-                "for each fit: write lambda shape, classes, rng: Sequential(...), for example "
-                "lambda shape, classes, rng: models.mnist_cnn(rng)."
+                f"CNNClassifier: model is a {type(self.model).__name__}; expected a function that "
+                "makes a new one for each fit: write lambda shape, classes, rng: Sequential(...), "
+                "for example lambda shape, classes, rng: models.mnist_cnn(rng)."
             )
         if self.model is not None and not callable(self.model):
             raise TypeError(
                 f"CNNClassifier: model is {self.model!r}; expected None, or a function "
-                "(shape, classes, rng) -> Sequential."
+                "(shape, classes, rng) -> Module."
             )
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Array, Array]:
@@ -264,8 +267,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._seed = int(check_random_state(self.random_state).randint(_LARGEST_SEED))
         make = default_model if self.model is None else self.model
         model = make(X.shape[1:], len(self.classes_), np.random.default_rng(self._seed))
-        if not isinstance(model, Sequential):
-            raise ValueError(f"CNNClassifier: model(...) gave {model!r}; expected a Sequential.")
+        if not isinstance(model, Module):
+            raise ValueError(
+                f"CNNClassifier: model(...) gave {model!r}; expected a module: "
+                "layers.Sequential, layers.Graph or a Module of your own."
+            )
         y = model.output_shape((None, *X.shape[1:]))
         if y != (None, len(self.classes_)):
             raise ValueError(
@@ -333,11 +339,3 @@ class _Lines(Callback):
 
 
 _CHECKS: dict[str, Any] = {"dtype": np.float32, "order": "C", "allow_nd": True}
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -191,6 +191,20 @@ def test_short_times_keep_their_digits(monkeypatch):
     assert [text for text in texts if text] == ["0.00234", "1.2", "3.46"]
 
 
+@pytest.mark.parametrize("seconds", [1.43e-7, 3.82e-7, 1.97e-6, 1.95e-5, 7.7e-3])
+def test_the_numbers_of_the_axis_of_times_lie_apart(monkeypatch, seconds):
+    rows = [plots.LayerTime(f"{i}", "Conv2d", 1e6, 1e6, [seconds / (i + 1)], [seconds])
+            for i in range(4)]  # fmt: skip
+    monkeypatch.setattr(plots.timing, "measure_layers", lambda *_, **__: rows)
+    figure = plots.layer_times(MNIST, (None, 28, 28, 1))
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    for axes in figure.axes:
+        labels = [t for t in axes.get_xticklabels() if t.get_text()]
+        assert len(labels) >= 3
+        assert not overlaps([t.get_window_extent(renderer) for t in labels])
+
+
 def test_few_classes_with_long_names_keep_all_names_and_numbers():
     figure = drawn("confusion_matrix")
     axes = figure.axes[0]

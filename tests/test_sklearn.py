@@ -10,7 +10,7 @@ import pytest
 
 import pycnn
 from pycnn import datasets, models
-from pycnn.layers import Flatten, Linear, ReLU, Sequential
+from pycnn.layers import Conv2d, Flatten, Linear, Module, ReLU, Sequential, relu
 
 pytest.importorskip("sklearn", reason="scikit-learn is in an extra: pip install '.[sklearn]'")
 
@@ -166,7 +166,23 @@ def test_a_model_of_the_user_s(mnist, tmp_path):
     model = pycnn.load_model(tmp_path / "m")
     x = model.normalization(X_test.reshape(-1, 28, 28, 1).astype(np.float32))
     np.testing.assert_array_equal(pycnn.ops.softmax(model(x)), c.predict_proba(X_test))
-    with pytest.raises(ValueError, match=r"gave ReLU.*; expected a Sequential"):
+
+    class Residual(Module):
+        def __init__(self, C, rng):
+            super().__init__()
+            self.conv = Conv2d(C, C, 3, padding="same", rng=rng)
+            self.head = Linear(28 * 28 * C, 10, rng=rng)
+            self.flat = Flatten()
+
+        def forward(self, x):
+            return self.head(self.flat(relu(x + self.conv(x))))
+
+    branching = small(model=lambda shape, _, rng: Residual(shape[-1], rng), image_shape=(28, 28, 1))
+    assert branching.fit(X, y).score(X, y) > 0.5
+    x = branching.model_.normalization(X_test.reshape(-1, 28, 28, 1).astype(np.float32))
+    logits = branching.model_(x)
+    np.testing.assert_array_equal(pycnn.ops.softmax(logits), branching.predict_proba(X_test))
+    with pytest.raises(ValueError, match=r"gave ReLU.*; expected a module"):
         small(model=lambda *_: ReLU()).fit(X, y)
     with pytest.raises(ValueError, match=r"output is \(None, 784\); expected \(None, 10\), a num"):
         small(model=lambda *_: Sequential(ReLU())).fit(X, y)

@@ -3,7 +3,7 @@
 Note [Waiting]: libgomp reads its wait policy once, when it is loaded, and it is loaded with
 `_pycnn`. By default its threads spin for milliseconds, which ruins a step as soon as another
 process wants a CPU; asleep at once, each region pays for a wake-up. A spin of 20000 turns, some
-0.2 ms, loses nothing when quiet, and with yielding (Note [Yielding] in csrc/ops/runtime/parallel.cpp)
+0.2 ms, loses nothing when quiet, and with yielding (Note [Yielding] in ops/runtime/parallel.cpp)
 little beside a neighbour (docs/kernels.md, Threads, has the figures). So GOMP_SPINCOUNT is set
 while `_pycnn` is imported and taken back at once: the caller and its children see the environment
 as it was.

@@ -21,9 +21,9 @@ from pycnn.ops.conv2d import (
 )
 from pycnn.ops.conv_pool import (
     ConvPoolGradients,
+    conv2d_relu_backward,
     conv_pool,
     conv_pool_backward,
-    conv2d_relu_backward,
 )
 from pycnn.ops.dense import (
     accumulate,
@@ -61,8 +61,8 @@ from pycnn.ops.pool2d import (
 __all__ = [
     "BatchNorm",
     "BatchNormGradients",
-    "ConvPoolGradients",
     "Conv2dExplanation",
+    "ConvPoolGradients",
     "accumulate",
     "adam_step",
     "add",
@@ -79,10 +79,10 @@ __all__ = [
     "conv2d_backward_bias",
     "conv2d_backward_input",
     "conv2d_backward_weight",
-    "conv_pool",
-    "conv_pool_backward",
     "conv2d_output_shape",
     "conv2d_relu_backward",
+    "conv_pool",
+    "conv_pool_backward",
     "dropout",
     "explain_conv2d",
     "gather_images",

@@ -172,6 +172,7 @@ def layer_times(
     times.legend()
     for axes, room in ((times, 0.14), (shares, 0.22)):  # for the numbers behind the bars
         axes.margins(x=room)
+        axes.locator_params(axis="x", nbins=4)  # numbers as long as 0.00015 lie apart, too
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
