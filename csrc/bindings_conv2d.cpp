@@ -1,12 +1,12 @@
 // Convolution for Python: the shape as an object, the three directions on arrays that fit it.
 
+#include "bindings_conv2d.h"
+
 #include <pybind11/stl.h>
 
 #include <array>
 #include <optional>
 
-#include "array_check.h"
-#include "ops/conv2d/conv2d.h"
 #include "ops/maps/elementwise.h"
 
 namespace pycnn {
@@ -85,35 +85,8 @@ Extents y_shape(const Conv2dShape& s) { return {s.N, s.OH(), s.OW(), s.OC}; }
 
 py::tuple as_tuple(const Extents& e) { return py::tuple(py::cast(e)); }
 
-Algorithm parse(const std::string& name, const char* op, bool float64, const Conv2dShape& s) {
-    Algorithm algorithm;
-    if (name == "auto")
-        algorithm = Algorithm::automatic;
-    else if (name == "naive")
-        algorithm = Algorithm::naive;
-    else if (name == "im2col")
-        algorithm = Algorithm::im2col;
-    else if (name == "direct")
-        algorithm = Algorithm::direct;
-    else if (name == "winograd")
-        algorithm = Algorithm::winograd;
-    else
-        throw py::value_error(std::string(op) + ": algorithm is \"" + name +
-                              "\"; expected \"auto\", \"naive\", \"im2col\", \"direct\" or \"winograd\".");
-    if (float64 && algorithm != Algorithm::automatic && algorithm != Algorithm::naive)
-        throw py::value_error(std::string(op) + ": algorithm=\"" + name +
-                              "\" computes float32 only; expected \"auto\" or \"naive\" for float64 arrays.");
-    if (algorithm == Algorithm::winograd && !winograd::fits(s))
-        throw py::value_error(
-            std::string(op) + ": algorithm=\"winograd\" computes 3 x 3 windows with stride 1, dilation 1 " +
-            "and groups = 1; here the window is " + size_text(s.KH, s.KW) + ", stride " +
-            size_text(s.stride_h, s.stride_w) + ", dilation " + size_text(s.dilation_h, s.dilation_w) +
-            ", groups = " + std::to_string(s.groups) + "; expected \"auto\" or \"direct\".");
-    return algorithm;
-}
-
 void forward(py::array y, const py::array& x, const py::array& weight, const py::object& bias, const Conv2dShape& s,
-             bool relu, const std::string& algorithm_name, const py::object& residual) {
+             bool relu, const std::string& algorithm, const py::object& residual) {
     const char* op = "conv2d";
     const bool float64 = check_floating(x, {op, "x"});
     check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
@@ -134,19 +107,20 @@ void forward(py::array y, const py::array& x, const py::array& weight, const py:
         check_apart(y, {op, "out"}, other, "residual", true);
     }
     const bool has_bias = !bias.is_none(), adds = !residual.is_none();
-    const Algorithm algorithm = parse(algorithm_name, op, float64, s);
+    check_algorithm(op, algorithm, s, {Direction::forward}, float64);
     void* result = y.mutable_data();
     const WithoutGil running;
     if (float64)
         naive::forward(static_cast<double*>(result), readable<double>(x), readable<double>(weight),
                        has_bias ? readable<double>(b) : nullptr, relu, s, adds ? readable<double>(other) : nullptr);
     else
-        conv2d_forward(static_cast<float*>(result), readable<float>(x), readable<float>(weight), s, algorithm,
-                       {has_bias ? readable<float>(b) : nullptr, relu, adds ? readable<float>(other) : nullptr});
+        conv2d_forward(static_cast<float*>(result), readable<float>(x), readable<float>(weight), s,
+                       {has_bias ? readable<float>(b) : nullptr, relu, adds ? readable<float>(other) : nullptr},
+                       algorithm);
 }
 
 void backward_input(py::array dx, const py::array& dy, const py::array& weight, const Conv2dShape& s,
-                    const std::string& algorithm_name) {
+                    const std::string& algorithm) {
     const char* op = "conv2d_backward_input";
     const bool float64 = check_floating(dy, {op, "dy"});
     check_input(dy, {op, "dy"}, float64, "dy", y_shape(s), kY);
@@ -154,7 +128,7 @@ void backward_input(py::array dx, const py::array& dy, const py::array& weight, 
     check_output(dx, {op, "out"}, float64, "dy", x_shape(s), kX);
     check_apart(dx, {op, "out"}, dy, "dy");
     check_apart(dx, {op, "out"}, weight, "weight");
-    const Algorithm algorithm = parse(algorithm_name, op, float64, s);
+    check_algorithm(op, algorithm, s, {Direction::backward_input}, float64);
     void* result = dx.mutable_data();
     const WithoutGil running;
     if (float64)
@@ -164,7 +138,7 @@ void backward_input(py::array dx, const py::array& dy, const py::array& weight, 
 }
 
 void backward_weight(py::array dweight, const py::array& x, const py::array& dy, const Conv2dShape& s,
-                     const std::string& algorithm_name) {
+                     const std::string& algorithm) {
     const char* op = "conv2d_backward_weight";
     const bool float64 = check_floating(x, {op, "x"});
     check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
@@ -172,7 +146,7 @@ void backward_weight(py::array dweight, const py::array& x, const py::array& dy,
     check_output(dweight, {op, "out"}, float64, "x", weight_shape(s), kWeight);
     check_apart(dweight, {op, "out"}, x, "x");
     check_apart(dweight, {op, "out"}, dy, "dy");
-    const Algorithm algorithm = parse(algorithm_name, op, float64, s);
+    check_algorithm(op, algorithm, s, {Direction::backward_weight}, float64);
     void* result = dweight.mutable_data();
     const WithoutGil running;
     if (float64)
@@ -197,27 +171,22 @@ void backward_bias(py::array dbias, const py::array& dy) {
     });
 }
 
-const char* name_of(Algorithm a) {
-    switch (a) {
-        case Algorithm::naive:
-            return "naive";
-        case Algorithm::im2col:
-            return "im2col";
-        case Algorithm::direct:
-            return "direct";
-        case Algorithm::winograd:
-            return "winograd";
-        default:
-            return "auto";
-    }
-}
-
+// (name, reason, {name: cost of each that fits, as a multiple of the least}) of what "auto" takes.
 py::tuple choice(const Conv2dShape& s, const std::string& direction) {
-    const Direction d = direction == "forward"          ? Direction::forward
-                        : direction == "backward_input" ? Direction::backward_input
-                                                        : Direction::backward_weight;
-    const Choice c = choose(s, d);
-    return py::make_tuple(name_of(c.algorithm), c.reason);
+    Direction d = Direction::forward;
+    if (direction == "backward_input")
+        d = Direction::backward_input;
+    else if (direction == "backward_weight")
+        d = Direction::backward_weight;
+    else if (direction != "forward")
+        throw py::value_error("Conv2dShape.choice: direction is \"" + direction +
+                              "\"; expected \"forward\", \"backward_input\" or \"backward_weight\".");
+    const Algorithm& best = choose(s, d);
+    const double least = best.cost(s, d, false);
+    py::dict costs;
+    for (const Algorithm* a : algorithms())
+        if (a->fits(s, d)) costs[a->name] = least > 0 ? a->cost(s, d, false) / least : 1.0;
+    return py::make_tuple(best.name, best.reason, costs);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 
 #include <pybind11/stl.h>
 
-#include "array_check.h"
+#include "bindings_conv2d.h"
 #include "ops/conv_pool/conv_pool.h"
 
 namespace pycnn {
@@ -27,8 +27,9 @@ Extents y_shape(const ConvPoolShape& b) { return {b.conv.N, b.PH, b.PW, b.conv.O
 
 void check_float32(const py::array& a, const Argument& who) {
     if (is_float32(a)) return;
-    throw py::type_error(who.text() + " is " + dtype_name(a) + "; expected float32, the only type of conv_pool: write " +
-                         who.name + ".astype(np.float32), or call conv2d and max_pool2d for float64.");
+    throw py::type_error(who.text() + " is " + dtype_name(a) +
+                         "; expected float32, the only type of conv_pool: write " + who.name +
+                         ".astype(np.float32), or call conv2d and max_pool2d for float64.");
 }
 void check_in(const py::array& a, const Argument& who, const Extents& shape, const std::string& axes_text) {
     check_float32(a, who);
@@ -48,26 +49,11 @@ void check_where(const py::array& where, const Argument& who, const ConvPoolShap
     check_contiguous(where, who);
 }
 
-Algorithm parse(const std::string& op, const std::string& name, const Conv2dShape& s) {
-    if (name == "auto") return Algorithm::automatic;
-    if (name == "naive") return Algorithm::naive;
-    if (name == "im2col") return Algorithm::im2col;
-    if (name == "direct") return Algorithm::direct;
-    if (name == "winograd" && winograd::fits(s)) return Algorithm::winograd;
-    if (name == "winograd")
-        throw py::value_error(
-            op +
-            ": algorithm=\"winograd\" computes 3 x 3 windows with stride 1, dilation 1 and groups = 1; "
-            "expected \"auto\" or \"direct\" for this shape.");
-    throw py::value_error(op + ": algorithm is \"" + name +
-                          "\"; expected \"auto\", \"naive\", \"im2col\", \"direct\" or \"winograd\".");
-}
-
 // An array that may be missing.
 py::array optional(const py::object& a) { return a.is_none() ? py::array() : py::reinterpret_borrow<py::array>(a); }
 
 void forward(py::array y, const py::object& where_or_none, const py::array& x, const py::array& weight,
-             const py::object& bias_or_none, const ConvPoolShape& b, const std::string& algorithm_name) {
+             const py::object& bias_or_none, const ConvPoolShape& b, const std::string& algorithm) {
     const char* op = "conv_pool";
     const bool has_where = !where_or_none.is_none(), has_bias = !bias_or_none.is_none();
     py::array where = optional(where_or_none);
@@ -90,7 +76,7 @@ void forward(py::array y, const py::object& where_or_none, const py::array& x, c
         check_apart(where, who, y, "out[0]");
         if (has_bias) check_apart(where, who, bias, "bias");
     }
-    const Algorithm algorithm = parse(op, algorithm_name, b.conv);
+    check_algorithm(op, algorithm, b.conv, {Direction::forward});
     float* result = writable<float>(y);
     uint8_t* bytes = has_where ? writable<uint8_t>(where) : nullptr;
     const WithoutGil running;
@@ -151,7 +137,7 @@ void backward(py::array dweight, const py::object& dbias_or_none, const py::obje
 
 void conv_relu_backward(py::array dweight, const py::object& dbias_or_none, const py::object& dx_or_none,
                         const py::array& dy, const py::array& y, const py::array& x, const py::array& weight,
-                        const Conv2dShape& s, const std::string& algorithm_name) {
+                        const Conv2dShape& s, const std::string& algorithm) {
     const char* op = "conv2d_relu_backward";
     const std::string map = "[N, OH, OW, OC]";
     const Extents x_extents{s.N, s.H, s.W, s.C}, y_extents{s.N, s.OH(), s.OW(), s.OC};
@@ -173,7 +159,7 @@ void conv_relu_backward(py::array dweight, const py::object& dbias_or_none, cons
         results.emplace_back("out[2] (dx)", dx);
     }
     check_results(op, results, {{"dy", dy}, {"y", y}, {"x", x}, {"weight", weight}});
-    const Algorithm algorithm = parse(op, algorithm_name, s);
+    check_algorithm(op, algorithm, s, {Direction::backward_weight, Direction::backward_input});
     float* dw = writable<float>(dweight);
     float *db = has_dbias ? writable<float>(dbias) : nullptr, *di = has_dx ? writable<float>(dx) : nullptr;
     const WithoutGil running;

@@ -66,6 +66,15 @@ const float* data_or_null(const py::object& original, const py::array& a) {
     return original.is_none() ? nullptr : readable<float>(a);
 }
 
+// The array's numbers, which keep it alive.
+Weights kept(const py::array& a) {
+    const auto owner = new py::array(a);
+    return {readable<float>(a), [owner](const float*) {
+                const py::gil_scoped_acquire held;
+                delete owner;
+            }};
+}
+
 void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::object& weight, const py::object& bias,
                 bool relu, const std::string& pool, Index residual) {
     Adding step(p, "add_conv2d");
@@ -82,7 +91,8 @@ void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::ob
     step.reads(x, "x", product({s.H, s.W, s.C}));
     if (residual != Network::kNone) step.reads(residual, "residual", size, true);
     step.writes(y, "y", size);
-    const float *taps = readable<float>(w), *added = data_or_null(bias, b);
+    const Weights taps = kept(w);
+    const float* added = data_or_null(bias, b);
     Network::Step made;
     {
         const WithoutGil running;
@@ -136,7 +146,14 @@ void add_linear(Program& p, Index x, Index y, const py::array& weight, const py:
     const py::array b = checked(step, bias, "bias", {out}, "[out]", true);
     step.reads(x, "x", in);
     step.writes(y, "y", out);
-    p.net.add_linear(x, y, readable<float>(w), data_or_null(bias, b), in, out, relu);
+    const LinearCall call{.weight = kept(w), .bias = data_or_null(bias, b), .in = in, .out = out, .relu = relu};
+    Network::Step made;
+    {
+        const WithoutGil running;
+        made = Network::linear(x, y, call);
+    }
+    step.check_open();  // other threads had the GIL
+    p.net.add(std::move(made));
     step.done();
 }
 

@@ -280,7 +280,7 @@ def test_the_gradient_lies_in_that_of_the_convolution_behind(rng):
 def test_plan_and_summary_show_it(rng):
     model, _, _ = network(rng)
     lines = model.plan((100, 8, 6, 3)).splitlines()
-    assert lines[0].startswith("0 1  Conv2d + MaxPool2d  one block")
+    assert lines[0].startswith("0 1  Conv2d + MaxPool2d  conv_pool")
     assert lines[1].split() == ["2", "3", "BatchNorm2d", "+", "ReLU", "one", "pass"]
     assert "GlobalAvgPool2d" in model.summary((None, 8, 6, 3))
     assert "BatchNorm2d" in model.fuse(False).plan()

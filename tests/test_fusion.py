@@ -21,7 +21,7 @@ def conv(c=3, oc=4, **options):
 
 
 def make(relu=True, **options):
-    """(model, x, dy): one block and a linear layer."""
+    """(model, x, dy): one conv_pool and a linear layer."""
     rng = np.random.default_rng(5)
     layers = [conv(3, 20, rng=rng, **options), ReLU(), MaxPool2d(2, padding="same")]
     if not relu:
@@ -157,7 +157,7 @@ def test_copies_have_blocks_of_their_own(copied):
     model[0].weight.data[...] = 0
     np.testing.assert_array_equal(twin.forward(x), y)
     np.testing.assert_array_equal(twin.backward(dy), dx)
-    assert "one block" in twin.plan()
+    assert "conv_pool" in twin.plan()
 
 
 def test_an_assigned_weight_is_used():
@@ -174,7 +174,7 @@ def test_the_plan_can_be_read():
     assert lines[0].split(maxsplit=3)[:3] == ["0", "2", "1"] or lines[0].startswith("0 2 1")
     assert len(lines) == 5
     assert "Conv2d + MaxPool2d + ReLU" in lines[0]
-    assert "one block, forward direct" in lines[0]
+    assert "conv_pool, forward few_channels" in lines[0]
     assert "forward winograd, gradients without products with zero" in lines[1]
     assert "a view" in lines[3]
     normed = models.stages((16, 16, 64), batch_norm=True).plan((100, 28, 28, 1)).splitlines()
@@ -183,7 +183,7 @@ def test_the_plan_can_be_read():
     assert len(unfused) == 11
     assert "gradients winograd, winograd" in unfused[3]
     nested = Sequential(model, ReLU())
-    assert nested.fuse(True)[0].plan().count("one block") == 3
+    assert nested.fuse(True)[0].plan().count("conv_pool") == 3
 
 
 def test_the_plan_refuses_what_the_layers_refuse():

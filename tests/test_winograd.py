@@ -177,8 +177,9 @@ def test_auto_takes_winograd_where_it_pays_and_says_so():
     explained = pycnn.explain_conv2d((100, 14, 14, 32), (3, 3, 32, 64), padding="same")
     assert explained.forward == explained.backward_input == explained.backward_weight == "winograd"
     assert "F(4x4" in str(explained)
+    one_channel = pycnn.explain_conv2d((100, 28, 28, 1), (3, 3, 1, 32), padding="same")
+    assert one_channel.forward == one_channel.backward_weight == "few_channels"
     for shape, weight, options in (
-        ((100, 28, 28, 1), (3, 3, 1, 32), {"padding": "same"}),  # one channel
         ((100, 14, 14, 32), (5, 5, 32, 64), {}),
         ((100, 14, 14, 32), (3, 3, 32, 64), {"stride": 2}),
         ((100, 14, 14, 32), (3, 3, 32, 64), {"dilation": 2}),

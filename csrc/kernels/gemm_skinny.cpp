@@ -3,8 +3,9 @@
 //
 //   gemm_dots      c[i][j] = sum over p of a[i][p] * b[j][p]     p contiguous in both; 16 partial sums, added as a tree
 //   gemm_one_row   c[j]    = sum over p of x[p] * b[p][j]        j contiguous; p in order
+//   linear_row     the same, with b packed in panels, and bias and relu
 //
-// Both overwrite c. The order of additions of an element depends on k alone.
+// All overwrite c. The order of additions of an element depends on k alone.
 
 #include "kernels.h"
 #include "simd.h"
@@ -63,6 +64,30 @@ PYCNN_INLINE void row_times_panel(float* c, const float* x, int64_t x_step, cons
     PYCNN_UNROLL for (int v = 0; v < V; ++v) store_first(c + v * VL, acc[v], v == V - 1 ? last : VL);
 }
 
+// P panels of V vecs side by side, each a stream of its own through memory; `last` lanes in the last vec of the last.
+template <int P, int V>
+PYCNN_INLINE void row_times_panels(const LinearRow& s, int64_t j, int64_t last) {
+    const float* b[P];
+    PYCNN_UNROLL for (int p = 0; p < P; ++p) b[p] = s.packed + (j + p * V * VL) * s.in;
+    vec acc[P][V];
+    PYCNN_UNROLL for (int p = 0; p < P; ++p) PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[p][v] = splat(0.0f);
+    for (int64_t k = 0; k < s.in; ++k) {
+        const vec factor = splat(s.x[k]);
+        PYCNN_UNROLL for (int p = 0; p < P; ++p) {
+            PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[p][v] = fma(factor, load(b[p] + v * VL), acc[p][v]);
+            b[p] += V * VL;
+        }
+    }
+    const vec zero = splat(0.0f);
+    PYCNN_UNROLL for (int p = 0; p < P; ++p) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
+        const int64_t at = j + (p * V + v) * VL, lanes = p == P - 1 && v == V - 1 ? last : VL;
+        vec y = acc[p][v];
+        if (s.bias) y = y + load_first(s.bias + at, lanes);
+        if (s.relu) y = select(greater(zero, y), zero, y);
+        store_first(s.y + at, y, lanes);
+    }
+}
+
 }  // namespace
 
 void gemm_dots(float* c, int64_t c_row, int64_t c_col, const float* a, int64_t lda, const float* b, int64_t ldb,
@@ -78,6 +103,17 @@ void gemm_one_row(float* c, const float* x, int64_t x_step, const float* b, int6
     for (; j + V * VL <= n; j += V * VL) row_times_panel<V>(c + j, x, x_step, b + j, ldb, VL, k);
     for (; j + VL <= n; j += VL) row_times_panel<1>(c + j, x, x_step, b + j, ldb, VL, k);
     if (j < n) row_times_panel<1>(c + j, x, x_step, b + j, ldb, n - j, k);
+}
+
+void linear_row(const LinearRow& s) {
+    constexpr int P = REG == 64 ? 4 : 2;  // with more streams the hardware follows none
+    int64_t j = 0;
+    for (; j + P * NR <= s.out; j += P * NR) row_times_panels<P, NV>(s, j, VL);
+    for (; j + NR <= s.out; j += NR) row_times_panels<1, NV>(s, j, VL);
+    if (s.out - j > VL)
+        row_times_panels<1, NV>(s, j, s.out - j - (NV - 1) * VL);
+    else if (s.out > j)
+        row_times_panels<1, 1>(s, j, s.out - j);
 }
 
 }  // namespace pycnn::PYCNN_ISA

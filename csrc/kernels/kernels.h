@@ -21,6 +21,15 @@ struct Matrix {
     int64_t row, col;
 };
 
+struct LinearRow {        // y[j] = sum over k of x[k] * packed[j][k], plus bias, then relu on request
+    float* y;             // [out]
+    const float* x;       // [in]
+    const float* packed;  // panels [in][NR]; the last one [in][16] where 16 or fewer columns are left
+    const float* bias;    // [out] or null
+    int64_t in, out;
+    bool relu;
+};
+
 struct Fetch {  // memory that comes to L2 while a product runs
     const float* from;
     int64_t lines;  // of 64 bytes
@@ -308,6 +317,7 @@ struct Kernels {
                       int64_t m, int64_t n, int64_t k);
     // c[j] = sum over p of x[p * x_step] * b[p * ldb + j]: one row times a matrix that is read once, un-packed.
     void (*gemm_one_row)(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k);
+    void (*linear_row)(const LinearRow&);
     void (*indirect_block)(const IndirectBlock&);
 
     void (*few_channels_row)(const FewChannelsRow&);

@@ -24,6 +24,7 @@ constexpr Kernels table = {
     .gemm_block = gemm_block,
     .gemm_dots = gemm_dots,
     .gemm_one_row = gemm_one_row,
+    .linear_row = linear_row,
     .indirect_block = indirect_block,
     .few_channels_row = few_channels_row,
     .few_channels_weight = few_channels_weight,

@@ -9,6 +9,7 @@ void gemm_pack_b(float*, const Matrix&, int64_t kc, int64_t nc);
 void gemm_block(const GemmBlock&);
 void gemm_dots(float*, int64_t, int64_t, const float*, int64_t, const float*, int64_t, int64_t, int64_t, int64_t);
 void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t, int64_t);
+void linear_row(const LinearRow&);
 void indirect_block(const IndirectBlock&);
 
 void few_channels_row(const FewChannelsRow&);

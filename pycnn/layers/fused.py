@@ -101,7 +101,7 @@ class ConvPool(Fused):
     def notes(self, x: Shape | None) -> str:
         """The algorithms."""
         if x is None:
-            return "one block"
+            return "conv_pool"
         chosen = ops.explain_conv2d(x, self.conv.weight.data.shape, **self.conv.geometry)
         sparse = self.relu is None and chosen.backward_input == "winograd"
         how = (
@@ -109,7 +109,7 @@ class ConvPool(Fused):
             if sparse
             else "gradients without products with zero"
         )
-        return f"one block, forward {chosen.forward}, {how}"
+        return f"conv_pool, forward {chosen.forward}, {how}"
 
 
 class ConvRelu(Fused):

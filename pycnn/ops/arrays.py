@@ -133,17 +133,16 @@ def is_nchw(data_format: str, op: str) -> bool:
     raise ValueError(f'{op}: data_format is {data_format!r}; expected "NHWC" or "NCHW".')
 
 
-_ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd")
+# As in the registry, csrc/ops/conv2d/conv2d.cpp, which says what each computes.
+ALGORITHMS = ("auto", "depthwise", "few_channels", "winograd", "direct", "im2col", "naive")
 
 
 def algorithm_name(algorithm: str, op: str) -> str:
     """The name itself; C++ knows which shapes each one computes."""
-    if is_choice(algorithm, _ALGORITHMS):
+    if is_choice(algorithm, ALGORITHMS):
         return algorithm
-    raise ValueError(
-        f'{op}: algorithm is {algorithm!r}; expected "auto", "naive", "im2col", "direct" or '
-        '"winograd".'
-    )
+    names = ", ".join(f'"{name}"' for name in ALGORITHMS)
+    raise ValueError(f"{op}: algorithm is {algorithm!r}; expected one of {names}.")
 
 
 def flag(value: bool, op: str, name: str) -> bool:

@@ -112,12 +112,14 @@ def conv2d(
 
     stride, dilation: an int, (h, w) or [1, h, w, 1]. padding: "valid" (none), "same"
     (TensorFlow's: OH = ceil(H / stride_h), an odd pixel comes after), an int, (h, w), or
-    ((top, bottom), (left, right)), in pixels of zeros. activation: None or "relu". algorithm:
-    "auto", "naive", "im2col", "direct" or "winograd" (3 x 3 with stride 1, dilation 1, groups 1);
-    `explain_conv2d` says what "auto" takes, `set_precision` how exact it is. "auto" may take
-    another algorithm for a few images than for many, so an image's last bits may depend on its
-    batch; a named algorithm's do not. float64 runs "naive" only. Products with zeros of the
-    padding are skipped where that is faster, so an infinite weight there may give NaN or nothing.
+    ((top, bottom), (left, right)), in pixels of zeros. activation: None or "relu".
+
+    algorithm: "auto", "direct", "winograd" (3 x 3 with stride 1, dilation 1, groups 1), "depthwise"
+    (groups = C = OC), "few_channels" (C <= 4, one group), "im2col" or "naive". `explain_conv2d`
+    says what "auto" takes, `set_precision` how exact it is. "auto" may take another algorithm for a
+    few images than for many, so an image's last bits may depend on its batch; a named algorithm's
+    do not. float64 runs "naive" only. Products with zeros of the padding are skipped where that is
+    faster, so an infinite weight there may give NaN or nothing.
     "winograd" may spread a NaN or Inf over its tile of 2 x 2 or 4 x 4 outputs.
 
     Raises ValueError for shapes or options that do not fit, TypeError for types.
@@ -248,20 +250,27 @@ class Conv2dExplanation:
     backward_input: str
     backward_weight: str
     reasons: tuple[str, str, str]
+    costs: tuple[dict[str, float], dict[str, float], dict[str, float]]  # the chosen one has 1.0
     output_shape: tuple[int, int, int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     flop: float
 
     def __str__(self) -> str:
-        """One line a direction, with the reason, under a line on the shape."""
+        """A line on the shape; for each direction what, why, and the costs that were compared."""
         names = ("forward", "backward_input", "backward_weight")
         chosen = (self.forward, self.backward_input, self.backward_weight)
         head = (
             f"y {self.output_shape} [N, OH, OW, OC], padding ((top, bottom), (left, right)) = "
             f"{self.padding}, {self.flop * 1e-6:.3f} MFLOP a direction"
         )
-        rows = zip(names, chosen, self.reasons, strict=True)
-        return "\n".join([head, *(f"{name:16}{what}: {why}" for name, what, why in rows)])
+        lines = [head]
+        for name, what, why, costs in zip(names, chosen, self.reasons, self.costs, strict=True):
+            others = sorted((cost, other) for other, cost in costs.items() if other != what)
+            compared = ", ".join(
+                f"{other} {cost:.3g}" if cost < 1e6 else f"{other} never" for cost, other in others
+            )
+            lines.append(f"{name:16}{what}: {why} (by cost: {what} 1, {compared})")
+        return "\n".join(lines)
 
 
 def explain_conv2d(
@@ -292,6 +301,7 @@ def explain_conv2d(
         backward_input=choices[1][0],
         backward_weight=choices[2][0],
         reasons=(choices[0][1], choices[1][1], choices[2][1]),
+        costs=(choices[0][2], choices[1][2], choices[2][2]),
         output_shape=shape.output_shape,
         padding=shape.padding,
         flop=shape.flop,

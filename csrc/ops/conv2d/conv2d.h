@@ -8,57 +8,106 @@
 // x [N][H][W][C], weight [KH][KW][C/groups][OC], y and dy [N][OH][OW][OC]; results are overwritten. Group g reads the
 // channels [g*C/groups, ...) and writes [g*OC/groups, ...). Pixels outside the image are zero.
 #pragma once
+#include <span>
+#include <string_view>
+
 #include "ops/shapes.h"
 
 namespace pycnn {
 
 enum class Direction { forward, backward_input, backward_weight };
-enum class Algorithm { automatic, naive, im2col, direct, winograd };
-
-struct Choice {
-    Algorithm algorithm;
-    const char* reason;
-};
-// filter_kept: the transformed weight is kept from call to call; then the batch does not enter.
-Choice choose(const Conv2dShape&, Direction, bool filter_kept = false);
 
 struct Epilogue {                 // of the forward direction
     const float* bias = nullptr;  // [OC]
     bool relu = false;
-    const float* residual = nullptr;  // as y, added before relu; may be y itself
+    const float* residual = nullptr;  // as y, added before relu; may be y itself; not with a pool
 };
 
-void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape&, Algorithm, const Epilogue&);
-void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&, Algorithm);
-void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, Algorithm);
+// One call of the forward direction with all that is fused to it.
+struct Conv2dForward {
+    float* y;  // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
+    const float* x;
+    const float* packed;  // the weight as Algorithm::pack made it, or as it is where there is no pack
+    const Conv2dShape& shape;
+    Epilogue epilogue = {};
+    int64_t PH = 0, PW = 0;    // of 2 x 2 windows of stride 2 over relu's result; 0: no pool
+    uint8_t* where = nullptr;  // beside a pooled y: 2 i + j of the maximum, or null
+
+    bool pooled() const { return PH > 0; }
+};
+
+// An algorithm is an entry of the registry (conv2d.cpp): a constant at the end of its file. All others read the entries:
+// the operators, conv_pool, compiled networks, `explain_conv2d`.
+struct Algorithm {
+    const char* name;
+    const char* reason;    // why it may be the fastest
+    const char* computes;  // what fits, in words
+    bool (*fits)(const Conv2dShape&, Direction);
+    // What "auto" compares: multiply-adds of one lane, at the speed of direct convolution. By the shape alone, so every
+    // machine and thread count takes the same way. packed: the weights are packed already.
+    double (*cost)(const Conv2dShape&, Direction, bool packed);
+    bool (*adds_residual)(const Conv2dShape&);  // in its epilogue; else it is added behind it
+    bool pools;                                 // in registers; else the map is pooled in chunks that stay in L2
+    int64_t (*packed_floats)(const Conv2dShape&);
+    void (*pack)(float* packed, const float* weight, const Conv2dShape&);  // null: reads the weight as it is
+    void (*forward)(const Conv2dForward&);
+    void (*backward_input)(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+    void (*backward_weight)(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+};
+
+std::span<const Algorithm* const> algorithms();
+
+// The cheapest entry that fits. packed: as above.
+const Algorithm& choose(const Conv2dShape&, Direction, bool packed = false);
+
+// `name` for this shape, "auto" for the cheapest, or null where it does not fit, or there is none.
+const Algorithm* find_algorithm(std::string_view name, const Conv2dShape&, Direction);
+
+// The weight packed into this thread's scratch, until it packs again; or the weight itself.
+const float* packed_in_scratch(const Algorithm&, const float* weight, const Conv2dShape&);
+
+// With all that the call asks for, also what the algorithm itself leaves out.
+void run_forward(const Algorithm&, const Conv2dForward&);
+
+// The algorithm must fit.
+void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&,
+                    std::string_view algorithm = "auto");
+void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&,
+                           std::string_view algorithm = "auto");
+void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&,
+                            std::string_view algorithm = "auto");
 
 // `exact` keeps Winograd off F(4 x 4), whose error is two to three times that of direct convolution.
 void set_exact(bool);
 bool is_exact();
 
-// One file an algorithm: conv2d/direct.cpp, conv2d/winograd.cpp, conv2d/im2col.cpp, conv2d/naive.cpp, and one beside
-// for the gradient of the weight. A new one is a file of these three functions, a value of Algorithm and a rule in
-// choose().
+// The products of one lane that direct convolution needs: taps inside the image, times channels of a group.
+double inner_products(const Conv2dShape&);
+
+inline bool never_adds_residual(const Conv2dShape&) { return false; }
+inline bool always_adds_residual(const Conv2dShape&) { return true; }
+
+// A file, or two or three, each. F(4 x 4) and F(2 x 2) are entries of one name.
+namespace depthwise {
+extern const Algorithm algorithm;
+}
+namespace few_channels {
+extern const Algorithm algorithm;
+}
+namespace winograd {
+extern const Algorithm large_tiles, small_tiles;
+}
 namespace direct {
-bool adds_residual(const Conv2dShape&);  // false: forward takes none
-void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+extern const Algorithm algorithm;
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 }  // namespace direct
-namespace winograd {
-bool fits(const Conv2dShape&);              // 3 x 3, stride 1, no dilation, no groups
-int64_t tile_size(int64_t OH, int64_t OW);  // m of F(m x m, 3 x 3) for a map of this size: 2 or 4
-void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
-}  // namespace winograd
 namespace im2col {
-void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
-}  // namespace im2col
-namespace naive {  // T: float or double
-template <class T>
+extern const Algorithm algorithm;
+}
+namespace naive {
+extern const Algorithm algorithm;
+
+template <class T>  // float or double
 void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape&,
              const T* residual = nullptr);
 template <class T>

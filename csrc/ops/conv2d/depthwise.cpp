@@ -12,7 +12,7 @@
 
 namespace pycnn::depthwise {
 
-bool fits(const Conv2dShape& s) { return s.groups > 1 && s.groups == s.C && s.OC == s.C; }
+static bool fits(const Conv2dShape& s, Direction) { return s.groups > 1 && s.groups == s.C && s.OC == s.C; }
 
 namespace {
 
@@ -68,7 +68,11 @@ void run(Correlation& s) {
 
 }  // namespace
 
-void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+static void forward(const Conv2dForward& call) {
+    const Conv2dShape& s = call.shape;
+    const Epilogue& epilogue = call.epilogue;
+    float* y = call.y;
+    const float *x = call.x, *weight = call.packed;
     if (tiled_forward(y, x, weight, s, epilogue)) return;
     Correlation p{x,
                   weight,
@@ -88,7 +92,7 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
     run(p);
 }
 
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     if (tiled_backward_input(dx, dy, weight, s)) return;
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
@@ -111,7 +115,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
         }
 }
 
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+static void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     if (tiled_backward_weight(dweight, x, dy, s)) return;
     Axis h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
     Axis w = forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
@@ -133,5 +137,18 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
                 }
     });
 }
+
+const Algorithm algorithm = {.name = "depthwise",
+                             .reason = "lanes are channels, each with taps of its own",
+                             .computes = "groups = C = OC, above 1",
+                             .fits = fits,
+                             .cost = [](const Conv2dShape& s, Direction, bool) { return inner_products(s); },
+                             .adds_residual = never_adds_residual,
+                             .pools = false,
+                             .packed_floats = nullptr,
+                             .pack = nullptr,
+                             .forward = forward,
+                             .backward_input = backward_input,
+                             .backward_weight = backward_weight};
 
 }  // namespace pycnn::depthwise

@@ -1,15 +1,9 @@
-// Depthwise convolution: groups = C = OC, each channel with taps of its own.
+// Depthwise convolution of the common shapes (depthwise_tile.cpp), for depthwise.cpp: false, and nothing done, for others.
 #pragma once
 #include "ops/conv2d/conv2d.h"
 
 namespace pycnn::depthwise {
 
-bool fits(const Conv2dShape&);
-void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
-
-// The same for the common shapes (conv2d/depthwise_tile.cpp); false, and nothing done, for others.
 bool tiled_forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
 bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);

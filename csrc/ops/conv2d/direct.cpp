@@ -18,8 +18,6 @@
 
 #include "ops/conv2d/axis.h"
 #include "ops/conv2d/conv2d.h"
-#include "ops/conv2d/depthwise.h"
-#include "ops/conv2d/few_channels.h"
 #include "ops/conv2d/pack.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
@@ -308,26 +306,21 @@ std::vector<int64_t> weight_taps(const Axis& axis) {
 
 }  // namespace
 
-bool adds_residual(const Conv2dShape& s) { return !depthwise::fits(s) && !few_channels::fits(s); }
-
-void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
-    if (depthwise::fits(s)) return depthwise::forward(y, x, weight, s, epilogue);
-    if (few_channels::fits(s)) return few_channels::forward(y, x, weight, s, epilogue);
+static void forward(const Conv2dForward& call) {
+    const Conv2dShape& s = call.shape;
     Correlation p{};
-    p.in = x, p.N = s.N, p.C = s.C;
+    p.in = call.x, p.N = s.N, p.C = s.C;
     p.h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
     p.w = forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
-    p.out = y, p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
+    p.out = call.y, p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
     p.out_step_h = p.out_step_w = 1;
-    p.groups = s.groups, p.packed = pack_forward(weight, s), p.epilogue = epilogue;
+    p.groups = s.groups, p.packed = call.packed, p.epilogue = call.epilogue;
     if (p.w.outputs == 0) return;
     Job job{{p}, {}, {}, 0};
     run(job);
 }
 
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    if (depthwise::fits(s)) return depthwise::backward_input(dx, dy, weight, s);
-    if (few_channels::fits_backward_input(s)) return few_channels::backward_input(dx, dy, weight, s);
+static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     const int64_t tap_size = s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
     float* packed = scratch(Scratch::weights, std::max<int64_t>(s.taps() * tap_size, 1));
     Job job{};
@@ -346,5 +339,25 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
         }
     run(job);
 }
+
+// Vectors run over the output channels of a group (in backward_input its input channels), so a narrow one leaves lanes
+// empty.
+static double cost(const Conv2dShape& s, Direction direction, bool) {
+    const int64_t columns = direction == Direction::backward_input ? s.group_C() : s.group_OC();
+    return inner_products(s) * static_cast<double>(ceil_div(columns, 16) * 16) / static_cast<double>(columns);
+}
+
+const Algorithm algorithm = {.name = "direct",
+                             .reason = "patches are read in place, so no im2col buffer is written",
+                             .computes = "any convolution",
+                             .fits = [](const Conv2dShape&, Direction) { return true; },
+                             .cost = cost,
+                             .adds_residual = always_adds_residual,
+                             .pools = false,
+                             .packed_floats = packed_forward_floats,
+                             .pack = pack_forward,
+                             .forward = forward,
+                             .backward_input = backward_input,
+                             .backward_weight = backward_weight};
 
 }  // namespace pycnn::direct

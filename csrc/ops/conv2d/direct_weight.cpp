@@ -13,8 +13,6 @@
 #include <vector>
 
 #include "ops/conv2d/conv2d.h"
-#include "ops/conv2d/depthwise.h"
-#include "ops/conv2d/few_channels.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
@@ -186,8 +184,6 @@ int64_t slot_count(const Conv2dShape& s) {
 }  // namespace
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
-    if (depthwise::fits(s)) return depthwise::backward_weight(dweight, x, dy, s);
-    if (few_channels::fits(s)) return few_channels::backward_weight(dweight, x, dy, s);
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
     std::memset(slots, 0, sizeof(float) * S * size);

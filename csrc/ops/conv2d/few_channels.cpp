@@ -17,7 +17,10 @@ namespace pycnn::few_channels {
 // 450; 224x224x3->64 3x3 forward 17,200 -> 14,000, gradient of the weight 17,300 -> 15,300; 32x32x4->32 3x3 forward 218
 // -> 206, gradient of the weight 250 -> 238. More taps do not gain: 14x14x6->16 5x5 (150), 100 images, gradient of the
 // weight 267 -> 338.
-bool fits(const Conv2dShape& s) { return s.groups == 1 && s.C <= 4 && s.taps() * s.C <= kMaxFewChannelsTaps; }
+static bool fits(const Conv2dShape& s, Direction direction) {
+    if (direction == Direction::backward_input) return fits_backward_input(s);
+    return s.groups == 1 && s.C <= 4 && s.taps() * s.C <= kMaxFewChannelsTaps;
+}
 
 int64_t padded_row(const Conv2dShape& s) { return (s.pad.left + s.W + s.pad.right) * s.C; }
 
@@ -53,42 +56,44 @@ int64_t rows_at_once(const Conv2dShape& s, int64_t rows_each) {
 
 namespace {
 
-struct Problem {
-    const Conv2dShape& s;
-    const float *x, *packed, *bias;
-    float* y;
-    uint8_t* where;
-    bool relu;
-    int64_t PH, PW;  // 0: no pool
-
-    int64_t rows() const { return PH ? PH : s.OH(); }  // of y, an image
-    int64_t cols() const { return PH ? PW : s.OW(); }
-    int64_t rows_each() const { return PH ? 2 : 1; }  // rows of the map that a row of y needs
-};
+// Of y, an image: its rows and columns, and the rows of the map that each needs.
+int64_t rows_of(const Conv2dForward& p) { return p.pooled() ? p.PH : p.shape.OH(); }
+int64_t cols_of(const Conv2dForward& p) { return p.pooled() ? p.PW : p.shape.OW(); }
+int64_t rows_each(const Conv2dForward& p) { return p.pooled() ? 2 : 1; }
 
 // Rows [r0, r1) of y of image n.
-void run_image(const Problem& p, const int64_t* offset, int64_t n, int64_t r0, int64_t r1) {
-    const Conv2dShape& s = p.s;
-    const int64_t Wp = padded_row(s), each = p.rows_each();
+void run_image(const Conv2dForward& p, const int64_t* offset, int64_t n, int64_t r0, int64_t r1) {
+    const Conv2dShape& s = p.shape;
+    const int64_t Wp = padded_row(s), each = rows_each(p);
     const int64_t first = r0 * each * s.stride_h, map_rows = std::min(r1 * each, s.OH());
     const int64_t last = (map_rows - 1) * s.stride_h + extent(s.KH, s.dilation_h);
     float* padded = scratch(Scratch::padded, (last - first) * Wp);
     copy_padded(padded, p.x, s, n, first, last);
     for (int64_t r = r0; r < r1; ++r) {
-        const int64_t to = (n * p.rows() + r) * p.cols() * s.OC;
-        kernels().few_channels_row({p.y + to, p.where ? p.where + to : nullptr,
-                                    padded + (r * each * s.stride_h - first) * Wp, s.stride_h * Wp, s.stride_w * s.C,
-                                    p.packed, offset, s.taps() * s.C, s.OC, p.cols(), s.OW(),
-                                    p.PH ? std::min<int64_t>(2, s.OH() - 2 * r) : 0, p.bias, p.relu});
+        const int64_t to = (n * rows_of(p) + r) * cols_of(p) * s.OC;
+        kernels().few_channels_row({.y = p.y + to,
+                                    .where = p.where ? p.where + to : nullptr,
+                                    .x = padded + (r * each * s.stride_h - first) * Wp,
+                                    .step_h = s.stride_h * Wp,
+                                    .step_w = s.stride_w * s.C,
+                                    .w = p.packed,
+                                    .offset = offset,
+                                    .taps = s.taps() * s.C,
+                                    .OC = s.OC,
+                                    .outputs = cols_of(p),
+                                    .cols = s.OW(),
+                                    .pool_rows = p.pooled() ? std::min<int64_t>(2, s.OH() - 2 * r) : 0,
+                                    .bias = p.epilogue.bias,
+                                    .relu = p.epilogue.relu});
     }
 }
 
-void run(const Problem& p) {
-    const Conv2dShape& s = p.s;
-    if (s.N * p.rows() * p.cols() == 0) return;
+void forward(const Conv2dForward& p) {
+    const Conv2dShape& s = p.shape;
+    const int64_t rows = rows_of(p), most = rows_at_once(s, rows_each(p));
+    if (s.N * rows * cols_of(p) == 0) return;
     const std::vector<int64_t> offset = tap_offsets(s);
-    const int64_t rows = p.rows(), most = rows_at_once(s, p.rows_each());
-    const double flop = 2.0 * p.rows_each() * s.OW() * s.taps() * s.C * lanes(s);
+    const double flop = 2.0 * rows_each(p) * s.OW() * s.taps() * s.C * lanes(s);
     parallel_for(s.N * rows, grain_units(kGrainFlop / 2, flop), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end;) {
             const int64_t n = at / rows, r0 = at % rows, r1 = std::min({r0 + end - at, rows, r0 + most});
@@ -98,16 +103,25 @@ void run(const Problem& p) {
     });
 }
 
+// By the measurements above, the least of them.
+double cost(const Conv2dShape& s, Direction direction, bool packed) {
+    return 0.9 * direct::algorithm.cost(s, direction, packed);
+}
+
 }  // namespace
 
-void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
-    run({s, x, pack_forward(weight, s), epilogue.bias, y, nullptr, epilogue.relu, 0, 0});
-}
-
-void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
-                       const ConvPoolShape& b) {
-    if (b.PH == 0 || b.PW == 0) return;  // a VALID pool of a map of one row or column
-    run({b.conv, x, pack_forward(weight, b.conv), bias, y, where, b.relu, b.PH, b.PW});
-}
+const Algorithm algorithm = {
+    .name = "few_channels",
+    .reason = "few input channels: all taps in one short loop over the image",
+    .computes = "one group of at most 4 input channels (8 for the gradient of the input) and 49 taps times channels",
+    .fits = fits,
+    .cost = cost,
+    .adds_residual = never_adds_residual,
+    .pools = true,
+    .packed_floats = packed_forward_floats,
+    .pack = pack_forward,
+    .forward = forward,
+    .backward_input = backward_input,
+    .backward_weight = backward_weight};
 
 }  // namespace pycnn::few_channels

@@ -3,20 +3,14 @@
 #include <vector>
 
 #include "ops/conv2d/conv2d.h"
-#include "ops/conv_pool/conv_pool.h"
 
 namespace pycnn::few_channels {
 
-bool fits(const Conv2dShape&);  // few channels, and few taps: forward, gradient of the weight
-void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
-void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
-                       const ConvPoolShape&);
-
-// Gradient of the input: conv2d/few_channels_input.cpp.
+// Gradient of the input: few_channels_input.cpp.
 bool fits_backward_input(const Conv2dShape&);
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 
-// Gradient of the weight: conv2d/few_channels_weight.cpp.
+// Gradient of the weight: few_channels_weight.cpp.
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 
 // Images with their zero rim, a few rows at a time: a row is `padded_row` floats, [left + W + right][C].

@@ -68,7 +68,11 @@ void add_columns(float* dx, const float* columns, const Conv2dShape& s, int64_t 
 
 }  // namespace
 
-void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+static void forward(const Conv2dForward& call) {
+    const Conv2dShape& s = call.shape;
+    const Epilogue& epilogue = call.epilogue;
+    float* y = call.y;
+    const float *x = call.x, *weight = call.packed;
     const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
     for (int64_t n = 0; n < s.N; n += step)
         for (int64_t g = 0; g < s.groups; ++g) {
@@ -85,7 +89,7 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
     });
 }
 
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
     std::memset(dx, 0, sizeof(float) * s.N * s.H * s.W * s.C);
     for (int64_t n = 0; n < s.N; n += step)
@@ -98,7 +102,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
         }
 }
 
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+static void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
     std::memset(dweight, 0, sizeof(float) * K * s.OC);
     for (int64_t n = 0; n < s.N; n += step)
@@ -110,5 +114,24 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
                  {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, K, s.group_OC(), images * pixels, true);
         }
 }
+
+// Every number of a patch is written and read besides; the products alone cost what direct convolution costs.
+static double cost(const Conv2dShape& s, Direction direction, bool packed) {
+    const double patches = static_cast<double>(s.N) * s.OH() * s.OW() * s.taps() * s.C;
+    return direct::algorithm.cost(s, direction, packed) + 16 * patches;
+}
+
+const Algorithm algorithm = {.name = "im2col",
+                             .reason = "one large product, behind a buffer of all patches",
+                             .computes = "any convolution",
+                             .fits = [](const Conv2dShape&, Direction) { return true; },
+                             .cost = cost,
+                             .adds_residual = never_adds_residual,
+                             .pools = false,
+                             .packed_floats = nullptr,
+                             .pack = nullptr,
+                             .forward = forward,
+                             .backward_input = backward_input,
+                             .backward_weight = backward_weight};
 
 }  // namespace pycnn::im2col

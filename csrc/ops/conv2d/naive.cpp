@@ -104,4 +104,24 @@ template void backward_input(double*, const double*, const double*, const Conv2d
 template void backward_weight(float*, const float*, const float*, const Conv2dShape&);
 template void backward_weight(double*, const double*, const double*, const Conv2dShape&);
 
+// One product after the other, each loaded and stored.
+static double cost(const Conv2dShape& s, Direction, bool) { return 32 * inner_products(s); }
+
+const Algorithm algorithm = {.name = "naive",
+                             .reason = "plain loops: nothing is prepared, and no vector stays half empty",
+                             .computes = "any convolution",
+                             .fits = [](const Conv2dShape&, Direction) { return true; },
+                             .cost = cost,
+                             .adds_residual = always_adds_residual,
+                             .pools = false,
+                             .packed_floats = nullptr,
+                             .pack = nullptr,
+                             .forward =
+                                 [](const Conv2dForward& c) {
+                                     forward(c.y, c.x, c.packed, c.epilogue.bias, c.epilogue.relu, c.shape,
+                                             c.epilogue.residual);
+                                 },
+                             .backward_input = backward_input<float>,
+                             .backward_weight = backward_weight<float>};
+
 }  // namespace pycnn::naive

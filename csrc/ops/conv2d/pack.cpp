@@ -6,9 +6,13 @@
 
 namespace pycnn {
 
-const float* pack_forward(const float* weight, const Conv2dShape& s) {
+int64_t packed_forward_floats(const Conv2dShape& s) {
+    const int64_t NR = kernels().NR;
+    return s.groups * ceil_div(s.group_OC(), NR) * s.taps() * s.group_C() * NR;
+}
+
+void pack_forward(float* packed, const float* weight, const Conv2dShape& s) {
     const int64_t NR = kernels().NR, panels = ceil_div(s.group_OC(), NR), K = s.taps() * s.group_C();
-    float* packed = scratch(Scratch::weights, s.groups * panels * K * NR);
     parallel_for(s.groups * panels, grain_units(kGrainBytes, 8.0 * K * NR), [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; ++p) {
             const int64_t g = p / panels, jr = p % panels * NR;
@@ -16,7 +20,6 @@ const float* pack_forward(const float* weight, const Conv2dShape& s) {
                                   std::min(NR, s.group_OC() - jr));
         }
     });
-    return packed;
 }
 
 void pack_backward(float* packed, const float* weight, const Conv2dShape& s, const std::vector<int64_t>& kh,

@@ -1,5 +1,5 @@
 // Weights in the order in which a convolution kernel streams through them: panels [groups][panels][taps][K][NR], K the
-// channels that are summed, zeros past the last column. The memory is this thread's scratch, until the next call.
+// channels that are summed, zeros past the last column.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -9,11 +9,13 @@
 namespace pycnn {
 
 // Columns are output channels, K the input channels; taps in the order of the weight.
-const float* pack_forward(const float* weight, const Conv2dShape&);
+int64_t packed_forward_floats(const Conv2dShape&);
+void pack_forward(float* packed, const float* weight, const Conv2dShape&);
 
 // Columns are input channels, K the output channels; only the taps kh x kw, in this order.
 void pack_backward(float* packed, const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
                    const std::vector<int64_t>& kw);
+// The same into this thread's scratch, until the next call.
 const float* pack_backward(const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
                            const std::vector<int64_t>& kw);
 

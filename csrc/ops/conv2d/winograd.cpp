@@ -10,32 +10,12 @@
 
 #include "ops/conv2d/winograd.h"
 
-#include <atomic>
-
 #include "ops/conv2d/pack.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
 
-namespace pycnn {
-
-static std::atomic<bool> exact{false};
-
-void set_exact(bool on) { exact = on; }
-bool is_exact() { return exact; }
-
-namespace winograd {
-
-bool fits(const Conv2dShape& s) {
-    return s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
-           s.groups == 1;
-}
-
-int64_t tile_size(int64_t OH, int64_t OW) {
-    const int64_t small = 16 * ceil_div(OH, 2) * ceil_div(OW, 2), large = 36 * ceil_div(OH, 4) * ceil_div(OW, 4);
-    return !is_exact() && large < small ? 4 : 2;
-}
-
+namespace pycnn::winograd {
 namespace {
 
 int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
@@ -150,23 +130,128 @@ void run(const Correlation& s, int64_t m, const float* u) {
     }
 }
 
+namespace {
+
+struct Map {  // what tiles cut: y, or dx
+    int64_t H, W;
+};
+Map map_of(const Conv2dShape& s, Direction direction) {
+    if (direction == Direction::backward_input) return {s.H, s.W};
+    return {s.OH(), s.OW()};
+}
+
+bool large_tiles_pay(const Map& map) {
+    return !is_exact() && 36 * ceil_div(map.H, 4) * ceil_div(map.W, 4) < 16 * ceil_div(map.H, 2) * ceil_div(map.W, 2);
+}
+
+template <int M>
+bool fits(const Conv2dShape& s, Direction direction) {
+    const bool can = s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
+                     s.dilation_w == 1 && s.groups == 1;
+    return can && large_tiles_pay(map_of(s, direction)) == (M == 4);
+}
+
+// T^2 products a tile for each input and output channel, and the two transforms, whose sparse rows of B^T (20 operations
+// of 6 x 6) and A^T (14 of 4 x 4) are applied to T columns and to T or m rows; once a call, the transform of the weight
+// or of its gradient, which moves much memory. Transforms and the shorter products run at about half of the FMA peak,
+// direct convolution at 0.9 to 1.0 of it (docs/kernels.md), hence the factor 2 and the margin. The cost of the weight's
+// transform is fitted to a sweep over 10 shapes and 1 to 16 images on Zen 4 with two threads: direct convolution wins
+// below some 16 tiles in all, for the gradient of the weight below some 64. Fewer channels than a vector has lanes leave
+// them empty in every transform.
+template <int M>
+double cost(const Conv2dShape& s, Direction direction, bool packed) {
+    constexpr double kMargin = 1.15, kNever = 1e300;
+    if (s.C < 16 || s.OC < 16) return kNever;
+    const Map map = map_of(s, direction);
+    const double tiles = static_cast<double>(s.N) * ceil_div(map.H, M) * ceil_div(map.W, M);
+    const double input = M == 4 ? 240 : 32, output = M == 4 ? 140 : 24, products = M == 4 ? 36 : 16;
+    const double filter = packed ? 0 : direction == Direction::backward_weight ? 1200 : 400;
+    const double lanes = static_cast<double>(ceil_div(s.OC, 16) * 16) / static_cast<double>(s.OC);
+    return kMargin * lanes *
+           (tiles * (products * s.C * s.OC + 2 * (input * s.C + output * s.OC)) + filter * s.C * s.OC);
+}
+
 const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m) {
     float* u = scratch(Scratch::winograd_u, filter_size(C, OC, m));
     transform_filter(u, taps, C, OC, m);
     return u;
 }
 
-void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
-    const int64_t m = tile_size(s.OH(), s.OW());
-    run({x, y, nullptr, s.N, s.H, s.W, s.C, s.OH(), s.OW(), s.OC, s.pad.top, s.pad.left, 0, 0, epilogue}, m,
-        filter(pack_forward(weight, s), s.C, s.OC, m));
+template <int M>
+int64_t packed_floats(const Conv2dShape& s) {
+    return filter_size(s.C, s.OC, M);
 }
 
+template <int M>
+void pack(float* u, const float* weight, const Conv2dShape& s) {
+    float* taps = scratch(Scratch::winograd_u, packed_forward_floats(s));
+    pack_forward(taps, weight, s);
+    transform_filter(u, taps, s.C, s.OC, M);
+}
+
+template <int M>
+void forward(const Conv2dForward& call) {
+    const Conv2dShape& s = call.shape;
+    run({.in = call.x,
+         .out = call.y,
+         .where = call.where,
+         .N = s.N,
+         .H = s.H,
+         .W = s.W,
+         .C = s.C,
+         .OH = s.OH(),
+         .OW = s.OW(),
+         .OC = s.OC,
+         .top = s.pad.top,
+         .left = s.pad.left,
+         .PH = call.PH,
+         .PW = call.PW,
+         .epilogue = call.epilogue},
+        M, call.packed);
+}
+
+// The correlation of dy with the weight turned upside down.
+template <int M>
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    const int64_t m = tile_size(s.H, s.W);
-    run({dy, dx, nullptr, s.N, s.OH(), s.OW(), s.OC, s.H, s.W, s.C, 2 - s.pad.top, 2 - s.pad.left, 0, 0, {}}, m,
-        filter(pack_backward(weight, s, {2, 1, 0}, {2, 1, 0}), s.OC, s.C, m));
+    run({.in = dy,
+         .out = dx,
+         .where = nullptr,
+         .N = s.N,
+         .H = s.OH(),
+         .W = s.OW(),
+         .C = s.OC,
+         .OH = s.H,
+         .OW = s.W,
+         .OC = s.C,
+         .top = 2 - s.pad.top,
+         .left = 2 - s.pad.left,
+         .PH = 0,
+         .PW = 0,
+         .epilogue = {}},
+        M, filter(pack_backward(weight, s, {2, 1, 0}, {2, 1, 0}), s.OC, s.C, M));
 }
 
-}  // namespace winograd
-}  // namespace pycnn
+template <int M>
+constexpr Algorithm entry(const char* reason) {
+    return {.name = "winograd",
+            .reason = reason,
+            .computes = "3 x 3 windows with stride 1, dilation 1 and groups = 1",
+            .fits = fits<M>,
+            .cost = cost<M>,
+            .adds_residual = always_adds_residual,
+            .pools = true,
+            .packed_floats = packed_floats<M>,
+            .pack = pack<M>,
+            .forward = forward<M>,
+            .backward_input = backward_input<M>,
+            .backward_weight = [](float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+                winograd::backward_weight(dweight, x, dy, s, M);
+            }};
+}
+
+}  // namespace
+
+constinit const Algorithm large_tiles = entry<4>("F(4x4, 3x3) needs fewer operations, its transforms included");
+constinit const Algorithm small_tiles = entry<2>("F(2x2, 3x3) needs fewer operations, its transforms included");
+
+}  // namespace pycnn::winograd

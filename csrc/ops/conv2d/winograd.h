@@ -35,8 +35,9 @@ struct Correlation {  // 3 x 3, stride 1: forward, or backward with the flipped 
 // u [T T][panels][C][NR] = G g G^T from taps [panels][9][C][NR], as conv2d/pack.h makes them.
 int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u
 void transform_filter(float* u, const float* taps, int64_t C, int64_t OC, int64_t m);
-const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m);  // the same into this thread's scratch
-
 void run(const Correlation&, int64_t m, const float* u);
+
+// winograd_weight.cpp
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, int64_t m);
 
 }  // namespace pycnn::winograd

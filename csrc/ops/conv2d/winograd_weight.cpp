@@ -58,8 +58,8 @@ void multiply(const Problem& p, int64_t unit, int64_t panels, int64_t count, boo
 
 }  // namespace
 
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
-    const Tiles tiles(tile_size(s.OH(), s.OW()), s.N, s.OH(), s.OW());
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s, int64_t m) {
+    const Tiles tiles(m, s.N, s.OH(), s.OW());
     const int64_t E = tiles.elements(), size = s.C * s.OC, panels = ceil_div(s.OC, kernels().NR);
     if (tiles.count() == 0) {
         std::memset(dweight, 0, sizeof(float) * 9 * size);

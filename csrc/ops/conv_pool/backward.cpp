@@ -37,7 +37,8 @@ Way choose_way(const ConvPoolShape& b, bool wants_dx) {
     if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.groups != 1)
         return Way::dense;
     if (s.C == 1 && !wants_dx) return Way::one_channel;
-    const bool fast_dx = wants_dx && !b.relu && choose(s, Direction::backward_input).algorithm == Algorithm::winograd;
+    const bool fast_dx =
+        wants_dx && !b.relu && std::string_view(choose(s, Direction::backward_input).name) == "winograd";
     return fast_dx ? Way::sparse_dweight : Way::sparse;
 }
 

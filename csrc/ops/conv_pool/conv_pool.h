@@ -21,9 +21,12 @@ struct ConvPoolShape {
     int64_t window_cols(int64_t pw) const { return std::min<int64_t>(2, conv.OW() - 2 * pw); }
 };
 
-// where may be null (nobody goes back), bias may be null.
+// where may be null (nobody goes back), bias may be null. The algorithm must fit.
 void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
-                       const ConvPoolShape&, Algorithm);
+                       const ConvPoolShape&, std::string_view algorithm);
+
+// The same of a call with a pool, for an algorithm that has none.
+void pool_in_chunks(const Algorithm&, const Conv2dForward&);
 
 // dy, y, where [N][PH][PW][OC]. With relu, windows with y <= 0 have no gradient. dbias and dx may be null; results are
 // overwritten. Every byte of `where` must point into its window.
@@ -32,7 +35,7 @@ void conv_pool_backward(float* dweight, float* dbias, float* dx, const float* dy
 
 // The same without a pool: the gradients of y = relu(conv(x) + bias), whose map [N][OH][OW][OC] is y itself.
 void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
-                          const float* weight, const Conv2dShape&, Algorithm);
+                          const float* weight, const Conv2dShape&, std::string_view algorithm);
 
 // The position of a byte of `where` that does not point into its window, or -1.
 int64_t bad_window(const uint8_t* where, const ConvPoolShape&);

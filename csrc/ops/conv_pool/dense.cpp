@@ -44,7 +44,7 @@ static float* unpooled(const Arrays& a, const ConvPoolShape& b) {
 }
 
 void dense_dx(const Arrays& a, const ConvPoolShape& b) {
-    conv2d_backward_input(a.dx, unpooled(a, b), a.weight, b.conv, Algorithm::automatic);
+    conv2d_backward_input(a.dx, unpooled(a, b), a.weight, b.conv);
 }
 
 void dense(const Arrays& a, const ConvPoolShape& b) {
@@ -52,8 +52,8 @@ void dense(const Arrays& a, const ConvPoolShape& b) {
     const float* maps = unpooled(a, b);
     const float* g = b.relu ? maps + s.N * s.OH() * s.OW() * s.OC : a.dy;
     if (a.dbias) sum_rows(a.dbias, g, s.N * b.PH * b.PW, s.OC);
-    conv2d_backward_weight(a.dweight, a.x, maps, s, Algorithm::automatic);
-    if (a.dx) conv2d_backward_input(a.dx, maps, a.weight, s, Algorithm::automatic);
+    conv2d_backward_weight(a.dweight, a.x, maps, s);
+    if (a.dx) conv2d_backward_input(a.dx, maps, a.weight, s);
 }
 
 }  // namespace pycnn::conv_pool
@@ -61,7 +61,7 @@ void dense(const Arrays& a, const ConvPoolShape& b) {
 namespace pycnn {
 
 void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
-                          const float* weight, const Conv2dShape& s, Algorithm algorithm) {
+                          const float* weight, const Conv2dShape& s, std::string_view algorithm) {
     const int64_t pixels = s.N * s.OH() * s.OW();
     float* g = scratch(Scratch::block_slots, pixels * s.OC);
     relu_backward(g, dy, y, pixels * s.OC);

@@ -1,16 +1,15 @@
-// The steps of a network but the convolution (network/conv2d_step.cpp), and their run in chunks.
+// The steps of a network but convolution and linear (network/packed_steps.cpp), and their run in chunks.
 
 #include "ops/network/network.h"
 
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
-#include "ops/gemm/gemm.h"
 #include "ops/maps/elementwise.h"
 #include "ops/maps/join.h"
 #include "ops/maps/norm.h"
 #include "ops/maps/pool2d.h"
+#include "ops/runtime/memory.h"
 #include "ops/runtime/parallel.h"
 
 namespace pycnn {
@@ -41,10 +40,7 @@ Kept take_arena(int64_t floats) {
     kept = {};
     if (floats <= taken.size) return taken;
     taken = {};
-    const int64_t bytes = (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
-    float* data = static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(bytes)));
-    if (!data) throw std::bad_alloc();
-    return {std::shared_ptr<float>(data, std::free), floats};
+    return {aligned_floats(floats), floats};
 }
 
 }  // namespace
@@ -71,15 +67,6 @@ void Network::add_batch_norm(Index x, Index y, const NormVectors& v, int64_t C, 
     add([=](Place at, int64_t n) {
         const NormFunction<float> f{mean->data(), variance->data(), weight->data(), bias->data(), eps, relu};
         batch_norm_apply(at[y], at[x], f, n * rows, C, residual == kNone ? nullptr : at[residual]);
-    });
-}
-
-void Network::add_linear(Index x, Index y, const float* weight, const float* bias, int64_t in, int64_t out, bool relu) {
-    const auto w = copy(weight, in * out), b = copy(bias, out);
-    add([=](Place at, int64_t n) {
-        gemm_in_order(at[y], out, {at[x], in, 1}, {w->data(), out, 1}, n, out, in);
-        if (!b->empty()) add_bias(at[y], b->data(), n, out);
-        if (relu) relu_forward(at[y], at[y], n * out);
     });
 }
 

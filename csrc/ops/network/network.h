@@ -4,7 +4,7 @@
 // array of the caller. In a chunk of n images everything is n times as large, so value i lies at arena + offset * n.
 // Which values may share memory is the caller's plan; what may not is checked in bindings_network.cpp.
 //
-// Weights are copied when a step is added; those of Winograd are kept transformed. Several threads may run one Network
+// Weights of convolutions and linear steps are packed once, others copied. Several threads may run one Network
 // at once: a run has an arena of its own, and nothing that it shares with others is locked.
 #pragma once
 #include <cstdint>
@@ -30,6 +30,15 @@ struct Conv2dCall {
     int64_t PW() const { return pool == Pool::none ? 0 : (shape.OW() + (pool == Pool::same)) / 2; }
 };
 
+using Weights = std::shared_ptr<const float>;  // kept, not copied: nobody may write to them any more
+
+struct LinearCall {
+    Weights weight;     // [in][out]
+    const float* bias;  // [out] or null
+    int64_t in, out;
+    bool relu;
+};
+
 struct NormVectors {  // all [C]
     const float *weight, *bias, *mean, *variance;
     double eps;
@@ -51,12 +60,12 @@ class Network {
     // convolution lies; elsewhere it must not.
     using Step = std::function<void(float* const* place, int64_t n)>;  // of each value, in a chunk of n images
     void add(Step step) { steps_.push_back(std::move(step)); }
-    // Takes long, so it is made before it is added.
-    static Step conv2d(Index x, Index y, const Conv2dCall&, const float* weight, const float* bias, Index residual);
+    // Packing takes long, so these are made before they are added.
+    static Step conv2d(Index x, Index y, const Conv2dCall&, Weights weight, const float* bias, Index residual);
+    static Step linear(Index x, Index y, const LinearCall&);
     void add_max_pool2d(Index x, Index y, const Pool2dShape&);
     void add_avg_pool2d(Index x, Index y, const Pool2dShape&, bool count_include_pad);
     void add_batch_norm(Index x, Index y, const NormVectors&, int64_t C, bool relu, Index residual);
-    void add_linear(Index x, Index y, const float* weight, const float* bias, int64_t in, int64_t out, bool relu);
     void add_relu(Index x, Index y);
     void add_combine(Index a, Index b, Index y, Combine);
     void add_affine(Index x, Index y, float scale, float shift);

@@ -1,0 +1,83 @@
+// The steps of a network that keep packed weights: convolution and linear.
+
+#include "ops/conv2d/packed_conv2d.h"
+#include "ops/gemm/packed_linear.h"
+#include "ops/network/network.h"
+#include "ops/network/packed.h"
+#include "ops/runtime/dispatch.h"
+
+namespace pycnn {
+namespace {
+
+using Floats = std::vector<float>;
+
+const float* or_null(const Floats& v) { return v.empty() ? nullptr : v.data(); }
+
+struct Conv2dStep {
+    Conv2dCall call;
+    Weights weight;
+    Floats bias;
+    PackedList<PackedConv2d> packed;
+
+    // By the shape of one image, N = 1: how the batch is cut must not change the bits. Asked for in each run, since
+    // set_exact counts.
+    const Algorithm& algorithm() const { return choose(call.shape, Direction::forward, true); }
+
+    const PackedConv2d& packed_for(const Algorithm& a) {
+        return packed.get([&](const PackedConv2d& p) { return p.is(a); },
+                          [&] { return PackedConv2d(a, weight, call.shape); });
+    }
+
+    void run(float* y, const float* x, const float* residual, int64_t N) {
+        Conv2dShape s = call.shape;
+        s.N = N;
+        const Algorithm& a = algorithm();
+        run_forward(a, {.y = y,
+                        .x = x,
+                        .packed = packed_for(a).data(),
+                        .shape = s,
+                        .epilogue = {.bias = or_null(bias), .relu = call.relu, .residual = residual},
+                        .PH = call.PH(),
+                        .PW = call.PW()});
+    }
+};
+
+struct LinearStep {
+    Weights weight;
+    Floats bias;
+    int64_t in, out;
+    bool relu;
+    PackedList<PackedLinear> packed;
+
+    const PackedLinear& packed_now() {
+        return packed.get([](const PackedLinear& p) { return p.isa() == &kernels(); },
+                          [&] { return PackedLinear(weight.get(), in, out); });
+    }
+};
+
+Floats copy_or_empty(const float* data, int64_t size) { return data ? Floats(data, data + size) : Floats(); }
+
+}  // namespace
+
+Network::Step Network::conv2d(Index x, Index y, const Conv2dCall& call, Weights weight, const float* bias,
+                              Index residual) {
+    const auto step = std::make_shared<Conv2dStep>();
+    step->call = call;
+    step->call.shape.N = 1;
+    step->weight = std::move(weight);
+    step->bias = copy_or_empty(bias, call.shape.OC);
+    step->packed_for(step->algorithm());
+    return [=](float* const* at, int64_t n) { step->run(at[y], at[x], residual == kNone ? nullptr : at[residual], n); };
+}
+
+Network::Step Network::linear(Index x, Index y, const LinearCall& call) {
+    const auto step = std::make_shared<LinearStep>();
+    step->weight = call.weight;
+    step->bias = copy_or_empty(call.bias, call.out);
+    step->in = call.in, step->out = call.out, step->relu = call.relu;
+    step->packed_now();
+    return
+        [=](float* const* at, int64_t n) { step->packed_now().run(at[y], at[x], or_null(step->bias), step->relu, n); };
+}
+
+}  // namespace pycnn
