@@ -8,6 +8,7 @@
 
 #include "array_check.h"
 #include "ops/gemm/gemm.h"
+#include "ops/network/network.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/threads.h"
@@ -83,6 +84,15 @@ double fma_peak(double seconds) {
     return best * 1e-9;
 }
 
+// On the threads that one region reaches, this one among them: those of the pool that are there now.
+void trim() {
+    const WithoutGil running;
+    parallel_for(num_threads(), 1, [](int64_t, int64_t) {
+        give_back_scratch(0);
+        give_back_arena();
+    });
+}
+
 py::dict tile_sizes() {
     py::dict sizes;
     const Kernels& isa = kernels();
@@ -107,6 +117,7 @@ void bind_config(py::module_& m) {
     m.def("last_team_size", take_team_size);
     m.def("set_yielding", set_yielding, py::arg("on"));
     m.def("yielding", yielding);
+    m.def("trim", trim);
     m.def("tile_sizes", tile_sizes);
     m.def("fma_peak", fma_peak, py::arg("seconds"));
     m.def("matmul", matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a"), py::arg("transpose_b"), py::arg("out"));

@@ -29,6 +29,7 @@ from pycnn._runtime.machine import (
     num_threads,
     set_num_threads,
     show_config,
+    trim,
     use_isa,
 )
 from pycnn.init import seed
@@ -129,5 +130,6 @@ __all__ = [
     "set_precision",
     "show_config",
     "testing",
+    "trim",
     "use_isa",
 ]

@@ -1,53 +1,99 @@
-"""Memory that runs out inside an operator: a MemoryError, and the process goes on."""
+"""Memory that calls leave behind: what a thread keeps is bounded, and pycnn.trim() gives it back."""
 
 import os
 import subprocess
 import sys
+import textwrap
 
-import _pycnn
 import pytest
 
-import pycnn
+HEAD = """
+import numpy as np, pycnn
+from pycnn import layers, ops
 
-# The scratch of `direct` for padded rows is the only large one, and threads ask for it: 10 MB each.
-PROGRAM = """
-import resource
-import numpy as np
-import pycnn
-from pycnn import ops
+def resident():  # MB
+    fields = open("/proc/self/statm").read().split()
+    return int(fields[1]) * 4096 / 1e6
 
-pycnn.set_num_threads(2)
-x, weight = np.ones((1, 8, 200_000, 3), np.float32), np.ones((3, 3, 3, 16), np.float32)
-small = np.ones((1, 8, 4_000, 3), np.float32)
-y = np.zeros((*x.shape[:3], 16), np.float32)
-how = {"padding": "same", "algorithm": "direct"}
-expected = ops.conv2d(small, weight, **how)  # now there are two threads, with stacks and heaps
-with open("/proc/self/statm") as file:
-    used = int(file.read().split()[0]) * resource.getpagesize()
-_, most = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), most))
-try:
-    ops.conv2d(x, weight, out=y, **how)
-    print("no exception")
-except MemoryError:
-    print("MemoryError")
-resource.setrlimit(resource.RLIMIT_AS, (most, most))
-assert (ops.conv2d(small, weight, **how) == expected).all()
-print((ops.conv2d(x, weight, out=y, **how) > 0).all())
+def kept(call):
+    call(1)  # code, threads and libraries
+    pycnn.trim()
+    before = resident()
+    call(8)
+    after = resident()
+    pycnn.trim()
+    return after - before, resident() - before
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
-def test_memory_that_runs_out_in_a_thread_is_a_memory_error(tmp_path):
-    """An exception that left a parallel region would end the process."""
-    path = [os.path.dirname(os.path.dirname(pycnn.__file__)), os.path.dirname(_pycnn.__file__)]
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        cwd=tmp_path,
+def run(code):
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=False,
+        # NumPy's arrays go back to the system when they are freed, so what stays is pycnn's
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"},
     )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["MemoryError", "True"]
+    assert done.returncode == 0, done.stderr
+    return [float(word) for word in done.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        # 103 MB for the gradient behind relu
+        """
+        def call(N):
+            x, w = np.ones((N, 112, 112, 16), np.float32), np.ones((1, 1, 16, 256), np.float32)
+            y = np.ones((N, 112, 112, 256), np.float32)
+            ops.conv2d_relu_backward(y, y, x, w)
+        """,
+        # 100 MB for the maps behind a pool, with a stride
+        """
+        def call(N):
+            x, w = np.ones((N, 112, 112, 4), np.float32), np.ones((2, 2, 4, 256), np.float32)
+            options = {"stride": 1, "dilation": 2, "padding": "same"}
+            y, where = ops.conv_pool(x, w, return_where=True, **options)
+            ops.conv_pool_backward(y, y, where, x, w, **options)
+        """,
+        # 51 MB of transformed weights
+        """
+        def call(N):
+            x, w = np.ones((N, 16, 16, 512), np.float32), np.ones((3, 3, 512, 512), np.float32)
+            ops.conv2d(x, w, padding=1, algorithm="winograd")
+        """,
+    ],
+    ids=["relu", "pool", "winograd"],
+)
+def test_a_large_call_keeps_no_more_than_40_mb(call):
+    after, trimmed = run(textwrap.dedent(call) + "\nprint(*kept(call))")
+    assert after < 40
+    assert trimmed < 8
+
+
+def test_a_compiled_network_keeps_no_large_arena():
+    after, trimmed = run("""
+        model = layers.Sequential(layers.Conv2d(4, 64, 1), layers.ReLU(), layers.Conv2d(64, 4, 1))
+        compiled = model.compile_inference((None, 512, 512, 4))
+        print(*kept(lambda N: compiled(np.ones((1, 512, 512, 4), np.float32))))
+    """)
+    assert after < 40
+    assert trimmed < 8
+
+
+def test_small_calls_find_their_memory_again():
+    first, again = run("""
+        import resource
+        x, w = np.ones((4, 56, 56, 64), np.float32), np.ones((3, 3, 64, 64), np.float32)
+        y = ops.conv2d(x, w, padding=1)
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                ops.conv2d(x, w, padding=1, out=y)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        warm = faults()
+        pycnn.trim()
+        print(warm, faults())
+    """)
+    assert first < 50 < again

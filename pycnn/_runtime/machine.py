@@ -97,6 +97,16 @@ def use_isa(name: str) -> None:
     _pycnn.use_isa(name)
 
 
+def trim() -> None:
+    """Give back the memory that operators and compiled models keep for their next call.
+
+    A thread keeps at most 32 MB of scratch memory and 32 MB for the maps of a compiled model, so
+    that a loop over small calls asks the system for none. This gives back what this thread and
+    pycnn's own threads keep. Weights, plans and arrays stay; the next call is slower.
+    """
+    _pycnn.trim()
+
+
 def fma_peak(seconds: float = 0.05, repeats: int = 3) -> float:
     """The highest GFLOP/s of independent fused multiply-adds on as many threads as are set.
 

@@ -11,6 +11,7 @@
 #include "ops/maps/pool2d.h"
 #include "ops/runtime/memory.h"
 #include "ops/runtime/parallel.h"
+#include "ops/runtime/workspace.h"
 
 namespace pycnn {
 namespace {
@@ -125,8 +126,11 @@ NetworkRun::NetworkRun(const Network& net, const std::vector<const float*>& inpu
 }
 
 NetworkRun::~NetworkRun() {
-    if (arena_.use_count() == 1 && arena_size_ > kept.size) kept = {std::move(arena_), arena_size_};
+    const bool small = arena_size_ <= kKeptFloats;
+    if (small && arena_.use_count() == 1 && arena_size_ > kept.size) kept = {std::move(arena_), arena_size_};
 }
+
+void give_back_arena() { kept = {}; }
 
 void NetworkRun::begin_chunk() {
     n_ = std::min(N_ - first_, net_.chunk_);

@@ -88,6 +88,9 @@ class Network {
     std::vector<Step> steps_;
 };
 
+// The arena that this thread keeps for its next run.
+void give_back_arena();
+
 // One run of the whole batch. Arrays [N][floats] of the inputs are only read.
 class NetworkRun {
   public:
