@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
     not _pycnn.has_openmp(), reason="built without OpenMP: every operator runs on one thread"
 )
 
-# A range of relu is worth its region from 2.5 MB on, 8 bytes a number (csrc/ops/runtime/parallel.h).
+# A range of relu pays from 2.5 MB on, 8 bytes a number (csrc/ops/runtime/parallel.h).
 PROGRAM = """
 import os
 import numpy as np
