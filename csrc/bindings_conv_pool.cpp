@@ -27,8 +27,9 @@ Extents y_shape(const ConvPoolShape& b) { return {b.conv.N, b.PH, b.PW, b.conv.O
 
 void check_float32(const py::array& a, const Argument& who) {
     if (is_float32(a)) return;
-    throw py::type_error(who.text() + " is " + dtype_name(a) + "; expected float32, the only type of conv_pool: write " +
-                         who.name + ".astype(np.float32), or call conv2d and max_pool2d for float64.");
+    throw py::type_error(who.text() + " is " + dtype_name(a) +
+                         "; expected float32, the only type of conv_pool: write " + who.name +
+                         ".astype(np.float32), or call conv2d and max_pool2d for float64.");
 }
 void check_in(const py::array& a, const Argument& who, const Extents& shape, const std::string& axes_text) {
     check_float32(a, who);
@@ -191,7 +192,8 @@ void bind_conv_pool(py::module_& m) {
         .def_property_readonly("input_shape", [](const ConvPoolShape& b) { return py::tuple(py::cast(x_shape(b))); })
         .def_property_readonly("weight_shape",
                                [](const ConvPoolShape& b) { return py::tuple(py::cast(weight_shape(b))); })
-        .def_property_readonly("output_shape", [](const ConvPoolShape& b) { return py::tuple(py::cast(y_shape(b))); });
+        .def_property_readonly("output_shape", [](const ConvPoolShape& b) { return py::tuple(py::cast(y_shape(b))); })
+        .def("way_back", conv_pool_way, py::arg("wants_dx"));
     m.def("conv_pool_forward", forward, py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"),
           py::arg("bias"), py::arg("shape"), py::arg("algorithm"));
     m.def("conv2d_relu_backward", conv_relu_backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"),
