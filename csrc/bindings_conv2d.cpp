@@ -212,11 +212,16 @@ const char* name_of(Algorithm a) {
     }
 }
 
+Direction parse_direction(const std::string& name) {
+    if (name == "forward") return Direction::forward;
+    if (name == "backward_input") return Direction::backward_input;
+    if (name == "backward_weight") return Direction::backward_weight;
+    throw py::value_error("Conv2dShape: direction is \"" + name +
+                          "\"; expected \"forward\", \"backward_input\" or \"backward_weight\".");
+}
+
 py::tuple choice(const Conv2dShape& s, const std::string& direction) {
-    const Direction d = direction == "forward"          ? Direction::forward
-                        : direction == "backward_input" ? Direction::backward_input
-                                                        : Direction::backward_weight;
-    const Choice c = choose(s, d);
+    const Choice c = choose(s, parse_direction(direction));
     return py::make_tuple(name_of(c.algorithm), c.reason);
 }
 
