@@ -116,7 +116,7 @@ def test_without_a_topology_every_cpu_is_a_core(tmp_path):
 
 @pytest.mark.parametrize("room", [0, 1, 64, 100_000])
 def test_the_mask_of_cpus_grows_until_the_kernel_takes_it(tmp_path, room):
-    """A mask shorter than the kernel's is refused, as that for 1,024 CPUs is on larger machines."""
+    """A mask that is too short is refused, as that for 1,024 CPUs is on larger machines."""
     assert _pycnn.physical_cores(str(tmp_path), room) == len(os.sched_getaffinity(0))
 
 

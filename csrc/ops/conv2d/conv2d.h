@@ -41,7 +41,8 @@ bool is_exact();
 // choose().
 namespace direct {
 bool adds_residual(const Conv2dShape&);  // false: forward takes none
-void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+// like: decides what is padded as a batch of so many images would, where this one is a part that a thread has cut off.
+void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&, int64_t like = 0);
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 }  // namespace direct

@@ -24,7 +24,11 @@ void in_chunks(float* y, uint8_t* where, const float* x, const float* weight, co
         for (int64_t first = begin; first < end; first += chunk) {
             Conv2dShape part = s;
             part.N = std::min(chunk, end - first);
-            conv2d_forward(room, x + first * s.H * s.W * s.C, weight, part, algorithm, {});
+            const float* images = x + first * s.H * s.W * s.C;
+            if (algorithm == Algorithm::direct)
+                direct::forward(room, images, weight, part, {}, chunk);
+            else
+                conv2d_forward(room, images, weight, part, algorithm, {});
             for (int64_t r = 0; r < part.N * b.PH; ++r) {
                 const int64_t n = r / b.PH, ph = r % b.PH, at = (first * b.PH + r) * row;
                 kernels().conv_pool_row(

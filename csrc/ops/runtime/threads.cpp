@@ -92,7 +92,7 @@ std::vector<int> allowed_cpus(int room) {
         if (!set) break;
         CPU_ZERO_S(bytes, set.get());
         if (sched_getaffinity(0, bytes, set.get()) == 0) {
-            for (int cpu = 0; cpu < room; ++cpu)
+            for (int cpu = 0; cpu < static_cast<int>(8 * bytes); ++cpu)
                 if (CPU_ISSET_S(static_cast<std::size_t>(cpu), bytes, set.get())) cpus.push_back(cpu);
             break;
         }
