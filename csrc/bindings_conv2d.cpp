@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "array_check.h"
+#include "ops/conv2d/balance.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/maps/elementwise.h"
 
@@ -247,7 +248,13 @@ void bind_conv2d(py::module_& m) {
                                                          py::make_tuple(s.pad.left, s.pad.right));
                                })
         .def_property_readonly("flop", &Conv2dShape::flop)
-        .def("choice", choice, py::arg("direction"));
+        .def("choice", choice, py::arg("direction"))
+        .def(
+            "balance",
+            [](const Conv2dShape& s, const std::string& direction, int64_t threads) {
+                return balance(s, parse_direction(direction), std::max<int64_t>(threads, 1));
+            },
+            py::arg("direction"), py::arg("threads"));
     m.def("conv2d_forward", forward, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("shape"),
           py::arg("relu"), py::arg("algorithm"), py::arg("residual") = py::none());
     m.def("conv2d_backward_input", backward_input, py::arg("dx"), py::arg("dy"), py::arg("weight"), py::arg("shape"),

@@ -45,6 +45,7 @@ bool adds_residual(const Conv2dShape&);  // false: forward takes none
 void forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&, int64_t like = 0);
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+int64_t weight_units(const Conv2dShape&);  // that threads take in backward_weight
 }  // namespace direct
 namespace winograd {
 bool fits(const Conv2dShape&);              // 3 x 3, stride 1, no dilation, no groups

@@ -22,8 +22,8 @@
 #include "ops/conv2d/depthwise.h"
 #include "ops/conv2d/few_channels.h"
 #include "ops/conv2d/pack.h"
+#include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
 
 namespace pycnn::direct {
@@ -303,14 +303,8 @@ void run(Job& job, int64_t like) {
     for (const Correlation& s : job.phases)
         job.sorts.push_back(!s.collide() && sorts_pay(s, {0, job.row(s, typical), 0, 0}));
     const double row_cost = flop + bytes * (kGrainFlop / kGrainBytes);
-    constexpr int64_t kFewRows = 32;
-    if (rows >= kFewRows || panels == 1) {
-        parallel_for(rows, grain_units(kGrainFlop, row_cost),
-                     [&](int64_t begin, int64_t end) { run_blocks(job, {begin, end, 0, panels}); });
-    } else {  // a small batch of small images: threads take channels
-        parallel_for(panels, grain_units(kGrainFlop, row_cost * rows / panels),
-                     [&](int64_t begin, int64_t end) { run_blocks(job, {0, rows, begin, end}); });
-    }
+    parallel_rectangles(cut_direct(rows, panels), kGrainFlop, row_cost * static_cast<double>(rows),
+                        [&](int64_t r0, int64_t r1, int64_t p0, int64_t p1) { run_blocks(job, {r0, r1, p0, p1}); });
 }
 
 std::vector<int64_t> weight_taps(const Axis& axis) {

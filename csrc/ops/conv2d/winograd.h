@@ -39,4 +39,7 @@ const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m);  // th
 
 void run(const Correlation&, int64_t m, const float* u);
 
+// Units of work of the products of backward_weight, of `elements` matrices.
+int64_t weight_units(const Conv2dShape&, int64_t elements);
+
 }  // namespace pycnn::winograd
