@@ -128,6 +128,13 @@ const T* readable(const py::array& a) {
     return static_cast<const T*>(a.data());
 }
 
+// Numbers that decide where memory is written or read. They are copied before they are checked: another thread may
+// change the array as soon as the GIL is dropped.
+template <class T>
+std::vector<T> copy_of(const py::array& a) {
+    return std::vector<T>(readable<T>(a), readable<T>(a) + a.size());
+}
+
 // What every binding holds around a call of an operator: no GIL, and the instruction set stays. The GIL is dropped
 // before the kernels are asked for and taken back after they are let go, so that nobody waits for both.
 class WithoutGil {

@@ -111,7 +111,7 @@ void bind_config(py::module_& m) {
     m.def("get_num_threads", num_threads);
     m.def("set_num_threads", set_num_threads, py::arg("n"));
     m.def("available_cpus", available_cpus);
-    m.def("physical_cores", physical_cores, py::arg("folder"));
+    m.def("physical_cores", physical_cores, py::arg("folder"), py::arg("room") = 1024);
     m.def("in_forked_child", in_forked_child);
     m.def("has_openmp", has_openmp);
     m.def("last_team_size", take_team_size);

@@ -171,22 +171,30 @@ void backward_bias(py::array dbias, const py::array& dy) {
     });
 }
 
+Direction parse_direction(const std::string& name) {
+    if (name == "forward") return Direction::forward;
+    if (name == "backward_input") return Direction::backward_input;
+    if (name == "backward_weight") return Direction::backward_weight;
+    throw py::value_error("Conv2dShape: direction is \"" + name +
+                          "\"; expected \"forward\", \"backward_input\" or \"backward_weight\".");
+}
+
 // (name, reason, {name: cost of each that fits, as a multiple of the least}) of what "auto" takes.
 py::tuple choice(const Conv2dShape& s, const std::string& direction) {
-    Direction d = Direction::forward;
-    if (direction == "backward_input")
-        d = Direction::backward_input;
-    else if (direction == "backward_weight")
-        d = Direction::backward_weight;
-    else if (direction != "forward")
-        throw py::value_error("Conv2dShape.choice: direction is \"" + direction +
-                              "\"; expected \"forward\", \"backward_input\" or \"backward_weight\".");
+    const Direction d = parse_direction(direction);
     const Algorithm& best = choose(s, d);
     const double least = best.cost(s, d, false);
     py::dict costs;
     for (const Algorithm* a : algorithms())
         if (a->fits(s, d)) costs[a->name] = least > 0 ? a->cost(s, d, false) / least : 1.0;
     return py::make_tuple(best.name, best.reason, costs);
+}
+
+// How evenly what "auto" takes is cut over threads: their mean share over the largest one, counted in the units that the
+// algorithm cuts; what a region must have to pay is left out.
+double balance(const Conv2dShape& s, const std::string& direction, int64_t threads) {
+    const Direction d = parse_direction(direction);
+    return choose(s, d).cut(s, d).balance(std::max<int64_t>(threads, 1));
 }
 
 }  // namespace
@@ -211,7 +219,8 @@ void bind_conv2d(py::module_& m) {
                                                          py::make_tuple(s.pad.left, s.pad.right));
                                })
         .def_property_readonly("flop", &Conv2dShape::flop)
-        .def("choice", choice, py::arg("direction"));
+        .def("choice", choice, py::arg("direction"))
+        .def("balance", balance, py::arg("direction"), py::arg("threads"));
     m.def("conv2d_forward", forward, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("shape"),
           py::arg("relu"), py::arg("algorithm"), py::arg("residual") = py::none());
     m.def("conv2d_backward_input", backward_input, py::arg("dx"), py::arg("dy"), py::arg("weight"), py::arg("shape"),

@@ -177,7 +177,8 @@ void bind_conv_pool(py::module_& m) {
         .def_property_readonly("input_shape", [](const ConvPoolShape& b) { return py::tuple(py::cast(x_shape(b))); })
         .def_property_readonly("weight_shape",
                                [](const ConvPoolShape& b) { return py::tuple(py::cast(weight_shape(b))); })
-        .def_property_readonly("output_shape", [](const ConvPoolShape& b) { return py::tuple(py::cast(y_shape(b))); });
+        .def_property_readonly("output_shape", [](const ConvPoolShape& b) { return py::tuple(py::cast(y_shape(b))); })
+        .def("way_back", conv_pool_way, py::arg("wants_dx"));
     m.def("conv_pool_forward", forward, py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"),
           py::arg("bias"), py::arg("shape"), py::arg("algorithm"));
     m.def("conv2d_relu_backward", conv_relu_backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"),

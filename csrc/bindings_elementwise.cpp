@@ -94,12 +94,13 @@ double cross_entropy(py::array dlogits, const py::array& logits, const py::array
     check_rank(logits, {op, "logits"}, "NK");
     const Rows rows = rows_of(logits, {op, "logits"});
     check_output(dlogits, {op, "out"}, float64, "logits", extents(logits), "[N, K]");
-    const int64_t* classes = nullptr;
-    if (py::isinstance<py::array_t<int64_t>>(labels)) {
+    std::vector<int64_t> classes;
+    const bool are_classes = py::isinstance<py::array_t<int64_t>>(labels);
+    if (are_classes) {
         check_shape(labels, {op, "labels"}, {rows.count}, "[N]");
         check_contiguous(labels, {op, "labels"});
-        classes = readable<int64_t>(labels);
-        for (int64_t r = 0; r < rows.count; ++r)
+        classes = copy_of<int64_t>(labels);
+        for (std::size_t r = 0; r < classes.size(); ++r)
             if (classes[r] < 0 || classes[r] >= rows.K)
                 throw py::value_error("softmax_cross_entropy: labels[" + std::to_string(r) + "] is " +
                                       std::to_string(classes[r]) + "; expected a class in 0 .. " +
@@ -111,10 +112,11 @@ double cross_entropy(py::array dlogits, const py::array& logits, const py::array
     void* result = dlogits.mutable_data();
     return by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        const T* onehot = classes ? nullptr : readable<T>(labels);
+        const T* onehot = are_classes ? nullptr : readable<T>(labels);
         const WithoutGil running;
-        return softmax_cross_entropy(static_cast<T*>(result), readable<T>(logits), classes, onehot,
-                                     static_cast<T>(smoothing), rows.count, rows.K);
+        return softmax_cross_entropy(static_cast<T*>(result), readable<T>(logits),
+                                     are_classes ? classes.data() : nullptr, onehot, static_cast<T>(smoothing),
+                                     rows.count, rows.K);
     });
 }
 

@@ -14,8 +14,9 @@ namespace {
 
 bool is_bytes(const py::array& a) { return py::isinstance<py::array_t<uint8_t>>(a); }
 
-// All that can be wrong with the arrays of a gather; normalization is [2][C] or None.
-void check_batch(const char* op, const py::array& y, const py::array& images, const py::array& indices) {
+// All that can be wrong with the arrays of a gather; normalization is [2][C] or None. Returns the indices.
+std::vector<int64_t> check_batch(const char* op, const py::array& y, const py::array& images,
+                                 const py::array& indices) {
     const std::string name = op;
     if (!is_bytes(images) && !is_float32(images))
         throw py::type_error(name + ": images is " + dtype_name(images) +
@@ -32,12 +33,13 @@ void check_batch(const char* op, const py::array& y, const py::array& images, co
     check_output(y, {op, "out"}, false, "float32", shape, "[B, ...] (one image for each index)");
     check_apart(y, {op, "out"}, images, "images");
     check_apart(y, {op, "out"}, indices, "indices");
-    const int64_t* which = readable<int64_t>(indices);
-    for (int64_t i = 0; i < count; ++i)
+    std::vector<int64_t> which = copy_of<int64_t>(indices);
+    for (std::size_t i = 0; i < which.size(); ++i)
         if (which[i] < 0 || which[i] >= n)
             throw py::index_error(name + ": indices[" + std::to_string(i) + "] is " + std::to_string(which[i]) +
                                   "; expected " + (n ? "0 .. " + std::to_string(n - 1) : "no index") +
                                   ", since images holds " + std::to_string(n) + ".");
+    return which;
 }
 
 // From [2][C]: a row of means and a row of standard deviations, which Python has made and checked.
@@ -56,14 +58,13 @@ void by_pixels(const py::array& images, Body&& body) {
 void gather(py::array y, const py::array& images, const py::array& indices, double scale, const py::object& means) {
     if (images.ndim() < 1)
         throw py::value_error("gather_images: images has no axes; expected [n, ...], for example [n, H, W, C].");
-    check_batch("gather_images", y, images, indices);
+    const std::vector<int64_t> which = check_batch("gather_images", y, images, indices);
     const Normalization normalization = normalization_of(scale, means);
     float* result = writable<float>(y);
-    const int64_t* which = readable<int64_t>(indices);
     const int64_t count = indices.size(), size = count ? y.size() / count : 0;
     by_pixels(images, [&](auto* source) {
         const WithoutGil running;
-        gather_images(result, source, which, count, size, normalization);
+        gather_images(result, source, which.data(), count, size, normalization);
     });
 }
 
@@ -72,7 +73,7 @@ void augment(py::array y, const py::array& images, const py::array& indices, dou
              const std::array<double, 7>& options, uint64_t seed, uint64_t epoch) {
     const char* op = "augment_images";
     check_rank(images, {op, "images"}, "nHWC");
-    check_batch(op, y, images, indices);
+    const std::vector<int64_t> which = check_batch(op, y, images, indices);
     const ImageSize size{images.shape(1), images.shape(2), images.shape(3)};
     constexpr double kMost = 2147483647.0;
     if (static_cast<double>(size.H + 3) * static_cast<double>(size.W + 3) * static_cast<double>(size.C) > kMost)
@@ -86,11 +87,10 @@ void augment(py::array y, const py::array& images, const py::array& indices, dou
     const auto& [shift, rotation, zoom, shear, alpha, sigma, erase] = options;
     const Augmentation augmentation{shift, rotation, zoom, shear, alpha, sigma, erase, seed, epoch};
     float* result = writable<float>(y);
-    const int64_t* which = readable<int64_t>(indices);
     const int64_t count = indices.size();
     by_pixels(images, [&](auto* source) {
         const WithoutGil running;
-        augment_images(result, source, which, count, size, normalization, augmentation);
+        augment_images(result, source, which.data(), count, size, normalization, augmentation);
     });
 }
 

@@ -62,6 +62,20 @@ py::array checked(const Adding& step, const py::object& given, const char* name,
     return a;
 }
 
+// A weight whose shape is asked for before it is known: an array of this rank without an empty axis.
+py::array ranked(const Adding& step, const py::object& given, const char* axes_letters, const std::string& axes_text) {
+    if (!py::isinstance<py::array>(given))
+        throw py::type_error(std::string(step.op()) + ": weight is a " +
+                             std::string(py::str(py::type::of(given).attr("__name__"))) +
+                             "; expected a NumPy array of float32.");
+    const py::array a = py::reinterpret_borrow<py::array>(given);
+    check_rank(a, {step.op(), "weight"}, axes_letters);
+    if (a.size() == 0)
+        step.refuse("weight has shape " + text(extents(a)) + "; expected at least one number on each axis of " +
+                    axes_text + ".");
+    return a;
+}
+
 const float* data_or_null(const py::object& original, const py::array& a) {
     return original.is_none() ? nullptr : readable<float>(a);
 }
@@ -119,12 +133,11 @@ void add_avg_pool2d(Program& p, Index x, Index y, const Pool2dShape& s, bool cou
     step.done();
 }
 
-void add_batch_norm(Program& p, Index x, Index y, const py::array& weight, const py::object& bias,
+void add_batch_norm(Program& p, Index x, Index y, const py::object& weight, const py::object& bias,
                     const py::object& mean, const py::object& var, double eps, bool relu, Index residual) {
     Adding step(p, "add_batch_norm");
-    check_rank(weight, {step.op(), "weight"}, "C");
-    const int64_t C = weight.shape(0), size = step.floats(x, "x");
-    if (C < 1 || size % C)
+    const int64_t C = ranked(step, weight, "C", "[C]").shape(0), size = step.floats(x, "x");
+    if (size % C)
         step.refuse("weight has " + std::to_string(C) + " numbers, but x has " + std::to_string(size) +
                     " floats an image; expected one number for each of its channels.");
     if (!(eps > 0)) step.refuse("eps is " + std::to_string(eps) + "; expected a number above 0.");
@@ -138,10 +151,10 @@ void add_batch_norm(Program& p, Index x, Index y, const py::array& weight, const
     step.done();
 }
 
-void add_linear(Program& p, Index x, Index y, const py::array& weight, const py::object& bias, bool relu) {
+void add_linear(Program& p, Index x, Index y, const py::object& weight, const py::object& bias, bool relu) {
     Adding step(p, "add_linear");
-    check_rank(weight, {step.op(), "weight"}, "IO");
-    const int64_t in = weight.shape(0), out = weight.shape(1);
+    const py::array sizes = ranked(step, weight, "IO", "[in, out]");
+    const int64_t in = sizes.shape(0), out = sizes.shape(1);
     const py::array w = checked(step, weight, "weight", {in, out}, "[in, out]");
     const py::array b = checked(step, bias, "bias", {out}, "[out]", true);
     step.reads(x, "x", in);

@@ -105,14 +105,14 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
                   C = dx.shape(3);
     const int32_t* where = readable<int32_t>(indices);
     void* result = dx.mutable_data();
-    int64_t bad = -1;
+    int64_t bad = kNoBadIndex;
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
         bad = max_pool2d_backward(static_cast<T*>(result), readable<T>(dy), where, N, pixels, outputs, C);
     });
-    if (bad >= 0)
-        throw py::value_error("max_pool2d_backward: indices holds " + std::to_string(where[bad]) +
+    if (bad != kNoBadIndex)
+        throw py::value_error("max_pool2d_backward: indices holds " + std::to_string(bad) +
                               "; expected positions h * W + w in 0 .. " + std::to_string(pixels - 1) +
                               " of an image of " + text({dx.shape(1), dx.shape(2)}) + " (H, W).");
 }

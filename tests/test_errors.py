@@ -1,5 +1,6 @@
 """Bad inputs: the exception's type, and a message that says what came and what was expected."""
 
+import _pycnn
 import numpy as np
 import pytest
 from bad_inputs import BAD
@@ -157,3 +158,11 @@ def test_a_flag_is_no_size_of_a_convolution(name, flag):
         with pytest.raises(ValueError, match=rf"conv2d: {name} is .*{flag}.*; expected"):
             ops.conv2d(x, weight, **{name: value})
         ops.conv2d(x, weight, **{name: 1})  # the shape that is remembered is not that of True
+
+
+def test_an_unknown_direction_is_refused():
+    shape = _pycnn.Conv2dShape((1, 8, 8, 4), (3, 3, 4, 4), (1, 1), (1, 1, 1, 1), (1, 1), 1, False)
+    for direction in ("forward", "backward_input", "backward_weight"):
+        assert shape.choice(direction)
+    with pytest.raises(ValueError, match=r'direction is "backward"; expected "forward", .*'):
+        shape.choice("backward")

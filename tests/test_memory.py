@@ -1,4 +1,4 @@
-"""Memory that calls leave behind: what a thread keeps is bounded, and pycnn.trim() gives it back."""
+"""Memory that calls leave behind: bounded for each thread, and given back by pycnn.trim()."""
 
 import os
 import subprocess

@@ -106,7 +106,7 @@ BAD = {
     ),
     "norm_none": (
         lambda n: n.add_batch_norm(1, 2, *[np.ones(0, F)] * 4, 1e-5, False),
-        "weight has 0 numbers",
+        r"weight has shape \(0,\); expected at least one number on each axis of \[C\]",
     ),
     "norm_bias": (
         lambda n: n.add_batch_norm(1, 2, B, np.ones(3, F), B, B, 1e-5, False),
@@ -121,7 +121,22 @@ BAD = {
     "linear_in": (lambda n: n.add_linear(1, 4, np.ones((119, 24), F), None), "expected 119"),
     "linear_out": (lambda n: n.add_linear(1, 4, np.ones((120, 23), F), None), "expected 23"),
     "linear_rank": (lambda n: n.add_linear(1, 4, np.ones(120, F), None), "weight has shape .*2"),
-    "linear_empty": (lambda n: n.add_linear(1, 4, np.ones((120, 0), F), None), "another shape|0"),
+    "linear_no_out": (
+        lambda n: n.add_linear(1, 4, np.ones((120, 0), F), None),
+        r"add_linear: weight has shape \(120, 0\); expected at least one number",
+    ),
+    "linear_no_in": (
+        lambda n: n.add_linear(1, 4, np.ones((0, 24), F), None),
+        r"add_linear: weight has shape \(0, 24\); expected at least one number",
+    ),
+    "linear_no_bias": (
+        lambda n: n.add_linear(1, 4, np.ones((120, 24), F), np.ones(0, F)),
+        r"bias has shape \(0,\); expected \(24,\)",
+    ),
+    "python_nothing": (
+        lambda n: n.add_python(doubled, [1], [2], [(120, 0)], [(120,)]),
+        r"xs\[0\] is value 1 .*another shape",
+    ),
     "concat_none": (lambda n: n.add_concat([], 2, []), "xs has 0 values"),
     "concat_counts": (lambda n: n.add_concat([1, 4], 2, [4]), "xs has 2 values and channels 1"),
     "concat_channels": (lambda n: n.add_concat([1], 2, [7]), r"xs\[0\] is value 1 .* 7 channels"),
@@ -186,6 +201,15 @@ def test_a_step_that_does_not_fit(key):
 def test_a_step_with_other_types(call):
     with pytest.raises(TypeError):
         call(new())
+
+
+@pytest.mark.parametrize("weight", [None, [[1.0]], 3], ids=str)
+def test_a_weight_that_is_no_array_is_called_by_its_kind(weight):
+    words = f"weight is a {type(weight).__name__}; expected a NumPy array of float32"
+    with pytest.raises(TypeError, match=f"add_linear: {words}"):
+        new().add_linear(1, 4, weight, None)
+    with pytest.raises(TypeError, match=f"add_batch_norm: {words}"):
+        new().add_batch_norm(1, 2, weight, B, B, B, 1e-5, False)
 
 
 def test_a_value_that_was_written_over_is_not_read():

@@ -155,6 +155,42 @@ def test_a_child_forked_while_another_thread_computes():
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_another_thread_compiles_and_first_runs_a_network():
+    """A run after `set_precision` makes filters for another tile; no lock of that may be held."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 8, 8, 64), np.float32)
+    layers = pycnn.layers
+    model = layers.Sequential(
+        layers.Conv2d(64, 256, 3, padding="same", rng=rng),
+        layers.Conv2d(256, 64, 3, padding="same", rng=rng),
+    )
+    expected, stop = model.compile_inference(x.shape)(x), threading.Event()
+    shared = [model.compile_inference(x.shape)]
+
+    def busy():
+        while not stop.is_set():
+            shared[0] = model.compile_inference(x.shape)
+            for precision in ("exact", "fast"):
+                pycnn.set_precision(precision)
+                shared[0](x)
+
+    def answer():
+        pycnn.set_precision("fast")
+        return shared[0](x)
+
+    other = threading.Thread(target=busy)
+    with pycnn.num_threads(2):
+        other.start()
+        try:
+            for _ in range(12):
+                np.testing.assert_array_equal(in_fork(answer), expected)
+        finally:
+            stop.set()
+            other.join()
+            pycnn.set_precision("fast")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_childs_child_computes_too():
     expected = work(3)
     assert_same(in_fork(lambda: in_fork(lambda: work(3))), expected)

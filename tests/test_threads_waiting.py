@@ -114,6 +114,12 @@ def test_without_a_topology_every_cpu_is_a_core(tmp_path):
     assert _pycnn.physical_cores(str(tmp_path)) == len(os.sched_getaffinity(0))
 
 
+@pytest.mark.parametrize("room", [0, 1, 64, 100_000])
+def test_the_mask_of_cpus_grows_until_the_kernel_takes_it(tmp_path, room):
+    """A mask that is too short is refused, as that for 1,024 CPUs is on larger machines."""
+    assert _pycnn.physical_cores(str(tmp_path), room) == len(os.sched_getaffinity(0))
+
+
 def test_cpus_outside_the_affinity_do_not_count(tmp_path):
     (allowed, *_) = os.sched_getaffinity(0)
     code = f"import os; os.sched_setaffinity(0, {{{allowed}}}); import _pycnn; "

@@ -11,6 +11,7 @@
 #include <span>
 #include <string_view>
 
+#include "ops/runtime/cut.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -32,6 +33,7 @@ struct Conv2dForward {
     Epilogue epilogue = {};
     int64_t PH = 0, PW = 0;    // of 2 x 2 windows of stride 2 over relu's result; 0: no pool
     uint8_t* where = nullptr;  // beside a pooled y: 2 i + j of the maximum, or null
+    int64_t like = 0;          // of a part that a thread has cut off: decide as for so many images
 
     bool pooled() const { return PH > 0; }
 };
@@ -48,6 +50,7 @@ struct Algorithm {
     double (*cost)(const Conv2dShape&, Direction, bool packed);
     bool (*adds_residual)(const Conv2dShape&);  // in its epilogue; else it is added behind it
     bool pools;                                 // in registers; else the map is pooled in chunks that stay in L2
+    Cut (*cut)(const Conv2dShape&, Direction);  // over threads
     int64_t (*packed_floats)(const Conv2dShape&);
     void (*pack)(float* packed, const float* weight, const Conv2dShape&);  // null: reads the weight as it is
     void (*forward)(const Conv2dForward&);
@@ -100,6 +103,7 @@ extern const Algorithm large_tiles, small_tiles;
 namespace direct {
 extern const Algorithm algorithm;
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+int64_t weight_units(const Conv2dShape&);  // that threads take in backward_weight
 }  // namespace direct
 namespace im2col {
 extern const Algorithm algorithm;

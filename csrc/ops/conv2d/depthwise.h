@@ -8,4 +8,6 @@ bool tiled_forward(float* y, const float* x, const float* weight, const Conv2dSh
 bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 
+int64_t units(const Conv2dShape&, Direction);  // that threads take, of the common shapes; else rows
+
 }  // namespace pycnn::depthwise

@@ -179,6 +179,19 @@ int64_t slot_count(const Conv2dShape& s, int64_t blocks, int64_t most) {
     return std::max<int64_t>(std::min(ceil_div(16, blocks), most), 1);
 }
 
+struct WeightCut {
+    int64_t block, blocks;  // channels of a block
+    int64_t run, runs;      // tiles of a run: an image is copied for one slot only
+    int64_t S;
+
+    explicit WeightCut(const Conv2dShape& s) {
+        const int64_t tiles = ceil_div(s.OH(), kRows);
+        block = staged(s) ? kBlock : kWeightBlock, blocks = ceil_div(s.C, block);
+        run = staged(s) ? tiles : 1, runs = s.N * tiles / run;
+        S = slot_count(s, blocks, runs);
+    }
+};
+
 // dw[taps][C], channels from c on = the sum of tiles [begin, end), counted over all images.
 void weight_slot(float* dw, const float* x, const float* dy, const Conv2dShape& s, int64_t c, int64_t channels,
                  int64_t begin, int64_t end) {
@@ -221,12 +234,22 @@ bool tiled_backward_input(float* dx, const float* dy, const float* weight, const
     return true;
 }
 
+int64_t units(const Conv2dShape& s, Direction d) {
+    const bool back = d == Direction::backward_input;
+    if (d == Direction::backward_weight) {
+        const WeightCut cut(s);
+        return cut.S * cut.blocks;
+    }
+    if (staged(s)) return s.N * ceil_div(s.C, kBlock);
+    if (back && s.stride_h == 2) return s.N * ((s.H + s.pad.top + 1) / 2);
+    return s.N * ceil_div(back ? s.H : s.OH(), kRows);
+}
+
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     if (!square(s) || s.KH != 3) return false;
-    const int64_t block = staged(s) ? kBlock : kWeightBlock, blocks = ceil_div(s.C, block);
-    const int64_t tiles = ceil_div(s.OH(), kRows), size = s.taps() * s.C;
-    const int64_t run = staged(s) ? tiles : 1, runs = s.N * tiles / run;  // an image is copied for one slot only
-    const int64_t S = slot_count(s, blocks, runs);
+    const WeightCut cut(s);
+    const int64_t block = cut.block, blocks = cut.blocks, runs = cut.runs, run = cut.run, S = cut.S;
+    const int64_t size = s.taps() * s.C;
     float* slots = S == 1 ? nullptr : scratch(Scratch::slots, (S - 1) * size);
     const auto slot = [&](int64_t i) { return i ? slots + (i - 1) * size : dweight; };
     parallel_for(S * blocks, grain(s, S * blocks), [&](int64_t begin, int64_t end) {

@@ -11,7 +11,8 @@
 // (for 3x3 with a rim of one: corners, edges, the rest) and hands each sort with one panel of packed weights after the
 // other to kernels().indirect_block. So the patches are read in place, no image is copied, and no product with a
 // zero of the padding is computed. Where the sorts are too small to fill register tiles (one small image), the block is
-// copied with its zero rim instead and all its pixels are of one sort.
+// copied with its zero rim instead and all its pixels are of one sort: that shows where a weight is infinite, so the
+// shape decides it, never the share of a thread.
 
 #include <cstring>
 #include <vector>
@@ -19,8 +20,8 @@
 #include "ops/conv2d/axis.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/pack.h"
+#include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
 
 namespace pycnn::direct {
@@ -206,7 +207,7 @@ int64_t tile_rows(int64_t pixels) {
     return pixels - rest + std::min(MR, rest <= 2 * small ? ceil_div(rest, small) * small : MR);
 }
 
-// Whether the sorts of this block fill register tiles better than one padded sort of all pixels: rows times taps.
+// Whether the sorts of such a block fill register tiles better than one padded sort of all pixels: rows times taps.
 bool sorts_pay(const Correlation& s, const Block& b) {
     int64_t sorted = 0, all = 0;
     for (const Sort& rows : s.h.sorts) {
@@ -234,32 +235,39 @@ void run_zeros(const Correlation& s, const Block& b) {
 struct Job {
     std::vector<Correlation> phases;
     std::vector<std::vector<int64_t>> in_place, padded;  // offsets of each
+    std::vector<bool> sorts;                             // by phase; else padded
     int64_t rows;
+    int64_t most;  // rows of a block
+
+    // The rows of phase `s` among the flattened (n, row) below `at`.
+    int64_t row(const Correlation& s, int64_t at) const {
+        return at / rows * s.h.outputs + std::min(at % rows, s.h.outputs);
+    }
 };
+
+// Rows whose input is about 256 KB, half of the smallest L2 that we tune for; the lists of pixels stay small too.
+// Twice that where the filter is larger than most L2, since each block streams all of it (16x7x7x1024->1024, one
+// thread: 15.6 ms, else 16.7).
+int64_t most_rows(const Correlation& s) {
+    constexpr int64_t kFloats = 65536, kPixels = 4096, kFilter = int64_t{1} << 19;
+    const int64_t floats = s.K() * s.group_out() > kFilter ? 2 * kFloats : kFloats;
+    return std::max<int64_t>(std::min(floats / std::max<int64_t>(s.h.step * s.w.size * s.C, 1), kPixels / s.w.outputs),
+                             1);
+}
 
 // Every phase through one block of rows before the next block: its part of dx is written while it is in L2.
 void run_blocks(const Job& job, const Block& all) {
-    // Rows whose input is about 256 KB, half of the smallest L2 that we tune for; the lists of pixels stay small too.
-    // Twice that where the filter is larger than most L2, since each block streams all of it (16x7x7x1024->1024, one
-    // thread: 15.6 ms, else 16.7).
-    constexpr int64_t kFloats = 65536, kPixels = 4096, kFilter = int64_t{1} << 19;
-    const Correlation& any = job.phases.front();
-    const int64_t floats = any.K() * any.group_out() > kFilter ? 2 * kFloats : kFloats;
-    const int64_t most = std::max<int64_t>(
-        std::min(floats / std::max<int64_t>(any.h.step * any.w.size * any.C, 1), kPixels / any.w.outputs), 1);
     Pixels pixels;
-    for (int64_t begin = all.begin; begin < all.end; begin += most) {
-        const int64_t end = std::min(begin + most, all.end);
+    const int64_t count = all.end - all.begin, blocks = ceil_div(count, job.most);  // of equal size
+    for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t begin = all.begin + count * block / blocks, end = all.begin + count * (block + 1) / blocks;
         for (std::size_t i = 0; i < job.phases.size(); ++i) {
             const Correlation& s = job.phases[i];
-            const auto row = [&](int64_t at) {
-                return at / job.rows * s.h.outputs + std::min(at % job.rows, s.h.outputs);
-            };
-            const Block b{row(begin), row(end), all.panel_begin, all.panel_end};
+            const Block b{job.row(s, begin), job.row(s, end), all.panel_begin, all.panel_end};
             if (b.begin == b.end) continue;
             if (s.taps() == 0) {
                 if (b.panel_begin == 0) run_zeros(s, b);
-            } else if (!s.collide() && sorts_pay(s, b)) {
+            } else if (job.sorts[i]) {
                 run_sorts(s, b, job.in_place[i], pixels);
             } else {
                 run_padded(s, b, job.padded[i], pixels);
@@ -268,7 +276,7 @@ void run_blocks(const Job& job, const Block& all) {
     }
 }
 
-void run(Job& job) {
+void run(Job& job, int64_t like) {
     // A map is written past the caches from 16 MB on, where its vectors are whole.
     constexpr int64_t kStream = int64_t{1} << 22;
     double flop = 0, bytes = 0;
@@ -287,15 +295,14 @@ void run(Job& job) {
     const Correlation& any = job.phases.front();
     const int64_t panels = any.groups * any.panels(), rows = any.N * job.rows;
     if (rows == 0) return;
+    job.most = most_rows(any);
+    // Of `like` images, so that an image has the same bits wherever a caller's thread cuts its batch.
+    const int64_t typical = std::min(job.most, std::max(like, any.N) * job.rows);
+    for (const Correlation& s : job.phases)
+        job.sorts.push_back(!s.collide() && sorts_pay(s, {0, job.row(s, typical), 0, 0}));
     const double row_cost = flop + bytes * (kGrainFlop / kGrainBytes);
-    constexpr int64_t kFewRows = 32;
-    if (rows >= kFewRows || panels == 1) {
-        parallel_for(rows, grain_units(kGrainFlop, row_cost),
-                     [&](int64_t begin, int64_t end) { run_blocks(job, {begin, end, 0, panels}); });
-    } else {  // a small batch of small images: threads take channels
-        parallel_for(panels, grain_units(kGrainFlop, row_cost * rows / panels),
-                     [&](int64_t begin, int64_t end) { run_blocks(job, {0, rows, begin, end}); });
-    }
+    parallel_rectangles(cut_direct(rows, panels), kGrainFlop, row_cost * static_cast<double>(rows),
+                        [&](int64_t r0, int64_t r1, int64_t p0, int64_t p1) { run_blocks(job, {r0, r1, p0, p1}); });
 }
 
 std::vector<int64_t> weight_taps(const Axis& axis) {
@@ -316,8 +323,8 @@ static void forward(const Conv2dForward& call) {
     p.out_step_h = p.out_step_w = 1;
     p.groups = s.groups, p.packed = call.packed, p.epilogue = call.epilogue;
     if (p.w.outputs == 0) return;
-    Job job{{p}, {}, {}, 0};
-    run(job);
+    Job job{{p}, {}, {}, {}, 0, 0};
+    run(job, call.like);
 }
 
 static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
@@ -337,7 +344,7 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
             packed += p.taps() * tap_size;
             job.phases.push_back(p);
         }
-    run(job);
+    run(job, s.N);
 }
 
 // Vectors run over the output channels of a group (in backward_input its input channels), so a narrow one leaves lanes
@@ -347,6 +354,13 @@ static double cost(const Conv2dShape& s, Direction direction, bool) {
     return inner_products(s) * static_cast<double>(ceil_div(columns, 16) * 16) / static_cast<double>(columns);
 }
 
+static Cut cut(const Conv2dShape& s, Direction direction) {
+    if (direction == Direction::backward_weight) return cut_units(weight_units(s));
+    const bool back = direction == Direction::backward_input;
+    return cut_direct(s.N * (back ? ceil_div(s.H, s.stride_h) : s.OH()),
+                      s.groups * ceil_div(back ? s.group_C() : s.group_OC(), kernels().NR));
+}
+
 const Algorithm algorithm = {.name = "direct",
                              .reason = "patches are read in place, so no im2col buffer is written",
                              .computes = "any convolution",
@@ -354,6 +368,7 @@ const Algorithm algorithm = {.name = "direct",
                              .cost = cost,
                              .adds_residual = always_adds_residual,
                              .pools = false,
+                             .cut = cut,
                              .packed_floats = packed_forward_floats,
                              .pack = pack_forward,
                              .forward = forward,

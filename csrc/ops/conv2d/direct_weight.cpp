@@ -181,7 +181,14 @@ int64_t slot_count(const Conv2dShape& s) {
     return std::max<int64_t>(std::min(ceil_div(kTiles, tiles), s.N * s.OH()), 1);
 }
 
+int64_t tiles_of_slot(const Conv2dShape& s) {
+    const int64_t bands = band_count(s, kernels().MR), M = s.taps() * s.group_C();
+    return s.groups * ceil_div(s.group_OC(), kernels().NR) * bands * ceil_div(M / bands, kernels().MR);
+}
+
 }  // namespace
+
+int64_t weight_units(const Conv2dShape& s) { return slot_count(s) * tiles_of_slot(s); }
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
@@ -189,7 +196,7 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     std::memset(slots, 0, sizeof(float) * S * size);
     const int64_t bands = band_count(s, kernels().MR), tiles = ceil_div(M / bands, kernels().MR);
     Problem p{s, x, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), bands, tiles, 0, 0, {}, {}};
-    const int64_t per_slot = s.groups * p.panels * bands * tiles;
+    const int64_t per_slot = tiles_of_slot(s);
     // Large batches are padded in chunks of at most 64 MB. A chunk ends nothing: its sums are the next one's start.
     const int64_t image = (s.H + s.pad.top + s.pad.bottom) * (s.W + s.pad.left + s.pad.right) * s.C;
     const bool by_block = s.padded() && S > 1;

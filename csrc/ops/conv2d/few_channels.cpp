@@ -108,6 +108,11 @@ double cost(const Conv2dShape& s, Direction direction, bool packed) {
     return 0.9 * direct::algorithm.cost(s, direction, packed);
 }
 
+Cut cut(const Conv2dShape& s, Direction direction) {
+    if (direction == Direction::backward_weight) return cut_units(weight_slots(s));
+    return cut_units(s.N * (direction == Direction::forward ? s.OH() : s.H));
+}
+
 }  // namespace
 
 const Algorithm algorithm = {
@@ -118,6 +123,7 @@ const Algorithm algorithm = {
     .cost = cost,
     .adds_residual = never_adds_residual,
     .pools = true,
+    .cut = cut,
     .packed_floats = packed_forward_floats,
     .pack = pack_forward,
     .forward = forward,

@@ -12,6 +12,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
 
 // Gradient of the weight: few_channels_weight.cpp.
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+int64_t weight_slots(const Conv2dShape&);  // that threads take
 
 // Images with their zero rim, a few rows at a time: a row is `padded_row` floats, [left + W + right][C].
 int64_t padded_row(const Conv2dShape&);

@@ -53,6 +53,8 @@ void add_rows(float* dw, const float* x, const float* dy, const Conv2dShape& s, 
 
 }  // namespace
 
+int64_t weight_slots(const Conv2dShape& s) { return slot_count(s); }
+
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t size = s.taps() * s.C * s.OC, S = slot_count(s), rows = s.N * s.OH();
     const int64_t step = (size + 15) / 16 * 16;  // no two slots share a cache line

@@ -121,6 +121,9 @@ static double cost(const Conv2dShape& s, Direction direction, bool packed) {
     return direct::algorithm.cost(s, direction, packed) + 16 * patches;
 }
 
+// Its product is cut like any other (gemm.cpp); this is what fills the patches.
+static Cut cut(const Conv2dShape& s, Direction) { return cut_units(s.N * s.OH()); }
+
 const Algorithm algorithm = {.name = "im2col",
                              .reason = "one large product, behind a buffer of all patches",
                              .computes = "any convolution",
@@ -128,6 +131,7 @@ const Algorithm algorithm = {.name = "im2col",
                              .cost = cost,
                              .adds_residual = never_adds_residual,
                              .pools = false,
+                             .cut = cut,
                              .packed_floats = nullptr,
                              .pack = nullptr,
                              .forward = forward,

@@ -107,6 +107,11 @@ template void backward_weight(double*, const double*, const double*, const Conv2
 // One product after the other, each loaded and stored.
 static double cost(const Conv2dShape& s, Direction, bool) { return 32 * inner_products(s); }
 
+static Cut cut(const Conv2dShape& s, Direction direction) {
+    if (direction == Direction::backward_weight) return cut_units(s.taps() * s.group_C());
+    return cut_units(s.N * (direction == Direction::forward ? s.OH() : s.H));
+}
+
 const Algorithm algorithm = {.name = "naive",
                              .reason = "plain loops: nothing is prepared, and no vector stays half empty",
                              .computes = "any convolution",
@@ -114,6 +119,7 @@ const Algorithm algorithm = {.name = "naive",
                              .cost = cost,
                              .adds_residual = always_adds_residual,
                              .pools = false,
+                             .cut = cut,
                              .packed_floats = nullptr,
                              .pack = nullptr,
                              .forward =

@@ -6,13 +6,13 @@
 //     product  m [T T][panels][tiles][NR]          T T matrix products
 //     output   y, or the pooled y and its argmax
 //
-// Threads own ranges of tiles; a tile is computed by itself, so its bits depend neither on them nor on the batch.
+// Threads own ranges of tiles, and where these are few some output channels of them; a tile is computed by itself, so its bits depend neither on them nor on the batch.
 
 #include "ops/conv2d/winograd.h"
 
 #include "ops/conv2d/pack.h"
+#include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
 
 namespace pycnn::winograd {
@@ -119,15 +119,10 @@ void run(const Correlation& s, int64_t m, const float* u) {
     const Tiles tiles(m, s.N, s.OH, s.OW);
     const int64_t MR = kernels().MR, groups = ceil_div(tiles.count(), MR), panels = ceil_div(s.OC, kernels().NR);
     const double flop = 2.0 * tiles.elements() * s.C * s.OC;
-    constexpr int64_t kFewGroups = 8;
-    if (groups >= std::min(kFewGroups, panels)) {
-        parallel_for(groups, grain_units(kGrainFlop, flop * MR), [&](int64_t begin, int64_t end) {
-            run_tiles(s, tiles, u, begin * MR, std::min(end * MR, tiles.count()), {0, panels});
-        });
-    } else {  // a small batch of small images: threads take channels, and each transforms all the input
-        parallel_for(panels, grain_units(kGrainFlop, flop * tiles.count() / panels),
-                     [&](int64_t begin, int64_t end) { run_tiles(s, tiles, u, 0, tiles.count(), {begin, end}); });
-    }
+    parallel_rectangles(cut_winograd(groups, panels), kGrainFlop, flop * static_cast<double>(tiles.count()),
+                        [&](int64_t g0, int64_t g1, int64_t p0, int64_t p1) {
+                            run_tiles(s, tiles, u, g0 * MR, std::min(g1 * MR, tiles.count()), {p0, p1});
+                        });
 }
 
 namespace {
@@ -175,6 +170,15 @@ const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m) {
     float* u = scratch(Scratch::winograd_u, filter_size(C, OC, m));
     transform_filter(u, taps, C, OC, m);
     return u;
+}
+
+template <int M>
+Cut cut(const Conv2dShape& s, Direction direction) {
+    const Map map = map_of(s, direction);
+    const Tiles tiles(M, s.N, map.H, map.W);
+    if (direction == Direction::backward_weight) return cut_units(weight_units(s, tiles.elements()));
+    const int64_t channels = direction == Direction::forward ? s.OC : s.C;
+    return cut_winograd(ceil_div(tiles.count(), kernels().MR), ceil_div(channels, kernels().NR));
 }
 
 template <int M>
@@ -240,6 +244,7 @@ constexpr Algorithm entry(const char* reason) {
             .cost = cost<M>,
             .adds_residual = always_adds_residual,
             .pools = true,
+            .cut = cut<M>,
             .packed_floats = packed_floats<M>,
             .pack = pack<M>,
             .forward = forward<M>,

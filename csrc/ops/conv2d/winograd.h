@@ -39,5 +39,7 @@ void run(const Correlation&, int64_t m, const float* u);
 
 // winograd_weight.cpp
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, int64_t m);
+// Units of work of the products of backward_weight, of `elements` matrices.
+int64_t weight_units(const Conv2dShape&, int64_t elements);
 
 }  // namespace pycnn::winograd

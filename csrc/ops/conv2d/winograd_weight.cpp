@@ -2,11 +2,12 @@
 //
 //   for each block of tiles:
 //     v [T T][tiles][C] = B^T x B,  z [T T][tiles][OC] = A dy A^T      threads own tiles
-//     du[T T][C][OC] += v[e]^T z[e]                                    threads own (e, panel): nothing is reduced
+//     du[T T][C][OC] += v[e]^T z[e]                                    threads own (e, panel, channels): nothing is reduced
 //   dweight = G^T du G
 //
 // Tiles are added in order, so the bits depend neither on threads nor on the size of a block.
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -41,22 +42,36 @@ void transform(const Problem& p, int64_t tile, int64_t slot) {
                                 m);
 }
 
-// du[e][:, panel] += v[e]^T z[e], over the `count` tiles of a block.
-void multiply(const Problem& p, int64_t unit, int64_t panels, int64_t count, bool accumulate,
+// How many parts the input channels of a product are cut into: for 128 units in all, where there are tiles for them.
+int64_t parts_of(const Conv2dShape& s, int64_t elements) {
+    constexpr int64_t kUnits = 128;
+    const int64_t units = elements * ceil_div(s.OC, kernels().NR);
+    return std::clamp<int64_t>(ceil_div(kUnits, units), 1, ceil_div(s.C, kernels().MR));
+}
+
+// du[e][some channels, panel] += v[e]^T z[e], over the `count` tiles of a block.
+void multiply(const Problem& p, int64_t unit, int64_t panels, int64_t parts, int64_t count, bool accumulate,
               const std::vector<int64_t>& offset) {
-    const int64_t e = unit / panels, jr = unit % panels * kernels().NR, C = p.s.C, OC = p.s.OC;
-    std::vector<const float*> a(C);
-    std::vector<float*> c(C);
-    for (int64_t i = 0; i < C; ++i) {
-        a[i] = p.v + e * p.v_element + i;
-        c[i] = p.du + (e * C + i) * OC + jr;
+    const int64_t e = unit / parts / panels, jr = unit / parts % panels * kernels().NR, part = unit % parts;
+    const int64_t C = p.s.C, OC = p.s.OC, MR = kernels().MR, tiles = ceil_div(C, MR);
+    const int64_t first = tiles * part / parts * MR, last = std::min(tiles * (part + 1) / parts * MR, C);
+    const int64_t rows = last - first;
+    std::vector<const float*> a(rows);
+    std::vector<float*> c(rows);
+    for (int64_t i = 0; i < rows; ++i) {
+        a[i] = p.v + e * p.v_element + first + i;
+        c[i] = p.du + (e * C + first + i) * OC + jr;
     }
     const Steps all{0, count};
-    kernels().indirect_block({c.data(), a.data(), C, std::min(kernels().NR, OC - jr), offset.data(),
+    kernels().indirect_block({c.data(), a.data(), rows, std::min(kernels().NR, OC - jr), offset.data(),
                               p.z + e * p.z_element + jr, p.OC16, &all, 1, nullptr, false, accumulate});
 }
 
 }  // namespace
+
+int64_t weight_units(const Conv2dShape& s, int64_t elements) {
+    return elements * ceil_div(s.OC, kernels().NR) * parts_of(s, elements);
+}
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s, int64_t m) {
     const Tiles tiles(m, s.N, s.OH(), s.OW());
@@ -76,6 +91,7 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     for (int64_t k = 0; k < p.block; ++k) offset[k] = k * p.C16;
     // The grains count all blocks: their regions follow each other while the threads still spin, so only the first one
     // wakes them.
+    const int64_t parts = parts_of(s, E), units = weight_units(s, E);
     const double blocks = static_cast<double>(ceil_div(tiles.count(), p.block));
     for (int64_t first = 0; first < tiles.count(); first += p.block) {
         const int64_t count = std::min(p.block, tiles.count() - first);
@@ -83,10 +99,11 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
                      [&](int64_t begin, int64_t end) {
                          for (int64_t t = begin; t < end; ++t) transform(p, first + t, t);
                      });
-        parallel_for(E * panels, grain_units(kGrainFlop, 2.0 * tiles.count() * size / static_cast<double>(panels)),
+        const double flop = 2.0 * E * tiles.count() * size;
+        parallel_for(units, grain_units(kGrainFlop, flop / static_cast<double>(units)),
                      [&](int64_t begin, int64_t end) {
                          for (int64_t unit = begin; unit < end; ++unit)
-                             multiply(p, unit, panels, count, first > 0, offset);
+                             multiply(p, unit, panels, parts, count, first > 0, offset);
                      });
     }
     constexpr int64_t kChunk = 256;  // elements of C x OC

@@ -37,6 +37,7 @@ Way choose_way(const ConvPoolShape& b, bool wants_dx) {
     if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.groups != 1)
         return Way::dense;
     if (s.C == 1 && !wants_dx) return Way::one_channel;
+    if (!Layout(b).fits_int32(b)) return Way::dense;
     const bool fast_dx =
         wants_dx && !b.relu && std::string_view(choose(s, Direction::backward_input).name) == "winograd";
     return fast_dx ? Way::sparse_dweight : Way::sparse;
@@ -148,6 +149,19 @@ int64_t bad_window(const uint8_t* where, const ConvPoolShape& b) {
         }
     });
     return bad;
+}
+
+const char* conv_pool_way(const ConvPoolShape& b, bool wants_dx) {
+    switch (conv_pool::choose_way(b, wants_dx)) {
+        case conv_pool::Way::sparse:
+            return "sparse";
+        case conv_pool::Way::sparse_dweight:
+            return "sparse_dweight";
+        case conv_pool::Way::one_channel:
+            return "one_channel";
+        default:
+            return "dense";
+    }
 }
 
 void conv_pool_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,

@@ -29,13 +29,18 @@ void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* we
 void pool_in_chunks(const Algorithm&, const Conv2dForward&);
 
 // dy, y, where [N][PH][PW][OC]. With relu, windows with y <= 0 have no gradient. dbias and dx may be null; results are
-// overwritten. Every byte of `where` must point into its window.
+// overwritten. Every byte of `where` must point into its window; one that does not, since another thread wrote it after
+// bad_window looked, gives other gradients but leaves all memory alone: the dense way compares it, the lists take its
+// last two bits.
 void conv_pool_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
                         const float* x, const float* weight, const ConvPoolShape&);
 
 // The same without a pool: the gradients of y = relu(conv(x) + bias), whose map [N][OH][OW][OC] is y itself.
 void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
                           const float* weight, const Conv2dShape&, std::string_view algorithm);
+
+// How its gradients are computed: "sparse", "sparse_dweight", "one_channel" or "dense". For tests.
+const char* conv_pool_way(const ConvPoolShape&, bool wants_dx);
 
 // The position of a byte of `where` that does not point into its window, or -1.
 int64_t bad_window(const uint8_t* where, const ConvPoolShape&);

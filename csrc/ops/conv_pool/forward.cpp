@@ -19,7 +19,11 @@ void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
         for (int64_t first = begin; first < end; first += chunk) {
             Conv2dShape part = s;
             part.N = std::min(chunk, end - first);
-            a.forward({.y = room, .x = call.x + first * s.H * s.W * s.C, .packed = call.packed, .shape = part});
+            a.forward({.y = room,
+                       .x = call.x + first * s.H * s.W * s.C,
+                       .packed = call.packed,
+                       .shape = part,
+                       .like = chunk});
             for (int64_t r = 0; r < part.N * b.PH; ++r) {
                 const int64_t n = r / b.PH, ph = r % b.PH, at = (first * b.PH + r) * row;
                 kernels().conv_pool_row(call.y + at, call.where ? call.where + at : nullptr,

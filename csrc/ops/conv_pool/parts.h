@@ -23,10 +23,12 @@ struct Arrays {  // of one backward call; dbias and dx may be null
 // The map has 2 PH x 2 PW pixels here: what a pool leaves out has no list, nor has what it lacks.
 struct Layout {
     int64_t width, blocks, padded_H, padded_W, row;
+    int64_t group;  // images whose lists dweight's sums run through together
 
     explicit Layout(const ConvPoolShape& b);
     int64_t block_size() const { return padded_H * padded_W * width; }
     int64_t image_size() const { return blocks * block_size(); }
+    bool fits_int32(const ConvPoolShape&) const;  // where a list starts, and where a patch starts in a group's images
 };
 
 // Sums over the images [begin, end) into a zeroed slot; writes dx of these images. `weights` may be null without dx.

@@ -7,6 +7,7 @@
 // whose block of channels stays in L1, so loading and storing the sums weighs little. dx: the sums of one row kh of a
 // patch stay in registers; the weights of that kh, all output channels of a part, stay in L1.
 
+#include <algorithm>
 #include <cstring>
 
 #include "ops/conv_pool/parts.h"
@@ -14,6 +15,10 @@
 #include "ops/runtime/workspace.h"
 
 namespace pycnn::conv_pool {
+
+// Bytes of L1 that one operand of the products may take. Measured with 32 KB of L1 (Zen 4), half of the windows active:
+// conv2 3.7 ms; 12 KB for the weights 4.1, 32 KB 3.6; images in groups of 64 KB: dweight 1.68 instead of 1.50 ms.
+static constexpr int64_t kL1 = 24576;
 
 Layout::Layout(const ConvPoolShape& b) {
     const Conv2dShape& s = b.conv;
@@ -23,6 +28,13 @@ Layout::Layout(const ConvPoolShape& b) {
     padded_H = std::max(2 * b.PH - 1 + s.KH, s.pad.top + s.H);
     padded_W = std::max(2 * b.PW - 1 + s.KW, s.pad.left + s.W);
     row = round_up(s.KW * width, 16);
+    group = std::clamp<int64_t>(kL1 / (4 * block_size()), 1, 4);
+}
+
+bool Layout::fits_int32(const ConvPoolShape& b) const {
+    constexpr double kMost = 2147483647.0;
+    const double lists = (static_cast<double>(b.PH) * b.PW * group + 16) * b.conv.OC;
+    return lists < kMost && static_cast<double>(group) * padded_H * padded_W * width < kMost;
 }
 
 void transpose_weights(float* weights, const float* weight, const Conv2dShape& s, const Layout& l) {
@@ -39,16 +51,12 @@ void transpose_weights(float* weights, const float* weight, const Conv2dShape& s
 
 namespace {
 
-// Bytes of L1 that one operand of the products may take. Measured with 32 KB of L1 (Zen 4), half of the windows active:
-// conv2 3.7 ms; 12 KB for the weights 4.1, 32 KB 3.6; images in groups of 64 KB: dweight 1.68 instead of 1.50 ms.
-constexpr int64_t kL1 = 24576;
-
 struct Worker {
     const Arrays& a;
     const ConvPoolShape& b;
     const Layout& l;
     const float* weights;
-    int64_t cells, group, part;  // images in a group; output channels whose weights stay in L1
+    int64_t cells, group, part;  // output channels whose weights stay in L1
 
     float *images, *dx, *room;
     const float* g = nullptr;  // [cells][OC] of the current image
@@ -71,9 +79,8 @@ struct Worker {
 
 Worker::Worker(const Arrays& arrays, const ConvPoolShape& shape, const Layout& layout, const float* transposed)
     : a(arrays), b(shape), l(layout), weights(transposed) {
-    const int64_t OC = b.conv.OC, block_bytes = 4 * l.block_size();
-    cells = b.PH * b.PW;
-    group = std::max<int64_t>(std::min<int64_t>(kL1 / block_bytes, 4), 1);
+    const int64_t OC = b.conv.OC;
+    cells = b.PH * b.PW, group = l.group;
     part = std::min(OC, std::max<int64_t>(kL1 / (4 * l.row) / 16 * 16, 16));
     list = round_up(b.PW * part + 16, 16);
     // Everything in one buffer.

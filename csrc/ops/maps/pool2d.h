@@ -8,7 +8,8 @@ namespace pycnn {
 void max_pool2d_forward(float* y, int32_t* indices, const float* x, const Pool2dShape&);
 void max_pool2d_forward(double* y, int32_t* indices, const double* x, const Pool2dShape&);
 // dx [N][pixels][C] is overwritten: zero, plus dy [N][outputs][C] at the pixels that indices names, in order. Returns
-// the position of an index outside 0 .. pixels, or -1 if there is none; then dx is not finished.
+// an index outside 0 .. pixels, or kNoBadIndex if there is none; rows near one are left out.
+constexpr int64_t kNoBadIndex = INT64_MIN;
 template <class T>
 int64_t max_pool2d_backward(T* dx, const T* dy, const int32_t* indices, int64_t N, int64_t pixels, int64_t outputs,
                             int64_t C);

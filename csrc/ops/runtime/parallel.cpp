@@ -11,6 +11,14 @@
 // its threads still spin, and a quarter of the grain pays. A loop of regions that are all below the grain would never
 // wake them: after 10 ms of such regions, without a gap, one wakes them on trial. That may cost 3 ms once, where the
 // kernel starts a thread on its waker's CPU.
+//
+// Note [One team]: a region of another size than the last one makes libgomp end threads and start new ones (4 threads,
+// one region of 2 between two of 4: two threads gone, two new ones). So every region of more than one range has all
+// threads, and those beyond the ranges return at once; PyTorch does the same. What that costs where 2 of 16 threads
+// have work: the caller wakes all that sleep, and the end of the region waits for the last. That is more than the 28
+// microseconds of one wake-up, but a new thread costs more still, and the scratch memory of one that ends is gone with
+// it. With two threads nothing changes. Giving the 14 a share, since they are awake, was not done: a share below the
+// grain moves its input to one more L2, for a few microseconds of work.
 
 #include "ops/runtime/parallel.h"
 
@@ -102,14 +110,15 @@ thread_local Awake awake;
 
 void parallel_ranges(int64_t n, int64_t grain, RangeBody body, void* context) {
     if (n <= 0) return;
-    const auto threads_for = [n](int64_t units) {
-        return std::min<int64_t>(num_threads(), n / std::max<int64_t>(units, 1));
+    const int size = num_threads();  // once: another thread may set it meanwhile
+    const auto threads_for = [n, size](int64_t units) {
+        return std::min<int64_t>(size, n / std::max<int64_t>(units, 1));
     };
     if (threads_for(grain / kAwakeShare) <= 1 || omp_in_parallel()) return body(context, 0, n);
     const bool timed = yields.load(std::memory_order_relaxed);
     if (timed && pause.lasts()) return body(context, 0, n);
     int64_t wanted = threads_for(grain);
-    if (timed && wanted < num_threads() && awake.now()) wanted = threads_for(grain / kAwakeShare);
+    if (timed && wanted < size && awake.now()) wanted = threads_for(grain / kAwakeShare);
     if (wanted <= 1) {
         body(context, 0, n);
         if (timed) awake.after_small(Clock::now());
@@ -119,13 +128,13 @@ void parallel_ranges(int64_t n, int64_t grain, RangeBody body, void* context) {
     Clock::time_point start, done;
     if (timed) start = Clock::now();
     int team = 1;
-#pragma omp parallel num_threads(static_cast<int>(wanted))
+#pragma omp parallel num_threads(size)  // never `wanted`: Note [One team]
     {
-        const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
-        if (thread == 0) team = static_cast<int>(threads);
+        const int64_t thread = omp_get_thread_num(), ranges = std::min<int64_t>(wanted, omp_get_num_threads());
+        if (thread == 0) team = static_cast<int>(ranges);
         try {  // an exception must not leave the region
-            const int64_t begin = n * thread / threads, end = n * (thread + 1) / threads;
-            if (begin < end) body(context, begin, end);
+            const int64_t begin = n * thread / ranges, end = n * (thread + 1) / ranges;
+            if (thread < ranges && begin < end) body(context, begin, end);
         } catch (...) {
 #pragma omp critical(pycnn_parallel_error)
             if (!error) error = std::current_exception();

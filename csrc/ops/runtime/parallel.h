@@ -22,7 +22,7 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
         const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// The largest team that a region of this thread had since the last call; 1 if none. For tests.
+// The most threads that had a range in one region of this thread since the last call; 1 if none. For tests.
 int take_team_size();
 bool has_openmp();
 

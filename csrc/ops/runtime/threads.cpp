@@ -10,13 +10,16 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace pycnn {
 namespace {
@@ -78,6 +81,26 @@ int cgroup_cpus() {
     return limit;
 }
 
+// The CPUs of the affinity mask. The kernel refuses (EINVAL) a mask that is shorter than its own, and a cpu_set_t ends
+// at 1,024, so it is asked with room for twice as many until it answers. None where it refuses for another reason.
+std::vector<int> allowed_cpus(int room) {
+    constexpr int kMost = 1 << 22;
+    std::vector<int> cpus;
+    for (; room <= kMost; room = std::max(2 * room, 64)) {
+        const std::size_t bytes = CPU_ALLOC_SIZE(room);
+        const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(room), [](cpu_set_t* s) { CPU_FREE(s); });
+        if (!set) break;
+        CPU_ZERO_S(bytes, set.get());
+        if (sched_getaffinity(0, bytes, set.get()) == 0) {
+            for (int cpu = 0; cpu < static_cast<int>(8 * bytes); ++cpu)
+                if (CPU_ISSET_S(static_cast<std::size_t>(cpu), bytes, set.get())) cpus.push_back(cpu);
+            break;
+        }
+        if (errno != EINVAL) break;
+    }
+    return cpus;
+}
+
 int default_threads() {
     if (const int n = from_environment("PYCNN_NUM_THREADS")) return n;
     if (const int n = from_environment("OMP_NUM_THREADS")) return n;
@@ -90,13 +113,9 @@ const int registered = pthread_atfork(nullptr, nullptr, note_fork);
 
 }  // namespace
 
-int physical_cores(const std::string& folder) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+int physical_cores(const std::string& folder, int room) {
     std::set<std::string> cores;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-        if (!CPU_ISSET(cpu, &set)) continue;
+    for (const int cpu : allowed_cpus(room)) {
         const std::string name = std::to_string(cpu);
         const std::string siblings = first_line(folder + "/cpu" + name + "/topology/thread_siblings_list");
         cores.insert(siblings.empty() ? name : siblings);  // where the file is hidden, each CPU is a core
@@ -105,7 +124,7 @@ int physical_cores(const std::string& folder) {
 }
 
 int available_cpus() {
-    const int cores = physical_cores("/sys/devices/system/cpu"), quota = cgroup_cpus();
+    const int cores = physical_cores("/sys/devices/system/cpu", CPU_SETSIZE), quota = cgroup_cpus();
     return quota ? std::min(cores, quota) : cores;
 }
 

@@ -12,8 +12,9 @@ void set_num_threads(int n);  // n >= 1
 int available_cpus();         // cores, affinity and quota alone
 
 // Cores behind the CPUs of the affinity mask, by cpu<n>/topology/thread_siblings_list in this folder of sysfs. Hardware
-// threads of one core count once: they share the FMA units that the kernels fill.
-int physical_cores(const std::string& folder);
+// threads of one core count once: they share the FMA units that the kernels fill. room: CPUs of the first mask that the
+// kernel is asked for; it grows until the kernel's own fits.
+int physical_cores(const std::string& folder, int room);
 bool in_forked_child();
 
 }  // namespace pycnn
