@@ -78,7 +78,7 @@ LEAST = {
     ("resnet18", 1): {"forward": 0.94, "backward_input": 0.92, "backward_weight": 0.95},
     ("resnet50", 1): {"forward": 0.95, "backward_input": 0.95, "backward_weight": 0.95},
     ("resnet50", 16): {"forward": 0.97, "backward_input": 0.97, "backward_weight": 0.95},
-    ("mobilenet_v2", 1): {"forward": 0.76, "backward_input": 0.77, "backward_weight": 0.8},
+    ("mobilenet_v2", 1): {"forward": 0.87, "backward_input": 0.88, "backward_weight": 0.8},
     ("mobilenet_v2", 16): {"forward": 0.97, "backward_input": 0.97, "backward_weight": 0.8},
 }
 
@@ -97,6 +97,8 @@ SHAPES = {
     "1x1": ((1, 14, 14, 512), (1, 200), 1),
     "stride_2": ((1, 27, 28, 128), (3, 160), 2),
     "two_images": ((2, 14, 13, 96), (3, 160), 1),
+    "depthwise": ((1, 28, 27, 600), (3, 600), 1),
+    "depthwise_stride_2": ((3, 56, 56, 200), (3, 200), 2),
 }
 
 
@@ -105,9 +107,10 @@ SHAPES = {
 def test_the_bits_of_one_thread_on_many(isa, rng, name, algorithm):
     shape, (K, OC), stride = SHAPES[name]
     x = rng.standard_normal(shape, np.float32)
-    weight = rng.standard_normal((K, K, shape[3], OC), np.float32)
+    groups = OC if name.startswith("depthwise") else 1
+    weight = rng.standard_normal((K, K, shape[3] // groups, OC), np.float32)
     bias = rng.standard_normal(OC, np.float32)
-    options = {"stride": stride, "padding": "same", "algorithm": algorithm}
+    options = {"stride": stride, "padding": "same", "algorithm": algorithm, "groups": groups}
     found, teams = [], []
     for threads in (1, 2, 5, 16, 33):
         with pycnn.num_threads(threads):
@@ -118,4 +121,4 @@ def test_the_bits_of_one_thread_on_many(isa, rng, name, algorithm):
             dweight = ops.conv2d_backward_weight(x, y, weight.shape, **options)
         found.append([a.tobytes() for a in (y, dx, dweight)])
     assert all(other == found[0] for other in found)
-    assert not _pycnn.has_openmp() or max(teams) > 2, teams
+    assert not _pycnn.has_openmp() or max(teams) > 1, teams

@@ -1,7 +1,7 @@
 // Depthwise convolution in tiles of two rows (csrc/kernels/depthwise_tile.cpp): 3x3 and 5x5, stride 1 and 2.
 //
 // A tile is two rows of y (of dx with stride 1; with stride 2 the two rows of dx that share their rows of dy), all
-// columns. Threads take tiles. For the gradient of the weight they take pairs of a slot and a block of channels: a slot
+// columns. Threads take tiles, where these are few some channels of them. For the gradient of the weight they take pairs of a slot and a block of channels: a slot
 // is a fixed run of tiles with a dweight of its own, and the slots are added up in a fixed tree.
 //
 // Note [Staging]: where pixels lie a multiple of 2 KB apart, the pixels that one register of channels walks over meet
@@ -11,8 +11,8 @@
 #include <cstring>
 
 #include "ops/conv2d/depthwise.h"
+#include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
 
 namespace pycnn::depthwise {
@@ -22,7 +22,7 @@ namespace {
 constexpr int64_t kRows = 2;                            // of a tile
 constexpr int64_t kStreamFloats = int64_t{1} << 22;     // 16 MB: a larger result goes past the caches
 constexpr int64_t kBlock = 128, kStaged = kBlock + 16;  // channels that are staged at a time; 16 spread the sets
-constexpr int64_t kWeightBlock = 64;                    // channels of a unit of the gradient of the weight
+constexpr int64_t kCell = 64;                           // channels of a unit, where rows are few or for dweight
 
 // In L1 a tile runs at 0.7 of the FMA peak, and a byte from L3 takes about as long as one of its FLOP, so units are
 // FLOP plus bytes: 54 microseconds at 3.8 million (56x56x128, stride 2, AVX-512; 79 with AVX2), where two threads
@@ -66,14 +66,19 @@ template <class Body>
 void each_image(const Image& out, const ConstImage& in, const Conv2dShape& s, int64_t tiles, const Body& body) {
     const int64_t C = s.C, in_size = in.H * in.W, out_size = out.H * out.W;
     if (!staged(s)) {
-        return parallel_for(s.N * tiles, grain(s, s.N * tiles), [&](int64_t begin, int64_t end) {
+        const Cut cut = cut_depthwise(s.N * tiles, ceil_div(C, kCell));
+        const auto run = [&](int64_t begin, int64_t end, int64_t first_block, int64_t last_block) {
+            const int64_t c = first_block * kCell, channels = std::min(last_block * kCell, C) - c;
             for (int64_t t = begin, next; t < end; t = next) {
                 const int64_t n = t / tiles;
                 next = std::min(end, (n + 1) * tiles);
-                body(Image{out.data + n * out_size * C, out.H, out.W, C},
-                     ConstImage{in.data + n * in_size * C, in.H, in.W, C}, 0, C, t - n * tiles, next - n * tiles);
+                body(Image{out.data + n * out_size * C + c, out.H, out.W, C},
+                     ConstImage{in.data + n * in_size * C + c, in.H, in.W, C}, c, channels, t - n * tiles,
+                     next - n * tiles);
             }
-        });
+        };
+        return parallel_for(cut.units(), grain(s, cut.units()),
+                            [&](int64_t begin, int64_t end) { for_rectangles(cut, begin, end, run); });
     }
     const int64_t blocks = ceil_div(C, kBlock);
     parallel_for(s.N * blocks, grain(s, s.N * blocks), [&](int64_t begin, int64_t end) {
@@ -186,7 +191,7 @@ struct WeightCut {
 
     explicit WeightCut(const Conv2dShape& s) {
         const int64_t tiles = ceil_div(s.OH(), kRows);
-        block = staged(s) ? kBlock : kWeightBlock, blocks = ceil_div(s.C, block);
+        block = staged(s) ? kBlock : kCell, blocks = ceil_div(s.C, block);
         run = staged(s) ? tiles : 1, runs = s.N * tiles / run;
         S = slot_count(s, blocks, runs);
     }
@@ -241,8 +246,8 @@ int64_t units(const Conv2dShape& s, Direction d) {
         return cut.S * cut.blocks;
     }
     if (staged(s)) return s.N * ceil_div(s.C, kBlock);
-    if (back && s.stride_h == 2) return s.N * ((s.H + s.pad.top + 1) / 2);
-    return s.N * ceil_div(back ? s.H : s.OH(), kRows);
+    const int64_t tiles = back && s.stride_h == 2 ? (s.H + s.pad.top + 1) / 2 : ceil_div(back ? s.H : s.OH(), kRows);
+    return cut_depthwise(s.N * tiles, ceil_div(s.C, kCell)).units();
 }
 
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {

@@ -36,6 +36,9 @@ inline Cut cut_winograd(int64_t groups, int64_t panels) {
     return {groups, panels, groups < 64 && panels > 1, groups < std::min<int64_t>(8, panels)};
 }
 
+// Depthwise: tiles of two rows, blocks of 64 channels. A cell reads nothing that another one does but a row or two.
+inline Cut cut_depthwise(int64_t tiles, int64_t blocks) { return {tiles, blocks, tiles < 64 && blocks > 1, false}; }
+
 // Calls body(row_begin, row_end, column_begin, column_end) for the rectangles of units [begin, end).
 template <class Body>
 void for_rectangles(const Cut& cut, int64_t begin, int64_t end, Body&& body) {
