@@ -1,8 +1,9 @@
 // Depthwise convolution in tiles of two rows (csrc/kernels/depthwise_tile.cpp): 3x3 and 5x5, stride 1 and 2.
 //
 // A tile is two rows of y (of dx with stride 1; with stride 2 the two rows of dx that share their rows of dy), all
-// columns. Threads take tiles, where these are few some channels of them. For the gradient of the weight they take pairs of a slot and a block of channels: a slot
-// is a fixed run of tiles with a dweight of its own, and the slots are added up in a fixed tree.
+// columns. Threads take tiles, where these are few some channels of them. For the gradient of the weight they take pairs
+// of a slot and a block of channels: a slot is a fixed run of tiles with a dweight of its own, and the slots are added
+// up in a fixed tree.
 //
 // Note [Staging]: where pixels lie a multiple of 2 KB apart, the pixels that one register of channels walks over meet
 // in one or two sets of L1, and each miss there waits for the one before it (10 cycles a line, Zen 4). Then threads
