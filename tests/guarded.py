@@ -13,6 +13,7 @@ import faulthandler
 import mmap
 import sys
 
+import _pycnn
 import numpy as np
 
 import pycnn
@@ -85,6 +86,7 @@ CONVOLUTIONS = {
     "direct_groups": ((2, 6, 7, 20), (3, 3), 18, {"groups": 2, "padding": 1, "stride": (2, 1)}),
     "direct_collides": ((1, 3, 5, 1024), (3, 1), 17, {"padding": "same"}),
     "few_channels": ((2, 7, 19, 3), (3, 3), 17, {"padding": "same"}),
+    "few_channels_one": ((2, 6, 9, 1), (3, 2), 7, {"padding": 1}),
     "few_channels_bare": ((2, 7, 9, 1), (2, 3), 5, {"stride": (1, 2)}),
     "few_channels_two_vecs": ((1, 5, 4, 4), (3, 3), 40, {"dilation": (2, 1)}),
     "rows_overlap": ((1, 6, 21, 8), (3, 2), 9, {"stride": (2, 1), "padding": ((1, 0), (0, 1))}),
@@ -208,6 +210,14 @@ def optimizers():
         )
 
 
+def with_residual(dy, x, weight, bias, mean, var, y, out):
+    """The results of batch_norm_backward, and the gradient of the residual behind them."""
+    room = unwritten(x) if out is None else out[3]
+    how = {"activation": "relu", "y": y, "residual_gradient": room}
+    out = out if out is None else out[:3]
+    return (*ops.batch_norm_backward(dy, x, weight, bias, mean, var, out=out, **how), room)
+
+
 def norms():
     for shape in ((2, 3, 5, 17), (7, 4), (5, 1), (3, 32), (2, 4, 3, 33), (300, 8)):
         x, C = normal(*shape), shape[-1]
@@ -222,6 +232,8 @@ def norms():
                 lambda *a, how=how: tuple(ops.batch_norm_backward(*a[:6], out=a[6], **how)),
                 (normal(*shape), *given),
             )
+        y = np.maximum(normal(*shape), 0)  # with a residual, whose gradient is written as well
+        compare(with_residual, (normal(*shape), *given, y))
 
 
 def pools():
@@ -280,6 +292,22 @@ def products():
                 compare(lambda a, b, out, how=how: ops.matmul(a, b, out=out, **how), (left, right))
 
 
+def sums_of_squares():
+    """Chunks of 4096: a whole one, and rests that end where memory ends."""
+    for size in (1, 4095, 4096, 4101):
+        x = normal(size)
+        assert _pycnn.square_sum([Memory().like(x)]) == _pycnn.square_sum([x])
+
+
+def chunks_of_images():
+    """Images with so wide a rim that dweight takes them one by one: 64 MB each."""
+    x, dy = (np.round(2 * normal(*shape)) for shape in ((3, 4, 5, 16), (3, 17, 17, 192)))
+    how = {"stride": 64, "padding": 512}
+    got = ops.conv2d_backward_weight(x, dy, (3, 3, 16, 192), algorithm="direct", **how)
+    exact = ops.conv2d_backward_weight(x, dy, (3, 3, 16, 192), algorithm="im2col", **how)
+    np.testing.assert_array_equal(got, exact)
+
+
 def main(isa):
     faulthandler.enable()
     pycnn.use_isa(isa)
@@ -295,7 +323,8 @@ def main(isa):
             if precision == "fast" or name.startswith("winograd"):
                 print(f"conv_pool {name}, {precision}", flush=True)
                 pooled(x_shape, kernel, OC, **options)
-    for function in (elementwise, optimizers, norms, pools, images, products):
+    parts = elementwise, optimizers, sums_of_squares, norms, pools, images, products
+    for function in (*parts, chunks_of_images):
         print(function.__name__, flush=True)
         function()
     print("done", flush=True)

@@ -1,5 +1,6 @@
 """The last number that is right and the first that is not; and settings that change later."""
 
+import _pycnn
 import numpy as np
 import pytest
 import reference
@@ -91,6 +92,67 @@ def test_neighbours_in_memory_are_apart_and_an_element_shared_is_not(rng):
         else:
             with pytest.raises(ValueError, match="shares memory"):
                 ops.relu(room[start : start + 20], out=room[20:40])
+
+
+def test_what_lies_across_what_is_read_is_refused(rng):
+    """Shifted by one row; the very same array is fine where each element is read first."""
+    room = integers(rng, 3, 4, 4)
+    one, other = room[:2], room[1:]
+    vector = np.ones(4, np.float32)
+    x, weight = integers(rng, 1, 2, 4, 4), integers(rng, 1, 1, 4, 4)
+    norm = (one, vector, vector, vector, vector)
+    calls = (
+        lambda: ops.conv2d(x, weight, residual=one[None], out=other[None]),
+        lambda: ops.batch_norm_inference(*norm, out=other),
+        lambda: ops.relu_backward(integers(rng, 2, 4, 4), one, out=other),
+        lambda: ops.add(one, one, out=other),
+        lambda: ops.affine(one, 2, 0, out=other),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="shares memory"):
+            call()
+    residual = one[None].copy()
+    exact = ops.conv2d(x, weight) + residual
+    np.testing.assert_array_equal(ops.conv2d(x, weight, residual=residual, out=residual), exact)
+
+
+@pytest.mark.parametrize("role", [1, 2, 3])
+def test_a_step_of_all_parameters_takes_no_array_twice(rng, role):
+    """It answers False with nothing changed, and the caller says which array it is."""
+    for other in range(4):
+        roles = [[np.abs(integers(rng, 5)) + 1] for _ in range(4)]
+        if other != role:
+            roles[role][0] = roles[other][0]
+        before = [array[0].copy() for array in roles]
+        fits = _pycnn.adam_all(roles, [0.0], 1, 0.1, 0.9, 0.99, 1e-8)
+        assert fits == (other == role)
+        if not fits:
+            for array, same in zip(roles, before, strict=True):
+                np.testing.assert_array_equal(array[0], same)
+
+
+def test_as_many_pixels_as_int32_counts():
+    assert ops.pool2d_output_shape((1, 2**31 - 1, 1, 1), 1) == (1, 2**31 - 1, 1, 1)
+    with pytest.raises(ValueError, match="2147483648 pixels"):
+        ops.pool2d_output_shape((1, 2**16, 2**15, 1), 1)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 1, 1, 2), (1, 2, 1, 1), (1, 2, 2, 2)])
+def test_indices_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="indices has shape"):
+        _pycnn.max_pool2d_backward(
+            np.zeros((1, 3, 3, 1), np.float32),
+            np.zeros((1, 1, 1, 1), np.float32),
+            np.zeros(shape, np.int32),
+        )
+
+
+def test_the_larger_tile_only_where_it_saves_products():
+    """6 x 6 takes 144 products in tiles of either size, 7 x 7 fewer in the larger."""
+    for size, tile in (((6, 6), "F(2x2"), ((7, 7), "F(4x4"), ((8, 4), "F(4x4"), ((6, 5), "F(2x2")):
+        explained = pycnn.explain_conv2d((400, *size, 64), (3, 3, 64, 64), padding=1)
+        assert explained.forward == "winograd"
+        assert tile in str(explained), size
 
 
 def test_the_last_class_and_the_last_image():

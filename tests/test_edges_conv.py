@@ -183,6 +183,7 @@ def test_pooled_tiles_are_the_pool_of_the_map(isa, rng, H, W, C, OC, pool_paddin
         ((9, 6, 11, 35), (3, 2), 17, {"padding": ((0, 3), (1, 0))}),
         ((2, 7, 9, 16), (3, 3), 20, {"groups": 2, "padding": "same"}),
         ((5, 13, 11, 5), (5, 3), 70, {"padding": ((2, 1), (0, 1))}),
+        ((2, 41, 33, 5), (3, 2), 30, {"padding": "same", "dilation": (1, 2)}),  # image by image
         ((1, 40, 33, 17), (3, 3), 130, {"padding": "same"}),  # the weights of some channels in L1
     ],
 )
