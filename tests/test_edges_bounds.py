@@ -131,6 +131,17 @@ def test_a_step_of_all_parameters_takes_no_array_twice(rng, role):
                 np.testing.assert_array_equal(array[0], same)
 
 
+def test_a_map_of_one_row_or_column_has_no_window():
+    for H, W in ((3, 4), (4, 3), (4, 4)):
+        x, weight = np.ones((1, H, W, 2), np.float32), np.ones((3, 3, 2, 1), np.float32)
+        if (H, W) == (4, 4):
+            assert ops.conv_pool(x, weight).shape == (1, 1, 1, 1)
+        else:
+            with pytest.raises(ValueError, match="too few for a window of 2 x 2"):
+                ops.conv_pool(x, weight)
+        assert ops.conv_pool(x, weight, pool_padding="same").shape == (1, 1, 1, 1)
+
+
 def test_as_many_pixels_as_int32_counts():
     assert ops.pool2d_output_shape((1, 2**31 - 1, 1, 1), 1) == (1, 2**31 - 1, 1, 1)
     with pytest.raises(ValueError, match="2147483648 pixels"):
