@@ -142,6 +142,19 @@ def test_a_map_of_one_row_or_column_has_no_window():
         assert ops.conv_pool(x, weight, pool_padding="same").shape == (1, 1, 1, 1)
 
 
+def test_sizes_must_add_up_to_the_channels():
+    """Asked of the compiled module: `ops.split` has made the outs by then."""
+    x = np.arange(10, dtype=np.float32).reshape(2, 5)
+    for sizes in ([2, 3], [2, 2], [3, 3]):
+        outs = [np.zeros((2, size), np.float32) for size in sizes]
+        if sum(sizes) == 5:
+            _pycnn.split(x, sizes, outs)
+            np.testing.assert_array_equal(np.concatenate(outs, axis=1), x)
+        else:
+            with pytest.raises(ValueError, match=f"sizes add up to {sum(sizes)} .* expected 5"):
+                _pycnn.split(x, sizes, outs)
+
+
 def test_as_many_pixels_as_int32_counts():
     assert ops.pool2d_output_shape((1, 2**31 - 1, 1, 1), 1) == (1, 2**31 - 1, 1, 1)
     with pytest.raises(ValueError, match="2147483648 pixels"):

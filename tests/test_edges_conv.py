@@ -24,12 +24,20 @@ UNLIKE = {
     "direct_stride": ((2, 9, 14, 9), (3, 3), 34, "direct", {"stride": (1, 2), "dilation": (2, 1)}),
     "direct_rim": ((1, 6, 11, 18), (2, 5), 16, "direct", {"padding": ((3, 0), (1, 4))}),
     "direct_phases": (
-        (2, 9, 11, 12),
+        (2, 9, 11, 16),  # some phases have no tap
         (2, 1),
-        19,
+        38,
         "direct",
-        {"stride": (3, 2)},
-    ),  # some without taps
+        {"groups": 2, "stride": (3, 2)},
+    ),
+    "direct_bands": (  # KW * C fills the register tiles of all instruction sets
+        (2, 9, 6, 14),
+        (2, 3),
+        18,
+        "direct",
+        {"dilation": (2, 1), "padding": ((2, 1), (0, 1))},
+    ),
+    "few_channels_in_place": ((3, 41, 30, 3), (3, 2), 17, "direct", {"stride": (2, 1)}),
     "direct_groups": (
         (2, 8, 11, 24),
         (3, 2),
@@ -40,7 +48,7 @@ UNLIKE = {
     "direct_many_slots": ((5, 9, 6, 20), (1, 3), 7, "direct", {"padding": ((2, 1), (0, 2))}),
     "direct_collides": ((2, 3, 5, 1024), (3, 2), 17, "direct", {"padding": "same"}),
     "direct_one_row": ((1, 1, 37, 16), (1, 4), 40, "direct", {"padding": ((0, 0), (3, 0))}),
-    "few_channels_stride": ((2, 23, 90, 3), (3, 2), 17, "direct", {"stride": (1, 2)}),
+    "few_channels_stride": ((2, 23, 91, 3), (3, 2), 17, "direct", {"stride": (1, 2)}),
     "few_channels_blocks": (  # rows of images, of products and of dy are cut
         (2, 41, 520, 4),
         (3, 3),
@@ -256,6 +264,21 @@ def test_parts_of_a_sum_add_up(isa, case):
         )
     for got, expected, what in zip(*results, ("y", "dx", "dweight"), strict=True):
         np.testing.assert_array_equal(got, expected, err_msg=what)
+
+
+def test_threads_that_take_channels_take_their_biases(isa, num_threads):
+    """Two images of 7 x 7 are too few tiles for all threads, so they take panels."""
+    rng = np.random.default_rng(2)
+    x, weight, bias = integers(rng, 2, 7, 7, 256), integers(rng, 3, 3, 256, 250), integers(rng, 250)
+    how = {"padding": "same", "algorithm": "winograd"}
+    bare = ops.conv2d(x, weight, **how)
+    np.testing.assert_array_equal(ops.conv2d(x, weight, bias, **how), bare + bias)
+    np.testing.assert_array_equal(ops.conv2d(x, weight, residual=bare, **how), bare + bare)
+    y = ops.conv_pool(x, weight, bias, relu=False, pool_padding="same", **how)
+    np.testing.assert_array_equal(y, ops.max_pool2d(bare, 2, padding="same") + bias)
+    how["algorithm"] = "direct"
+    bare = ops.conv2d(x[:, :3, :4], weight, **how)
+    np.testing.assert_array_equal(ops.conv2d(x[:, :3, :4], weight, bias, **how), bare + bias)
 
 
 @pytest.mark.parametrize("OC", [32, 33])
