@@ -215,6 +215,13 @@ def test_conv_pool_and_its_gradients(
         np.testing.assert_array_equal(
             rows * OW + 2 * np.arange(y.shape[2])[:, None] + where % 2, indices
         )
+        spoilt = x.copy()
+        spoilt[0, 2, 3, 0] = np.nan
+        spoilt_map = ops.conv2d(np.float64(spoilt), np.float64(weight), **options)
+        pooled = ops.max_pool2d(spoilt_map, 2, padding=pool_padding)
+        for relu in (True, False):
+            got = ops.conv_pool(spoilt, weight, relu=relu, algorithm="direct", **how)
+            np.testing.assert_array_equal(got, np.where(relu & (pooled < 0), 0, pooled))
         dy = integers(rng, *y.shape, size=2)
         for relu in (True, False):
             g = np.where(y > 0, dy, 0) if relu else dy

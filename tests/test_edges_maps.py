@@ -4,6 +4,7 @@ import _pycnn
 import numpy as np
 import pytest
 import reference
+import tolerance
 
 from pycnn import ops
 
@@ -165,6 +166,25 @@ def test_a_step_of_several_parameters_is_that_of_each(isa, num_threads, rng, dty
         for role, alone in zip(roles, single, strict=True):
             for got, expected in zip(role, alone, strict=True):
                 np.testing.assert_array_equal(got, expected, err_msg=name)
+        whole = [np.abs(rng.standard_normal(53)).astype(dtype) for _ in range(count)]
+        pieces = [a.copy() for a in whole]
+        step = getattr(ops, f"{name}_step")
+        step(*whole, **options)
+        for start in range(0, 53, 11):
+            step(*(a[start : start + 11] for a in pieces), **options)
+        np.testing.assert_array_equal(whole, pieces, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_images_turn_by_any_angle(isa, rng, dtype):
+    """All four quarters, of images higher than wide and the other way round."""
+    for shape in ((24, 6, 9, 1), (24, 11, 5, 3)):
+        images = rng.integers(0, 256, shape).astype(dtype)
+        which = np.arange(len(images))
+        how = {"seed": 3, "epoch": 1, "rotation": 180.0, "shear": 0.2, "scale": 0.3}
+        got = ops.augment_images(images, which, **how)
+        exact = reference.augment_images(images, which, **how)
+        tolerance.assert_within(got, exact, tolerance.augment_images(images, which, **how))
 
 
 # ---- statistics whose chunks, folds and rests matter ---------------------------------------------

@@ -204,6 +204,9 @@ class Tree:
         code, text = self.pytest(arguments)
         if code == 0:
             return None
+        if code < 0:  # a signal: what faulthandler wrote names the test
+            at = re.search(r'File ".*/tests/(test_\w+\.py)", line \d+ in (test_\w+)', text)
+            return f"{at[1]}::{at[2]}" if at else arguments[0].removeprefix("tests/")
         if code not in (FAILED, INTERRUPTED):
             raise RuntimeError(f"pytest {' '.join(arguments)} ended with {code}:\n{text}")
         line = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", text, re.MULTILINE)
