@@ -46,7 +46,13 @@ UNLIKE = {
         {"groups": 2, "stride": (2, 1), "dilation": (1, 3), "padding": ((0, 1), (2, 1))},
     ),
     "direct_many_slots": ((5, 9, 6, 20), (1, 3), 7, "direct", {"padding": ((2, 1), (0, 2))}),
-    "direct_collides": ((2, 3, 5, 1024), (3, 2), 17, "direct", {"padding": "same"}),
+    "direct_collides": (  # copied with a zero rim, pixels moved apart
+        (2, 4, 7, 1024),
+        (3, 2),
+        17,
+        "direct",
+        {"stride": (1, 2), "padding": "same"},
+    ),
     "direct_one_row": ((1, 1, 37, 16), (1, 4), 40, "direct", {"padding": ((0, 0), (3, 0))}),
     "few_channels_stride": ((2, 23, 91, 3), (3, 2), 17, "direct", {"stride": (1, 2)}),
     "few_channels_blocks": (  # rows of images, of products and of dy are cut
