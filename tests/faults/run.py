@@ -19,8 +19,8 @@ The tree itself is never changed: it is copied to a temporary folder, and the fi
 after each fault; a test that has seen it must pass again then. The tests run with -x. The exit
 code is 1 if a fault was not seen, or its line is not there any more: write it anew then.
 
-Faults in csrc/ need the extra `dev`. The copy is built once, with all its flags; a fault then
-compiles by Ninja the objects that hold it, and they are put back afterwards. CMake is left out of
+Faults in csrc/ need the extra `dev` and Ninja. The copy is built once, with all its flags; a fault
+then compiles the objects that hold it, and they are put back afterwards. CMake is left out of
 that, so the hash in the extension is that of the tree without the fault, which the tests see.
 """
 
@@ -245,8 +245,8 @@ def run(faults: dict[str, Fault], folder: Path, hinted: bool) -> int:
             verdict, note = "BROKEN", str(error)
         unseen += [name] if verdict != "seen" else []
         seconds = f"{time.monotonic() - began:.0f} s"
-        print(f"{name:14}{verdict:10}{seconds:>6}  {fault.wrong}")
-        print(f"{'':14}{fault.file}: {note}", flush=True)
+        print(f"{name:16}{verdict:10}{seconds:>6}  {fault.wrong}")
+        print(f"{'':16}{fault.file}: {note}", flush=True)
     print(f"{len(faults) - len(unseen)} of {len(faults)} faults were seen.")
     if unseen:
         print(f"The others: {', '.join(unseen)}")
