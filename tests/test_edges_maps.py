@@ -29,11 +29,11 @@ def test_dropout_of_more_than_a_piece_is_the_same_in_float64(isa):
 
 def test_dropout_draws_for_each_position_of_a_batch(isa, num_threads):
     """One draw a position, whatever the thread and its vector: enough for several threads."""
-    x = np.ones(300_017, np.float32)
+    x = np.ones(3_000_017, np.float32)
     whole = ops.dropout(x, 0.5, seed=1)
-    for size in (15, 16, 17, 4099, 100_000):
+    for size in (15, 16, 17, 4099, 1_000_000):
         np.testing.assert_array_equal(ops.dropout(x[:size], 0.5, seed=1), whole[:size])
-    assert 149_000 < np.count_nonzero(whole) < 151_000
+    assert 1_495_000 < np.count_nonzero(whole) < 1_505_000
     assert 0.45 < (whole[:-1] == whole[1:]).mean() < 0.55
 
 
@@ -97,18 +97,6 @@ def test_sums_of_rows_in_slots(isa, num_threads, rng, dtype, rows):
     for C in (1, 17, 80):
         dy = rng.integers(-9, 10, (1, rows, 1, C)).astype(dtype)
         np.testing.assert_array_equal(ops.conv2d_backward_bias(dy), dy.sum(axis=(0, 1, 2)))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("place", [0, 7, 18])
-def test_one_nan_spoils_its_row_of_softmax(isa, dtype, place):
-    x = np.zeros((3, 19), dtype)
-    x[1, place] = NAN
-    for function in (ops.softmax, ops.log_softmax):
-        assert np.isnan(function(x)).sum(axis=1).tolist() == [0, 19, 0]
-    loss, dlogits = ops.softmax_cross_entropy(x, np.array([0, 1, 2]))
-    assert np.isnan(loss)
-    assert np.isnan(dlogits).sum(axis=1).tolist() == [0, 19, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
