@@ -19,11 +19,17 @@ from pycnn.ops.conv2d import (
     conv2d_output_shape,
     explain_conv2d,
 )
+from pycnn.ops.conv_norm import (
+    ConvNorm,
+    ConvNormGradients,
+    conv2d_norm,
+    conv2d_norm_backward,
+)
 from pycnn.ops.conv_pool import (
     ConvPoolGradients,
+    conv2d_relu_backward,
     conv_pool,
     conv_pool_backward,
-    conv2d_relu_backward,
 )
 from pycnn.ops.dense import (
     accumulate,
@@ -61,8 +67,10 @@ from pycnn.ops.pool2d import (
 __all__ = [
     "BatchNorm",
     "BatchNormGradients",
-    "ConvPoolGradients",
     "Conv2dExplanation",
+    "ConvNorm",
+    "ConvNormGradients",
+    "ConvPoolGradients",
     "accumulate",
     "adam_step",
     "add",
@@ -79,10 +87,12 @@ __all__ = [
     "conv2d_backward_bias",
     "conv2d_backward_input",
     "conv2d_backward_weight",
-    "conv_pool",
-    "conv_pool_backward",
+    "conv2d_norm",
+    "conv2d_norm_backward",
     "conv2d_output_shape",
     "conv2d_relu_backward",
+    "conv_pool",
+    "conv_pool_backward",
     "dropout",
     "explain_conv2d",
     "gather_images",
