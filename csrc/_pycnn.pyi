@@ -330,6 +330,38 @@ def batch_norm_backward(
     y: _Array | None = None,
     residual_gradient: _Array | None = None,
 ) -> None: ...
+def conv2d_norm(
+    y: _Array,
+    z: _Array,
+    mean: _Array,
+    var: _Array,
+    x: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    gamma: _Array,
+    beta: _Array,
+    running_mean: _Array | None,
+    running_var: _Array | None,
+    momentum: float,
+    eps: float,
+    relu: bool,
+) -> None: ...
+def conv2d_norm_backward(
+    dx: _Array | None,
+    dweight: _Array,
+    dgamma: _Array,
+    dbeta: _Array,
+    dy: _Array,
+    z: _Array,
+    x: _Array,
+    weight: _Array,
+    gamma: _Array,
+    beta: _Array,
+    mean: _Array,
+    var: _Array,
+    eps: float,
+    relu: bool,
+) -> None: ...
 def dropout(y: _Array, x: _Array, p: float, seed: int, calls: int) -> None: ...
 def gather_images(
     y: _Array, images: _Array, indices: _Array, scale: float, normalization: _Array | None

@@ -101,6 +101,7 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/norm.py",
         "ops/optim.py",
         "ops/pool2d.py",
+        "ops/conv_norm.py",
         "ops/prepared.py",
         "_runtime/freshness.py",
         "graph/compile.py",

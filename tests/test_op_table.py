@@ -20,6 +20,8 @@ def first_sample(name):
 NO_OPERATORS = {  # shapes, explanations and types
     "BatchNorm",
     "BatchNormGradients",
+    "ConvNorm",
+    "ConvNormGradients",
     "ConvPoolGradients",
     "Conv2dExplanation",
     "conv2d_output_shape",
@@ -31,6 +33,8 @@ BLOCKS = {
     "conv_pool",
     "conv_pool_backward",
     "conv2d_relu_backward",
+    "conv2d_norm",
+    "conv2d_norm_backward",
 }  # float32 and NHWC alone: test_block.py
 
 

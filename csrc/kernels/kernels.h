@@ -256,6 +256,7 @@ struct NormChunk {                // sums of a few rows of x around a value near
     float *near, *sum, *squares;  // [C]: that value, the sum of x - near, the sum of (x - near)^2
     const float* x;               // [rows][C]
     int64_t rows, C;
+    float* copy = nullptr;  // x is written there past the caches: whole vectors at multiples of 64 bytes only
 };
 
 struct NormRows {                       // y = relu((x - mean) * scale + shift + residual), relu on request
@@ -265,6 +266,7 @@ struct NormRows {                       // y = relu((x - mean) * scale + shift +
     const float* residual = nullptr;  // null: nothing is added
     const float* y = nullptr;         // backward: where relu's mask is read; null: computed again from x
     float* masked = nullptr;          // norm_gradient_sums writes g there, on request and with y; may be dy
+    bool stream = false;              // y (dx) past the caches: whole vectors at multiples of 64 bytes only
 };
 
 struct DropoutMask {

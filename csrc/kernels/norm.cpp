@@ -19,16 +19,36 @@ namespace {
 
 PYCNN_INLINE int64_t width(int v, int V, int64_t last) { return v == V - 1 ? last : VL; }
 
+// Columns of rows far apart are no stream that the hardware follows, so the next chunk is fetched by hand, to L2: two
+// threads, Zen 4, 8x56x56x256, ms before -> after: forward 5.8 -> 3.2, backward 9.1 -> 4.5 (in the order of the columns
+// instead: no gain; to L1: 4.1, 6.2). Results past the caches as well: 2.5, 4.8.
+// While row r of V vecs of channels from c on is at work: their share of the next chunk, in the order of memory.
+template <int V, int WRITE = 0>
+PYCNN_INLINE void fetch_ahead(const float* x, int64_t rows, int64_t C, int64_t c, int64_t r) {
+    const float* at = x + rows * C + c * rows + r * V * VL;
+    PYCNN_UNROLL for (int v = 0; v < V; ++v) __builtin_prefetch(at + v * VL, WRITE, 2);
+}
+
+template <bool STREAM>
+PYCNN_INLINE void put(float* to, vec value, int64_t lanes) {
+    if (STREAM)
+        stream(to, value);
+    else
+        store_first(to, value, lanes);
+}
+
 // V vecs of channels from c on, the last of `last` lanes; R rows at a time, each with sums of its own.
-template <int V, int R>
+template <bool COPY, int V, int R>
 PYCNN_INLINE void chunk_columns(const NormChunk& s, int64_t c, int64_t last) {
     const float* x = s.x + c;
     const int64_t whole_rows = s.rows / R * R;
     vec near[V], acc[R * V];
     PYCNN_UNROLL for (int i = 0; i < R * V; ++i) acc[i] = splat(0.0f);
-    for (int64_t r = 0; r < whole_rows; r += R)
+    for (int64_t r = 0; r < whole_rows; r += R) {
+        if (!COPY) PYCNN_UNROLL for (int i = 0; i < R; ++i) fetch_ahead<V>(s.x, s.rows, s.C, c, r + i);
         PYCNN_UNROLL for (int i = 0; i < R * V; ++i) acc[i] =
             acc[i] + load_first(x + (r + i / V) * s.C + i % V * VL, width(i % V, V, last));
+    }
     for (int64_t r = whole_rows; r < s.rows; ++r)
         PYCNN_UNROLL for (int v = 0; v < V; ++v) acc[v] = acc[v] + load_first(x + r * s.C + v * VL, width(v, V, last));
     PYCNN_UNROLL for (int v = 0; v < V; ++v) {
@@ -39,11 +59,14 @@ PYCNN_INLINE void chunk_columns(const NormChunk& s, int64_t c, int64_t last) {
     vec squares[R * V];
     PYCNN_UNROLL for (int i = 0; i < R * V; ++i) acc[i] = squares[i] = splat(0.0f);
     for (int64_t r = 0; r < whole_rows; r += R) PYCNN_UNROLL for (int i = 0; i < R * V; ++i) {
-            const vec d = load_first(x + (r + i / V) * s.C + i % V * VL, width(i % V, V, last)) - near[i % V];
+            const int64_t at = (r + i / V) * s.C + i % V * VL;
+            const vec value = load_first(x + at, width(i % V, V, last)), d = value - near[i % V];
+            if (COPY) stream(s.copy + c + at, value);
             acc[i] = acc[i] + d, squares[i] = fma(d, d, squares[i]);
         }
     for (int64_t r = whole_rows; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
-            const vec d = load_first(x + r * s.C + v * VL, width(v, V, last)) - near[v];
+            const vec value = load_first(x + r * s.C + v * VL, width(v, V, last)), d = value - near[v];
+            if (COPY) stream(s.copy + c + r * s.C + v * VL, value);
             acc[v] = acc[v] + d, squares[v] = fma(d, d, squares[v]);
         }
     PYCNN_UNROLL for (int v = 0; v < V; ++v) {
@@ -51,6 +74,14 @@ PYCNN_INLINE void chunk_columns(const NormChunk& s, int64_t c, int64_t last) {
         store_first(s.sum + c + v * VL, acc[v], width(v, V, last));
         store_first(s.squares + c + v * VL, squares[v], width(v, V, last));
     }
+}
+
+template <bool COPY>
+PYCNN_INLINE void chunk(const NormChunk& s) {
+    int64_t c = 0;
+    for (; c + 2 * VL <= s.C; c += 2 * VL) chunk_columns<COPY, 2, 1>(s, c, VL);
+    for (; c + VL <= s.C; c += VL) chunk_columns<COPY, 1, 2>(s, c, VL);
+    if (c < s.C) chunk_columns<COPY, 1, 2>(s, c, s.C - c);
 }
 
 struct Coefficients {  // of 16 channels
@@ -81,24 +112,35 @@ PYCNN_INLINE vec masked(const float* dy, vec x, const Coefficients& k, const Nor
 }
 
 // Coefficients stay in registers while a chunk of rows, which lies in L1, passes by.
-template <bool RELU, bool ADD, int V>
+template <bool RELU, bool ADD, bool STREAM, int V>
 PYCNN_INLINE void apply_columns(float* y, const float* x, const NormRows& s, int64_t c, int64_t last) {
     Coefficients k[V];
     PYCNN_UNROLL for (int v = 0; v < V; ++v) k[v] = coefficients(s, c + v * VL, width(v, V, last));
-    for (int64_t r = 0; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
+    for (int64_t r = 0; r < s.rows; ++r) {
+        fetch_ahead<V>(x, s.rows, s.C, c, r);
+        if (ADD) fetch_ahead<V>(s.residual, s.rows, s.C, c, r);
+        if (!STREAM) fetch_ahead<V, 1>(y, s.rows, s.C, c, r);
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
             vec value = fma(load_first(x + at, lanes) - k[v].mean, k[v].scale, k[v].shift);
             if (ADD) value = value + load_first(s.residual + at, lanes);
-            store_first(y + at, relu_of<RELU>(value), lanes);
+            put<STREAM>(y + at, relu_of<RELU>(value), lanes);
         }
+    }
+}
+
+template <bool RELU, bool ADD, bool STREAM>
+PYCNN_INLINE void apply_all(float* y, const float* x, const NormRows& s) {
+    int64_t c = 0;
+    for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<RELU, ADD, STREAM, 2>(y, x, s, c, VL);
+    for (; c + VL <= s.C; c += VL) apply_columns<RELU, ADD, STREAM, 1>(y, x, s, c, VL);
+    if (c < s.C) apply_columns<RELU, ADD, STREAM, 1>(y, x, s, c, s.C - c);
 }
 
 template <bool RELU, bool ADD>
 PYCNN_INLINE void apply(float* y, const float* x, const NormRows& s) {
-    int64_t c = 0;
-    for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<RELU, ADD, 2>(y, x, s, c, VL);
-    for (; c + VL <= s.C; c += VL) apply_columns<RELU, ADD, 1>(y, x, s, c, VL);
-    if (c < s.C) apply_columns<RELU, ADD, 1>(y, x, s, c, s.C - c);
+    s.stream ? apply_all<RELU, ADD, true>(y, x, s) : apply_all<RELU, ADD, false>(y, x, s);
+    if (s.stream) end_stream();
 }
 
 template <Mask MASK, int V, int R>
@@ -109,11 +151,17 @@ PYCNN_INLINE void sum_columns(float* sums, const float* dy, const float* x, cons
     PYCNN_UNROLL for (int v = 0; v < V; ++v) k[v] = coefficients(s, c + v * VL, width(v, V, last));
     PYCNN_UNROLL for (int i = 0; i < R * V; ++i) first[i] = second[i] = splat(0.0f);
     int64_t r = 0;
-    for (; r + R <= s.rows; r += R) PYCNN_UNROLL for (int i = 0; i < R * V; ++i) {
+    for (; r + R <= s.rows; r += R) {
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) {
+            fetch_ahead<V>(x, s.rows, s.C, c, r + i);
+            fetch_ahead<V>(dy, s.rows, s.C, c, r + i);
+        }
+        PYCNN_UNROLL for (int i = 0; i < R * V; ++i) {
             const int64_t at = (r + i / V) * s.C + c + i % V * VL, lanes = width(i % V, V, last);
             const vec value = load_first(x + at, lanes), g = masked<MASK>(dy, value, k[i % V], s, at, lanes);
             first[i] = first[i] + g, second[i] = fma(g, value - k[i % V].mean, second[i]);
         }
+    }
     for (; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
             const vec value = load_first(x + at, lanes), g = masked<MASK>(dy, value, k[v], s, at, lanes);
@@ -139,7 +187,7 @@ struct Gradient {
     const float *dy, *x, *constant, *slope;
 };
 
-template <Mask MASK, int V>
+template <Mask MASK, bool STREAM, int V>
 PYCNN_INLINE void gradient_columns(const Gradient& a, const NormRows& s, int64_t c, int64_t last) {
     Coefficients k[V];
     vec constant[V], slope[V];
@@ -148,28 +196,37 @@ PYCNN_INLINE void gradient_columns(const Gradient& a, const NormRows& s, int64_t
         k[v] = coefficients(s, at, lanes);
         constant[v] = load_first(a.constant + at, lanes), slope[v] = load_first(a.slope + at, lanes);
     }
-    for (int64_t r = 0; r < s.rows; ++r) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
+    for (int64_t r = 0; r < s.rows; ++r) {
+        fetch_ahead<V>(a.x, s.rows, s.C, c, r);
+        fetch_ahead<V>(a.dy, s.rows, s.C, c, r);
+        if (!STREAM) fetch_ahead<V, 1>(a.dx, s.rows, s.C, c, r);
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) {
             const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
             const vec x = load_first(a.x + at, lanes), g = masked<MASK>(a.dy, x, k[v], s, at, lanes);
-            store_first(a.dx + at, fma(g, k[v].scale, fma(x - k[v].mean, slope[v], constant[v])), lanes);
+            put<STREAM>(a.dx + at, fma(g, k[v].scale, fma(x - k[v].mean, slope[v], constant[v])), lanes);
         }
+    }
+}
+
+template <Mask MASK, bool STREAM>
+PYCNN_INLINE void gradient_all(const Gradient& a, const NormRows& s) {
+    int64_t c = 0;
+    for (; c + 2 * VL <= s.C; c += 2 * VL) gradient_columns<MASK, STREAM, 2>(a, s, c, VL);
+    for (; c + VL <= s.C; c += VL) gradient_columns<MASK, STREAM, 1>(a, s, c, VL);
+    if (c < s.C) gradient_columns<MASK, STREAM, 1>(a, s, c, s.C - c);
 }
 
 template <Mask MASK>
 PYCNN_INLINE void gradient(const Gradient& a, const NormRows& s) {
-    int64_t c = 0;
-    for (; c + 2 * VL <= s.C; c += 2 * VL) gradient_columns<MASK, 2>(a, s, c, VL);
-    for (; c + VL <= s.C; c += VL) gradient_columns<MASK, 1>(a, s, c, VL);
-    if (c < s.C) gradient_columns<MASK, 1>(a, s, c, s.C - c);
+    s.stream ? gradient_all<MASK, true>(a, s) : gradient_all<MASK, false>(a, s);
+    if (s.stream) end_stream();
 }
 
 }  // namespace
 
 void norm_chunk(const NormChunk& s) {
-    int64_t c = 0;
-    for (; c + 2 * VL <= s.C; c += 2 * VL) chunk_columns<2, 1>(s, c, VL);
-    for (; c + VL <= s.C; c += VL) chunk_columns<1, 2>(s, c, VL);
-    if (c < s.C) chunk_columns<1, 2>(s, c, s.C - c);
+    s.copy ? chunk<true>(s) : chunk<false>(s);
+    if (s.copy) end_stream();
 }
 
 void norm_apply(float* y, const float* x, const NormRows& s) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pycnn.graph.compile import Lowering
@@ -87,14 +89,18 @@ class BatchNorm2d(Layer):
             vectors = weight, bias, *running
             prepared.batch_norm_inference(x, vectors, eps, relu, residual, out)
             return
-        if x.size == self.channels:
-            self.refuse(
-                f"x has shape {x.shape} in training, one number a channel, whose variance is 0; "
-                "expected at least two: use a larger batch or larger images, or eval()."
-            )
+        self.refuse_one_pixel(x.shape)
         # Backward computes with these: not with arrays that others may change in between.
         kept[0], kept[1] = weight, bias
         prepared.batch_norm(x, kept, running, self.momentum, eps, relu, residual, out)
+
+    def refuse_one_pixel(self, x: tuple[int, ...]) -> None:
+        """It has no variance."""
+        if math.prod(x) == self.channels:
+            self.refuse(
+                f"x has shape {x} in training, one number a channel, whose variance is 0; "
+                "expected at least two: use a larger batch or larger images, or eval()."
+            )
 
     def lower(self, to: Lowering) -> None:
         """One step."""

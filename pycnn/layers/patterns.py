@@ -19,6 +19,7 @@ from pycnn.layers.fused import (
     NormRelu,
     folded,
 )
+from pycnn.layers.fused_pointwise import PointwiseNorm
 from pycnn.layers.join import Add
 from pycnn.layers.linear import Linear
 from pycnn.layers.norm import BatchNorm2d
@@ -47,12 +48,23 @@ def _auto(conv: Conv2d, *_: Layer) -> bool:
     return conv.algorithm == "auto"
 
 
+def _pointwise(conv: Conv2d, *_: Layer) -> bool:
+    """Whether each output pixel reads one pixel of its own, through all channels."""
+    return (
+        conv.algorithm == "auto"
+        and conv.kernel_size == conv.stride == (1, 1)
+        and conv.groups == 1
+        and (conv.padding in (0, (0, 0)) or isinstance(conv.padding, str))
+    )
+
+
 def _keeps_order(conv: Conv2d, pool: MaxPool2d, norm: BatchNorm2d) -> bool:
     """max(x) * s = max(x * s) only where no s is negative."""
     return bool(np.all(norm.weight.data >= 0))
 
 
 COMPILED, EVAL = frozenset({"compiled"}), frozenset({"eval"})
+TRAINING = frozenset({"training"})
 # Before all others. What a norm with fixed statistics does goes into the weights.
 register(
     Pattern((Conv2d, BatchNorm2d), lambda c, n: [fold(c, n)], modes=COMPILED),
@@ -62,6 +74,12 @@ register(
     Pattern((Conv2d, BatchNorm2d, ReLU), lambda c, n, r: [ConvNorm(c, n, r)], _auto, EVAL),
     Pattern((Conv2d, BatchNorm2d, Add, ReLU), lambda c, n, a, r: [ConvNorm(c, n, a, r)],
             _auto, EVAL),
+    Pattern((Conv2d, BatchNorm2d), lambda c, n: [PointwiseNorm(c, n)], _pointwise, TRAINING),
+    Pattern((Conv2d, BatchNorm2d, ReLU), lambda c, n, r: [PointwiseNorm(c, n, r)], _pointwise,
+            TRAINING),
+    # The addition in one pass with the norm is more.
+    Pattern((Conv2d, BatchNorm2d, Add, ReLU), lambda c, n, a, r: [c, NormAddRelu(n, a, r)],
+            _pointwise, TRAINING),
     # Before relu and pool change places: one pass less is more than relu on a quarter.
     Pattern((BatchNorm2d, ReLU), lambda n, r: [NormRelu(n, r)]),
     # relu never decreases, so max(relu(x)) = relu(max(x)). A positive (or NaN) maximum is the same

@@ -19,6 +19,12 @@ from pycnn.ops.conv2d import (
     conv2d_output_shape,
     explain_conv2d,
 )
+from pycnn.ops.conv_norm import (
+    ConvNorm,
+    ConvNormGradients,
+    conv2d_norm,
+    conv2d_norm_backward,
+)
 from pycnn.ops.conv_pool import (
     ConvPoolGradients,
     conv2d_relu_backward,
@@ -62,6 +68,8 @@ __all__ = [
     "BatchNorm",
     "BatchNormGradients",
     "Conv2dExplanation",
+    "ConvNorm",
+    "ConvNormGradients",
     "ConvPoolGradients",
     "accumulate",
     "adam_step",
@@ -79,6 +87,8 @@ __all__ = [
     "conv2d_backward_bias",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv2d_norm",
+    "conv2d_norm_backward",
     "conv2d_output_shape",
     "conv2d_relu_backward",
     "conv_pool",

@@ -134,6 +134,37 @@ def batch_norm(
     _pycnn.batch_norm(out, mean, var, x, weight, bias, *running, momentum, eps, relu, residual)
 
 
+def conv2d_norm(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    kept: Array,
+    running: tuple[Array, Array],
+    momentum: float,
+    eps: float,
+    relu: bool,
+    out: tuple[Array, Array],
+) -> None:
+    """`ops.conv2d_norm`; kept: [4, OC] as in `batch_norm`; out: y and z."""
+    gamma, beta, mean, var = kept
+    result = *out, mean, var
+    _pycnn.conv2d_norm(*result, x, weight, bias, gamma, beta, *running, momentum, eps, relu)
+
+
+def conv2d_norm_backward(
+    dy: Array,
+    z: Array,
+    x: Array,
+    weight: Array,
+    kept: Array,
+    eps: float,
+    relu: bool,
+    out: tuple[Array | None, Array, Array, Array],
+) -> None:
+    """`ops.conv2d_norm_backward`; kept: [4, OC] of `conv2d_norm`."""
+    _pycnn.conv2d_norm_backward(*out, dy, z, x, weight, *kept, eps, relu)
+
+
 def batch_norm_inference(
     x: Array,
     vectors: tuple[Array, Array, Array, Array],

@@ -9,66 +9,21 @@
 #include <type_traits>
 #include <vector>
 
+#include "ops/maps/norm_parts.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
-#include "ops/shapes.h"
 
-namespace pycnn {
-namespace {
+namespace pycnn::norm {
 
-// Fewer than 16 channels share a vector: `fold` rows become one of 16 numbers, where rows and channels allow it. Lane l
-// then belongs to channel l % channels.
-struct Layout {
-    int64_t channels, fold, rows, C, chunk, chunks;
-
-    Layout(int64_t all_rows, int64_t all_channels) : channels(all_channels) {
-        constexpr int64_t kFloats = 4096;  // 16 KB: a chunk of x, and one of dy beside it, stay in L1
-        const int64_t shared = channels < 16 && 16 % channels == 0 ? 16 / channels : 1;
-        fold = all_rows % shared == 0 ? shared : 1;
-        rows = all_rows / fold, C = channels * fold;
-        chunk = std::min<int64_t>(std::max<int64_t>(kFloats / C, 32), 256);
-        chunks = ceil_div(rows, chunk);
-    }
-    int64_t first(int64_t i) const { return i * chunk; }
-    int64_t rows_of(int64_t i) const { return std::min(chunk, rows - first(i)); }
-};
-
-// In training a BatchNorm runs right behind a convolution, whose threads still spin, so a region pays early.
-constexpr int64_t kGrainNorm = kGrainBytes / 8;
-
-template <class Body>
-void for_chunks(const Layout& l, double arrays, Body&& body) {
-    parallel_for(l.chunks, grain_units(kGrainNorm, arrays * 4 * l.chunk * l.C), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) body(i);
-    });
+void chunk_statistics(float* parts, const float* x, const Layout& l, int64_t i, float* copy) {
+    float* part = parts + i * 3 * l.C;
+    kernels().norm_chunk({part, part + l.C, part + 2 * l.C, x, l.rows_of(i), l.C, copy});
 }
 
-// The coefficients of the kernels, in scratch memory behind `used` floats: [5][C], one for each lane.
-struct Coefficients {
-    float *mean, *scale, *shift, *constant, *slope;
-
-    Coefficients(float* room, const NormFunction<float>& f, const Layout& l)
-        : mean(room), scale(mean + l.C), shift(scale + l.C), constant(shift + l.C), slope(constant + l.C) {
-        for (int64_t lane = 0; lane < l.C; ++lane) {
-            const int64_t c = lane % l.channels;
-            mean[lane] = f.mean[c];
-            scale[lane] = static_cast<float>(f.weight[c] / std::sqrt(f.variance[c] + f.eps));
-            shift[lane] = f.bias[c];
-        }
-    }
-    NormRows rows(const Layout& l, int64_t count, bool relu) const { return {count, l.C, mean, scale, shift, relu}; }
-};
-
-void statistics(float* mean, float* variance, const float* x, int64_t all_rows, int64_t channels) {
-    const Layout l(all_rows, channels);
-    float* parts = scratch(Scratch::slots, l.chunks * 3 * l.C);  // [chunks][near, sum, squares][C]
-    for_chunks(l, 1, [&](int64_t i) {
-        float* part = parts + i * 3 * l.C;
-        kernels().norm_chunk({part, part + l.C, part + 2 * l.C, x + l.first(i) * l.C, l.rows_of(i), l.C});
-    });
+void merge_statistics(float* mean, float* variance, const float* parts, const Layout& l) {
     std::vector<double> sums(2 * l.C, 0.0), means(l.C);
     double *total = sums.data(), *squares = total + l.C;
+    const double all_rows = static_cast<double>(l.all_rows);
     for (int64_t i = 0; i < l.chunks; ++i) {
         const float *near = parts + i * 3 * l.C, *sum = near + l.C;
         const double n = static_cast<double>(l.rows_of(i));
@@ -76,8 +31,8 @@ void statistics(float* mean, float* variance, const float* x, int64_t all_rows, 
     }
     for (int64_t lane = 0; lane < l.C; ++lane) {
         double over_lanes = 0.0;
-        for (int64_t other = lane % channels; other < l.C; other += channels) over_lanes += total[other];
-        means[lane] = over_lanes / static_cast<double>(all_rows);
+        for (int64_t other = lane % l.channels; other < l.C; other += l.channels) over_lanes += total[other];
+        means[lane] = over_lanes / all_rows;
     }
     for (int64_t i = 0; i < l.chunks; ++i) {
         const float *near = parts + i * 3 * l.C, *sum = near + l.C, *square = sum + l.C;
@@ -87,64 +42,84 @@ void statistics(float* mean, float* variance, const float* x, int64_t all_rows, 
             squares[lane] += square[lane] + d * (2.0 * sum[lane] + n * d);
         }
     }
-    for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t c = 0; c < l.channels; ++c) {
         double over_lanes = 0.0;
-        for (int64_t lane = c; lane < l.C; lane += channels) over_lanes += squares[lane];
+        for (int64_t lane = c; lane < l.C; lane += l.channels) over_lanes += squares[lane];
         mean[c] = static_cast<float>(means[c]);
         // Rounding may leave less than nothing; NaN stays.
-        variance[c] = static_cast<float>(over_lanes < 0 ? 0.0 : over_lanes / static_cast<double>(all_rows));
+        variance[c] = static_cast<float>(over_lanes < 0 ? 0.0 : over_lanes / all_rows);
     }
+}
+
+void gradient_coefficients(float* dweight, float* dbias, const Coefficients& k, float* parts, const float* dy,
+                           const float* x, const NormFunction<float>& f, const Layout& l,
+                           const NormResidual<float>& residual) {
+    const bool writes = f.relu && residual.gradient;
+    for_chunks(l, 2 + (residual.y != nullptr) + writes, [&](int64_t i) {
+        NormRows rows = k.rows(l, l.rows_of(i), f.relu);
+        if (f.relu && residual.y) rows.y = residual.y + l.at(i);
+        if (writes) rows.masked = residual.gradient + l.at(i);
+        kernels().norm_gradient_sums(parts + i * 2 * l.C, dy + l.at(i), x + l.at(i), rows);
+    });
+    std::vector<double> sums(2 * l.C, 0.0);
+    for (int64_t i = 0; i < l.chunks; ++i)
+        for (int64_t at = 0; at < 2 * l.C; ++at) sums[at] += parts[i * 2 * l.C + at];
+    const double count = static_cast<double>(l.all_rows);
+    for (int64_t c = 0; c < l.channels; ++c) {
+        double g = 0.0, g_deviation = 0.0;
+        for (int64_t lane = c; lane < l.C; lane += l.channels) g += sums[lane], g_deviation += sums[l.C + lane];
+        const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), scale = f.weight[c] * inverse;
+        dbias[c] = static_cast<float>(g);
+        dweight[c] = static_cast<float>(g_deviation * inverse);
+        for (int64_t lane = c; lane < l.C; lane += l.channels) {
+            k.constant[lane] = static_cast<float>(-scale * g / count);
+            k.slope[lane] = static_cast<float>(-scale * inverse * inverse * g_deviation / count);
+        }
+    }
+}
+
+}  // namespace pycnn::norm
+
+namespace pycnn {
+namespace {
+
+using norm::Coefficients, norm::for_chunks, norm::Layout;
+
+void statistics(float* mean, float* variance, const float* x, int64_t rows, int64_t C) {
+    const Layout l(rows, C);
+    float* parts = scratch(Scratch::slots, l.chunks * 3 * l.C);
+    for_chunks(l, 1, [&](int64_t i) { norm::chunk_statistics(parts, x + l.at(i), l, i); });
+    norm::merge_statistics(mean, variance, parts, l);
 }
 
 void apply(float* y, const float* x, const NormFunction<float>& f, int64_t all_rows, int64_t channels,
            const float* residual) {
     const Layout l(all_rows, channels);
     const Coefficients k(scratch(Scratch::slots, 5 * l.C), f, l);
+    const bool stream = y != x && y != residual && norm::streams(y, l);
     for_chunks(l, residual ? 3 : 2, [&](int64_t i) {
-        const int64_t at = l.first(i) * l.C;
         NormRows rows = k.rows(l, l.rows_of(i), f.relu);
-        if (residual) rows.residual = residual + at;
-        kernels().norm_apply(y + at, x + at, rows);
+        rows.stream = stream;
+        if (residual) rows.residual = residual + l.at(i);
+        kernels().norm_apply(y + l.at(i), x + l.at(i), rows);
     });
 }
 
 void backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const NormFunction<float>& f,
               int64_t all_rows, int64_t channels, const NormResidual<float>& residual) {
     const Layout l(all_rows, channels);
-    float* parts = scratch(Scratch::slots, l.chunks * 2 * l.C + 5 * l.C);  // [chunks][g, g (x - mean)][C]
+    float* parts = scratch(Scratch::slots, l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
-    const bool writes = f.relu && residual.gradient;
-    const auto rows_of = [&](int64_t i, bool mask) {
-        NormRows rows = k.rows(l, l.rows_of(i), mask);
-        if (mask && residual.y) rows.y = residual.y + l.first(i) * l.C;
-        return rows;
-    };
-    for_chunks(l, 2 + (residual.y != nullptr) + writes, [&](int64_t i) {
-        const int64_t at = l.first(i) * l.C;
-        NormRows rows = rows_of(i, f.relu);
-        if (writes) rows.masked = residual.gradient + at;
-        kernels().norm_gradient_sums(parts + i * 2 * l.C, dy + at, x + at, rows);
-    });
-    std::vector<double> sums(2 * l.C, 0.0);
-    for (int64_t i = 0; i < l.chunks; ++i)
-        for (int64_t at = 0; at < 2 * l.C; ++at) sums[at] += parts[i * 2 * l.C + at];
-    const double count = static_cast<double>(all_rows);
-    for (int64_t c = 0; c < channels; ++c) {
-        double g = 0.0, g_deviation = 0.0;
-        for (int64_t lane = c; lane < l.C; lane += channels) g += sums[lane], g_deviation += sums[l.C + lane];
-        const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), scale = f.weight[c] * inverse;
-        dbias[c] = static_cast<float>(g);
-        dweight[c] = static_cast<float>(g_deviation * inverse);
-        for (int64_t lane = c; lane < l.C; lane += channels) {
-            k.constant[lane] = static_cast<float>(-scale * g / count);
-            k.slope[lane] = static_cast<float>(-scale * inverse * inverse * g_deviation / count);
-        }
-    }
+    norm::gradient_coefficients(dweight, dbias, k, parts, dy, x, f, l, residual);
     if (!dx) return;
-    const float* g = writes ? residual.gradient : dy;
+    const bool written = f.relu && residual.gradient;
+    const float* g = written ? residual.gradient : dy;
+    const bool stream = dx != dy && norm::streams(dx, l);
     for_chunks(l, 3, [&](int64_t i) {
-        const int64_t at = l.first(i) * l.C;
-        kernels().norm_gradient(dx + at, g + at, x + at, rows_of(i, f.relu && !writes), k.constant, k.slope);
+        NormRows rows = k.rows(l, l.rows_of(i), f.relu && !written);
+        rows.stream = stream;
+        if (rows.relu && residual.y) rows.y = residual.y + l.at(i);
+        kernels().norm_gradient(dx + l.at(i), g + l.at(i), x + l.at(i), rows, k.constant, k.slope);
     });
 }
 

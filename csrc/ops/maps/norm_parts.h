@@ -1,0 +1,77 @@
+// The parts of batch normalisation in float32 that norm.cpp and ../conv_norm/ share: how rows are cut into chunks, and
+// what is done between the passes. Sums are taken a chunk at a time and added in order, so whoever runs the chunks, in
+// whatever order, gets the same bits.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+#include "ops/maps/norm.h"
+#include "ops/runtime/parallel.h"
+#include "ops/shapes.h"
+
+namespace pycnn::norm {
+
+// Fewer than 16 channels share a vector: `fold` rows become one of 16 numbers, where rows and channels allow it. Lane l
+// then belongs to channel l % channels.
+struct Layout {
+    int64_t all_rows, channels, fold, rows, C, chunk, chunks;
+
+    Layout(int64_t all, int64_t all_channels) : all_rows(all), channels(all_channels) {
+        constexpr int64_t kFloats = 4096;  // 16 KB: a chunk of x, and one of dy beside it, stay in L1
+        const int64_t shared = channels < 16 && 16 % channels == 0 ? 16 / channels : 1;
+        fold = all_rows % shared == 0 ? shared : 1;
+        rows = all_rows / fold, C = channels * fold;
+        chunk = std::min<int64_t>(std::max<int64_t>(kFloats / C, 32), 256);
+        chunks = ceil_div(rows, chunk);
+    }
+    int64_t first(int64_t i) const { return i * chunk; }
+    int64_t rows_of(int64_t i) const { return std::min(chunk, rows - first(i)); }
+    int64_t at(int64_t i) const { return first(i) * C; }  // floats before chunk i
+};
+
+// In training a BatchNorm runs right behind a convolution, whose threads still spin, so a region pays early.
+constexpr int64_t kGrainNorm = kGrainBytes / 8;
+
+template <class Body>
+void for_chunks(const Layout& l, double arrays, Body&& body) {
+    parallel_for(l.chunks, grain_units(kGrainNorm, arrays * 4 * l.chunk * l.C), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) body(i);
+    });
+}
+
+// The coefficients of the kernels, in memory of the caller: [5][C], one for each lane. gradient_coefficients fills the
+// last two.
+struct Coefficients {
+    float *mean, *scale, *shift, *constant, *slope;
+
+    Coefficients(float* room, const NormFunction<float>& f, const Layout& l)
+        : mean(room), scale(mean + l.C), shift(scale + l.C), constant(shift + l.C), slope(constant + l.C) {
+        for (int64_t lane = 0; lane < l.C; ++lane) {
+            const int64_t c = lane % l.channels;
+            mean[lane] = f.mean[c];
+            scale[lane] = static_cast<float>(f.weight[c] / std::sqrt(f.variance[c] + f.eps));
+            shift[lane] = f.bias[c];
+        }
+    }
+    NormRows rows(const Layout& l, int64_t count, bool relu) const { return {count, l.C, mean, scale, shift, relu}; }
+};
+
+// Whether a map is written past the caches: from 16 MB on, as that of a convolution, where its vectors are whole.
+inline bool streams(const float* to, const Layout& l) {
+    constexpr int64_t kStream = int64_t{1} << 22;
+    return l.rows * l.C >= kStream && l.C % 16 == 0 && reinterpret_cast<uintptr_t>(to) % 64 == 0;
+}
+
+// Sums of chunk i, which lies at x, to parts [chunks][near, sum, squares][C]; and mean and variance from all of them.
+// copy: where the chunk is written past the caches, or null.
+void chunk_statistics(float* parts, const float* x, const Layout&, int64_t i, float* copy = nullptr);
+void merge_statistics(float* mean, float* variance, const float* parts, const Layout&);
+
+// The first pass of backward, with parts [chunks][g, g (x - mean)][C]: dweight, dbias, and the coefficients of dx.
+void gradient_coefficients(float* dweight, float* dbias, const Coefficients&, float* parts, const float* dy,
+                           const float* x, const NormFunction<float>&, const Layout&,
+                           const NormResidual<float>& residual);
+
+}  // namespace pycnn::norm
