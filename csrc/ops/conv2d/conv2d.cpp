@@ -2,6 +2,7 @@
 
 #include "ops/conv2d/conv2d.h"
 
+#include "ops/conv2d/grouped.h"
 #include "ops/maps/elementwise.h"
 #include "ops/runtime/workspace.h"
 
@@ -53,6 +54,7 @@ bool winograd_pays(const Conv2dShape& s, Direction direction, bool filter_kept) 
 Choice choose(const Conv2dShape& s, Direction direction, bool filter_kept) {
     if (s.groups > 1 && s.groups == s.C && s.OC == s.C)
         return {Algorithm::direct, "depthwise: lanes are channels, each with taps of its own"};
+    if (grouped::fits(s)) return {Algorithm::direct, "narrow groups: lanes are the channels of several groups"};
     if (s.groups > 1 && (s.group_OC() < 8 || s.group_C() < 8))
         return {Algorithm::naive, "groups of fewer than 8 channels leave most of a 16-float vector empty"};
     if (winograd_pays(s, direction, filter_kept)) {

@@ -20,6 +20,7 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/depthwise.h"
 #include "ops/conv2d/few_channels.h"
+#include "ops/conv2d/grouped.h"
 #include "ops/conv2d/pack.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
@@ -312,6 +313,7 @@ bool adds_residual(const Conv2dShape& s) { return !depthwise::fits(s) && !few_ch
 
 void forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
     if (depthwise::fits(s)) return depthwise::forward(y, x, weight, s, epilogue);
+    if (grouped::fits(s)) return grouped::forward(y, x, weight, s, epilogue);
     if (few_channels::fits(s)) return few_channels::forward(y, x, weight, s, epilogue);
     Correlation p{};
     p.in = x, p.N = s.N, p.C = s.C;
@@ -327,6 +329,7 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
 
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     if (depthwise::fits(s)) return depthwise::backward_input(dx, dy, weight, s);
+    if (grouped::fits(s)) return grouped::backward_input(dx, dy, weight, s);
     if (few_channels::fits_backward_input(s)) return few_channels::backward_input(dx, dy, weight, s);
     const int64_t tap_size = s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
     float* packed = scratch(Scratch::weights, std::max<int64_t>(s.taps() * tap_size, 1));

@@ -15,6 +15,7 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/depthwise.h"
 #include "ops/conv2d/few_channels.h"
+#include "ops/conv2d/grouped.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
@@ -187,6 +188,7 @@ int64_t slot_count(const Conv2dShape& s) {
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     if (depthwise::fits(s)) return depthwise::backward_weight(dweight, x, dy, s);
+    if (grouped::fits(s)) return grouped::backward_weight(dweight, x, dy, s);
     if (few_channels::fits(s)) return few_channels::backward_weight(dweight, x, dy, s);
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
