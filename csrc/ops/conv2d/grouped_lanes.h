@@ -66,14 +66,22 @@ struct Frame {
     void copy(float* to, int64_t apart, const float* image, const Side& side, int64_t block, int64_t count, int64_t r0,
               int64_t r1) const {
         const int64_t p0 = r0 * step_h, p1 = (r1 - 1) * step_h + span;
-        for (int64_t p = std::max(p0, top); p < std::min(p1, top + H); ++p)
+        for (int64_t p = std::max(p0, top); p < std::min(p1, top + H); ++p) {
+            if (p + 1 < std::min(p1, top + H)) fetch_row(image + (p + 1 - top) * W * C + side.first(block, 0), side, count);
             for (int64_t b = 0; b < count; ++b)
                 for (int64_t plane = 0; plane < step_w; ++plane)
                     copy_plane(to + b * apart + ((p - p0) * step_w + plane) * columns * pixel,
                                image + (p - top) * W * C, side, block + b, plane);
+        }
     }
 
   private:
+    // To L2. Lines that lie C floats apart are no stream that the hardware would follow.
+    void fetch_row(const float* row, const Side& side, int64_t count) const {
+        const int64_t floats = count * side.G * side.width;
+        for (int64_t w = 0; w < W; ++w)
+            for (int64_t at = 0; at < floats; at += kLanes) __builtin_prefetch(row + w * C + at, 0, 2);
+    }
     void copy_plane(float* to, const float* from, const Side& side, int64_t block, int64_t plane) const {
         const int64_t begin = std::min(ceil_div(std::max<int64_t>(left - plane, 0), step_w), columns);
         const int64_t end = std::clamp(ceil_div(W + left - plane, step_w), begin, columns);
