@@ -126,17 +126,27 @@ void weight(const GroupedWeight& s) {
     }
 }
 
+template <class Order>
+PYCNN_INLINE void copy_lanes(const GroupedCopy& s, int64_t loaded, int64_t stored, Order order) {
+    float* to = s.to;
+    const float* from = s.from;
+    const int64_t to_step = s.to_step, from_step = s.from_step;
+    for (int64_t i = s.count; i > 0; --i, to += to_step, from += from_step)
+        store_first(to, order(load_first(from, loaded)), stored);
+}
+
 }  // namespace
 
 void grouped_copy(const GroupedCopy& s) {
-    if (!s.index) {
-        for (int64_t i = 0; i < s.count; ++i)
-            store_first(s.to + i * s.to_step, load_first(s.from + i * s.from_step, s.loaded), s.stored);
-        return;
-    }
-    const ivec index = load_index(s.index);
-    for (int64_t i = 0; i < s.count; ++i)
-        store_first(s.to + i * s.to_step, permute(load_first(s.from + i * s.from_step, s.loaded), index), s.stored);
+    const bool whole_vectors = s.loaded == VL && s.stored == VL;
+    if (s.index && whole_vectors)
+        copy_lanes(s, VL, VL, [index = load_index(s.index)](vec v) { return permute(v, index); });
+    else if (s.index)
+        copy_lanes(s, s.loaded, s.stored, [index = load_index(s.index)](vec v) { return permute(v, index); });
+    else if (whole_vectors)
+        copy_lanes(s, VL, VL, [](vec v) { return v; });
+    else
+        copy_lanes(s, s.loaded, s.stored, [](vec v) { return v; });
 }
 
 void grouped_row(const GroupedRow& s) {

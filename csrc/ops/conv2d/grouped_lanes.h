@@ -10,7 +10,7 @@
 
 namespace pycnn::grouped {
 
-constexpr int64_t kLanes = 16, kTogether = 64;
+constexpr int64_t kLanes = 16, kTogether = 128;
 
 // Groups of a vector: as many as fit beside each other with room for a power of two of channels each.
 inline int64_t side_by_side(const Conv2dShape& s) {
@@ -94,12 +94,12 @@ struct Frame {
     }
 };
 
-// Blocks that are copied together: 256 bytes of a pixel, as far as a thread has them.
+// Blocks that are copied together: 512 bytes of a pixel, as far as a thread has them.
 inline int64_t together(const Side& side) { return std::max<int64_t>(kTogether / (side.G * side.width), 1); }
 
 // Output rows of a block: its copy stays in L2 while L1 holds the rows that an output row reads.
 inline int64_t block_rows(const Frame& frame, int64_t rows) {
-    constexpr int64_t kFloats = 16384;
+    constexpr int64_t kFloats = 8192;
     const int64_t fitting = (kFloats / std::max<int64_t>(frame.row(), 1) - frame.span) / frame.step_h + 1;
     const int64_t most = std::max<int64_t>(fitting, 1), blocks = std::max<int64_t>(ceil_div(rows, most), 1);
     return std::max<int64_t>(ceil_div(rows, blocks), 1);
