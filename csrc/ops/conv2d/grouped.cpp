@@ -39,7 +39,6 @@ struct Correlation {
     Epilogue epilogue;
     const float* packed = nullptr;  // [blocks][vectors][taps of all phases][channels of a group][16]
 
-    int64_t units() const { return to.blocks() * to.vectors(); }
     int64_t packed_floats() const {  // of a unit
         return (phases.back().packed + phases.back().count() * from.width * kLanes);
     }
@@ -93,39 +92,6 @@ void run_rows(const Correlation& s, const Phase& p, const float* copy, int64_t n
         }
 }
 
-void run(const Correlation& s) {
-    const int64_t rows = s.rows(), tall = block_rows(s.frame, rows), bands = ceil_div(rows, tall);
-    if (s.N * bands == 0) return;
-    double flop = 0;
-    for (const Phase& p : s.phases)
-        flop += 2.0 * p.w.outputs * p.count() * s.from.width * kLanes * tall * s.to.vectors();
-    const int64_t blocks = s.to.blocks(), most = together(s.from), apart = s.frame.floats(tall);
-    parallel_for(s.N * bands * blocks, grain_units(kGrainFlop, flop), [&](int64_t begin, int64_t end) {
-        float* copy = scratch(Scratch::padded, most * apart);
-        for (int64_t u = begin, count; u < end; u += count) {
-            const int64_t block = u % blocks, band = u / blocks;
-            count = std::min({most, end - u, blocks - block});
-            const int64_t n = band / bands, r0 = band % bands * tall, r1 = std::min(r0 + tall, rows);
-            s.frame.copy(copy, apart, s.in + n * s.frame.H * s.frame.W * s.frame.C, s.from, block, count, r0, r1);
-            for (int64_t b = 0; b < count; ++b)
-                for (int64_t v = 0; v < s.to.vectors(); ++v)
-                    for (const Phase& p : s.phases)
-                        run_rows(s, p, copy + b * apart, n, block + b, v, r0, r0, std::min(r1, p.h.outputs));
-        }
-    });
-}
-
-// Calls pack(to, block, v) for the weights of each vector of results.
-template <class Pack>
-void pack_units(Correlation& s, const Pack& pack) {
-    const int64_t floats = s.packed_floats();
-    float* packed = scratch(Scratch::weights, std::max<int64_t>(s.units() * floats, 1));
-    parallel_for(s.units(), grain_units(kGrainBytes, 16.0 * floats), [&](int64_t begin, int64_t end) {
-        for (int64_t u = begin; u < end; ++u) pack(packed + u * floats, u / s.to.vectors(), u % s.to.vectors());
-    });
-    s.packed = packed;
-}
-
 // The weights of one tap for the gradient of the input: to[oc][lane of c].
 void turn_tap(float* to, const float* tap, const Conv2dShape& s, const Side& side, int64_t block, int64_t v) {
     const int64_t G = side.G, OC = s.group_OC(), lanes = side.lanes(block, v);
@@ -135,6 +101,44 @@ void turn_tap(float* to, const float* tap, const Conv2dShape& s, const Side& sid
     for (int64_t c = 0; c < side.width; ++c)
         for (int64_t g = 0; g < lanes / side.width; ++g)
             for (int64_t oc = 0; oc < OC; ++oc) to[oc * kLanes + c * G + g] = tap[c * s.OC + g * OC + oc];
+}
+
+// pack(to, block, v) packs the weights of one vector of results: before the region that multiplies, or, where each is
+// needed once, by the thread that needs it, so that they are in its cache.
+template <class Pack>
+void run(Correlation& s, const Pack& pack) {
+    const int64_t rows = s.rows(), tall = block_rows(s.frame, rows), bands = ceil_div(rows, tall);
+    if (s.N * bands == 0) return;
+    double flop = 0;
+    for (const Phase& p : s.phases)
+        flop += 2.0 * p.w.outputs * p.count() * s.from.width * kLanes * tall * s.to.vectors();
+    const int64_t blocks = s.to.blocks(), most = together(s.from), apart = s.frame.floats(tall);
+    const int64_t V = s.to.vectors(), floats = s.packed_floats();
+    float* packed = scratch(Scratch::weights, std::max<int64_t>(blocks * V * floats, 1));
+    s.packed = packed;
+    const auto pack_block = [&](int64_t block) {
+        for (int64_t v = 0; v < V; ++v) pack(packed + (block * V + v) * floats, block, v);
+    };
+    const bool once = s.N * bands == 1;
+    if (!once)
+        parallel_for(blocks, grain_units(kGrainBytes, 16.0 * floats * V), [&](int64_t begin, int64_t end) {
+            for (int64_t block = begin; block < end; ++block) pack_block(block);
+        });
+    parallel_for(s.N * bands * blocks, grain_units(kGrainFlop, flop), [&](int64_t begin, int64_t end) {
+        float* copy = scratch(Scratch::padded, most * apart);
+        for (int64_t u = begin, count; u < end; u += count) {
+            const int64_t block = u % blocks, band = u / blocks;
+            count = std::min({most, end - u, blocks - block});
+            const int64_t n = band / bands, r0 = band % bands * tall, r1 = std::min(r0 + tall, rows);
+            s.frame.copy(copy, apart, s.in + n * s.frame.H * s.frame.W * s.frame.C, s.from, block, count, r0, r1);
+            for (int64_t b = 0; b < count; ++b) {
+                if (once) pack_block(block + b);
+                for (int64_t v = 0; v < V; ++v)
+                    for (const Phase& p : s.phases)
+                        run_rows(s, p, copy + b * apart, n, block + b, v, r0, r0, std::min(r1, p.h.outputs));
+            }
+        }
+    });
 }
 
 }  // namespace
@@ -153,11 +157,10 @@ void forward(float* y, const float* x, const float* weight, const Conv2dShape& s
                         0,
                         {}});
     place_taps(p);
-    pack_units(p, [&](float* packed, int64_t block, int64_t v) {
+    run(p, [&](float* packed, int64_t block, int64_t v) {
         kernels().grouped_copy({packed, kLanes, weight + to.first(block, v), s.OC, s.taps() * s.group_C(),
                                 to.lanes(block, v), kLanes, to.lane_index()});
     });
-    run(p);
 }
 
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
@@ -176,7 +179,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
                                 0,
                                 {}});
     place_taps(p);
-    pack_units(p, [&](float* packed, int64_t block, int64_t v) {
+    run(p, [&](float* packed, int64_t block, int64_t v) {
         for (const Phase& phase : p.phases)
             for (const Tap& i : phase.h.taps)
                 for (const Tap& j : phase.w.taps) {
@@ -184,7 +187,6 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
                     packed += from.width * kLanes;
                 }
     });
-    run(p);
 }
 
 }  // namespace pycnn::grouped

@@ -67,7 +67,8 @@ struct Frame {
               int64_t r1) const {
         const int64_t p0 = r0 * step_h, p1 = (r1 - 1) * step_h + span;
         for (int64_t p = std::max(p0, top); p < std::min(p1, top + H); ++p) {
-            if (p + 1 < std::min(p1, top + H)) fetch_row(image + (p + 1 - top) * W * C + side.first(block, 0), side, count);
+            if (p + 1 < std::min(p1, top + H))
+                fetch_row(image + (p + 1 - top) * W * C + side.first(block, 0), side, count);
             for (int64_t b = 0; b < count; ++b)
                 for (int64_t plane = 0; plane < step_w; ++plane)
                     copy_plane(to + b * apart + ((p - p0) * step_w + plane) * columns * pixel,
