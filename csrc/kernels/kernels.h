@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels_grouped.h"
+
 namespace pycnn {
 
 // C[i][j] (+)= sum over p of A[i][p] * B[p][j], on packed panels: what gemm.cpp of ops/ cuts a product into.
@@ -330,6 +332,9 @@ struct Kernels {
     void (*depthwise_tile)(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);
     void (*depthwise_spread)(const DepthwiseSpread&);
     void (*depthwise_weight_tile)(const DepthwiseWeightTile&, int64_t stride, int64_t rows);  // 3x3
+    void (*grouped_copy)(const GroupedCopy&);
+    void (*grouped_row)(const GroupedRow&);
+    void (*grouped_weight)(const GroupedWeight&);
     void (*end_stream)();  // after the last kernel that was told to stream, before others read
 
     // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas. Sizes in floats; those of filters a multiple

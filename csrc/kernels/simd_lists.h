@@ -1,5 +1,5 @@
-// What zero-skipping and augmentation need of a vec: bytes, bit masks of lanes, lists of the lanes that a mask names, a
-// choice of four, loads from anywhere.
+// What zero-skipping, augmentation and groups need of a vec: bytes, bit masks of lanes, lists of the lanes that a mask
+// names, a choice of four, loads from anywhere, another order of the lanes.
 // Beside simd.h the only file with `#if` on the instruction set; static and inlined alike.
 #pragma once
 #include "simd.h"
@@ -211,6 +211,58 @@ PYCNN_INLINE void gather_pairs(const float* a, ivec at, vec& first, vec& second)
     first = gather(a, at);
     second = gather(a + 1, at);
 #endif
+}
+
+// Lane i is a[index[i]]; index holds 0 to 15.
+PYCNN_INLINE vec permute(vec a, ivec index) {
+    vec r;
+#if defined(__AVX512F__)
+    r.part[0] = (reg)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index.part[0], (__m512)a.part[0]);
+#elif defined(__AVX2__)
+    PYCNN_EACH {
+        const __m256i at = (__m256i)index.part[p];
+        const __m256 low = _mm256_permutevar8x32_ps((__m256)a.part[0], at);
+        const __m256 high = _mm256_permutevar8x32_ps((__m256)a.part[1], at);
+        r.part[p] = (reg)_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
+    }
+#else
+    float lane[VL];
+    store(lane, a);
+    PYCNN_EACH for (int i = 0; i < REG / 4; ++i) r.part[p][i] = lane[index.part[p][i]];
+#endif
+    return r;
+}
+
+// Lane i is a[i % G]: one load, in no need of a permutation.
+template <int G>
+static inline __attribute__((always_inline)) vec repeat(const float* a) {
+    static_assert(G == 1 || G == 2 || G == 4 || G == 8, "a part of a vec");
+    if constexpr (G == 1) return splat(*a);
+    vec r;
+#if defined(__AVX512F__)
+    if constexpr (G == 2) {
+        double two;
+        std::memcpy(&two, a, sizeof two);
+        r.part[0] = (reg)_mm512_set1_pd(two);
+    } else if constexpr (G == 4) {
+        r.part[0] = (reg)_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(a));
+    } else {
+        r.part[0] = (reg)_mm512_maskz_broadcast_f32x8(0xffff, _mm256_loadu_ps(a));
+    }
+#elif defined(__AVX2__)
+    if constexpr (G == 2) {
+        double two;
+        std::memcpy(&two, a, sizeof two);
+        PYCNN_EACH r.part[p] = (reg)_mm256_set1_pd(two);
+    } else if constexpr (G == 4) {
+        PYCNN_EACH r.part[p] = (reg)_mm256_broadcast_ps(reinterpret_cast<const __m128*>(a));
+    } else {
+        PYCNN_EACH r.part[p] = *reinterpret_cast<const reg*>(a);
+    }
+#else
+    PYCNN_EACH for (int i = 0; i < REG / 4; ++i) r.part[p][i] = a[(p * REG / 4 + i) % G];
+#endif
+    return r;
 }
 
 }  // namespace pycnn::PYCNN_ISA

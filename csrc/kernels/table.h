@@ -21,6 +21,9 @@ void depthwise_tile(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_
 void depthwise_spread(const DepthwiseSpread&);
 void depthwise_weight_tile(const DepthwiseWeightTile&, int64_t stride, int64_t rows);
 void finish_stream();
+void grouped_copy(const GroupedCopy&);
+void grouped_row(const GroupedRow&);
+void grouped_weight(const GroupedWeight&);
 
 void winograd_input(const WinogradInput&, int64_t m);
 void winograd_gradient(const WinogradInput&, int64_t m);

@@ -134,7 +134,16 @@ def is_nchw(data_format: str, op: str) -> bool:
 
 
 # As in the registry, csrc/ops/conv2d/conv2d.cpp, which says what each computes.
-ALGORITHMS = ("auto", "depthwise", "few_channels", "winograd", "direct", "im2col", "naive")
+ALGORITHMS = (
+    "auto",
+    "depthwise",
+    "grouped",
+    "few_channels",
+    "winograd",
+    "direct",
+    "im2col",
+    "naive",
+)
 
 
 def algorithm_name(algorithm: str, op: str) -> str:

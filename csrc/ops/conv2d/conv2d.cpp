@@ -17,8 +17,8 @@ bool is_exact() { return exact; }
 
 std::span<const Algorithm* const> algorithms() {
     static const Algorithm* const all[] = {
-        &depthwise::algorithm, &few_channels::algorithm, &winograd::large_tiles, &winograd::small_tiles,
-        &direct::algorithm,    &im2col::algorithm,       &naive::algorithm,
+        &depthwise::algorithm,  &grouped::algorithm, &few_channels::algorithm, &winograd::large_tiles,
+        &winograd::small_tiles, &direct::algorithm,  &im2col::algorithm,       &naive::algorithm,
     };
     return all;
 }

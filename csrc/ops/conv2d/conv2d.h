@@ -94,6 +94,9 @@ inline bool always_adds_residual(const Conv2dShape&) { return true; }
 namespace depthwise {
 extern const Algorithm algorithm;
 }
+namespace grouped {
+extern const Algorithm algorithm;
+}
 namespace few_channels {
 extern const Algorithm algorithm;
 }
