@@ -100,7 +100,7 @@ def use_isa(name: str) -> None:
 def trim() -> None:
     """Give back the memory that operators and compiled models keep for their next call.
 
-    A thread keeps at most 32 MB of scratch memory and 32 MB for the maps of a compiled model, so
+    A thread keeps at most 38 MB of scratch memory and 38 MB for the maps of a compiled model, so
     that a loop over small calls asks the system for none. This gives back what this thread and
     pycnn's own threads keep. Weights, plans and arrays stay; the next call is slower.
     """

@@ -24,7 +24,7 @@ struct Side {
     int64_t G, groups, width;
     int32_t to_lane[kLanes], to_memory[kLanes];
 
-    Side(int64_t G, int64_t groups, int64_t width) : G(G), groups(groups), width(width) {
+    Side(int64_t beside, int64_t all_groups, int64_t channels) : G(beside), groups(all_groups), width(channels) {
         for (int64_t i = 0; i < kLanes; ++i) {
             const int64_t channel = i / G, group = i % G;
             to_lane[i] =

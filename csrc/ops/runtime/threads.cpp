@@ -59,7 +59,8 @@ int cgroup_cpus() {
     for (std::string line; std::getline(groups, line);) {
         const std::size_t first = line.find(':'), second = line.find(':', first + 1);
         if (second == std::string::npos) continue;
-        const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+        // append: GCC 12 warns of an overlap in "," + ... that is none (GCC bug 105651)
+        const std::string controllers = std::string(",").append(line, first + 1, second - first - 1).append(",");
         const bool v2 = controllers == ",,";
         if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
         std::string path = line.substr(second + 1);
