@@ -80,9 +80,9 @@ def conv2d_norm(
         for array, extents in zip(given, (shape, shape, shape[-1:], shape[-1:]), strict=True)
     )
     bias_array = None if bias is None else contiguous(bias, op, "bias")
-    running = running_mean, running_var
+    into = running_mean, running_var
     _pycnn.conv2d_norm(
-        y, z, mean, var, x_array, w_array, bias_array, g, b, *running, share, least, relu
+        y, z, mean, var, x_array, w_array, bias_array, g, b, into[0], into[1], share, least, relu
     )
     return ConvNorm(y, z, mean, var)
 
@@ -118,15 +118,14 @@ def conv2d_norm_backward(
     """
     op = "conv2d_norm_backward"
     relu, least = _is_relu(activation, op), _positive(eps, op)
-    arrays = inputs(op, dy=dy, z=z, x=x, weight=weight)
-    vectors = inputs(op, gamma=gamma, beta=beta, mean=mean, var=var)
+    dy_array, z_array, x_array, w_array = inputs(op, dy=dy, z=z, x=x, weight=weight)
+    g, b, means, variances = inputs(op, gamma=gamma, beta=beta, mean=mean, var=var)
     dx_out, *given = _given(out, op, "(dx, dweight, dgamma, dbeta)")
     if out is not None and (dx_out is not None) != bool(input_gradient):
         raise TypeError(
             f"{op}: out[0] is {'None' if dx_out is None else 'an array'}; expected None exactly if "
             "input_gradient=False."
         )
-    x_array, w_array = arrays[2], arrays[3]
     dx = None
     if input_gradient:
         dx = Result(dx_out, x_array.shape, np.float32, op, False).array
@@ -135,7 +134,10 @@ def conv2d_norm_backward(
         Result(array, extents, np.float32, op, False).array
         for array, extents in zip(given, (w_array.shape, channels, channels), strict=True)
     )
-    _pycnn.conv2d_norm_backward(dx, dweight, dgamma, dbeta, *arrays, *vectors, least, relu)
+    _pycnn.conv2d_norm_backward(
+        dx, dweight, dgamma, dbeta, dy_array, z_array, x_array, w_array, g, b, means, variances,
+        least, relu,
+    )  # fmt: skip
     return ConvNormGradients(dx, dweight, dgamma, dbeta)
 
 

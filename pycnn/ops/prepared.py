@@ -162,7 +162,8 @@ def conv2d_norm_backward(
     out: tuple[Array | None, Array, Array, Array],
 ) -> None:
     """`ops.conv2d_norm_backward`; kept: [4, OC] of `conv2d_norm`."""
-    _pycnn.conv2d_norm_backward(*out, dy, z, x, weight, *kept, eps, relu)
+    gamma, beta, mean, var = kept
+    _pycnn.conv2d_norm_backward(*out, dy, z, x, weight, gamma, beta, mean, var, eps, relu)
 
 
 def batch_norm_inference(
