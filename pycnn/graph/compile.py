@@ -124,7 +124,7 @@ class CompiledModel:
     def _is_plain(self, x: Any) -> bool:
         """Whether x is the one input of one output, as C++ takes it."""
         right = type(x) is np.ndarray and x.dtype is FLOAT32 and x.shape[1:] == self._plain
-        return right and x.flags.c_contiguous and x.flags.aligned
+        return right and x.flags.carray  # in order, aligned; what is read-only takes the long way
 
     def _checked(self, i: int, x: Any) -> Array:
         name, expected = "x" if len(self._input) == 1 else f"x {i}", self._input[i]
