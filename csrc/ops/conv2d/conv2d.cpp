@@ -79,7 +79,7 @@ static void add_residual_after(const Algorithm& a, const Conv2dForward& call) {
 
 void run_forward(const Algorithm& a, const Conv2dForward& call) {
     if (call.pooled() && !a.pools) return pool_in_chunks(a, call);
-    if (call.epilogue.residual && !a.adds_residual(call.shape)) return add_residual_after(a, call);
+    if (call.epilogue.residual && !a.adds_residual) return add_residual_after(a, call);
     a.forward(call);
 }
 

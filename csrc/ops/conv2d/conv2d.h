@@ -48,14 +48,16 @@ struct Algorithm {
     // What "auto" compares: multiply-adds of one lane, at the speed of direct convolution. By the shape alone, so every
     // machine and thread count takes the same way. packed: the weights are packed already.
     double (*cost)(const Conv2dShape&, Direction, bool packed);
-    bool (*adds_residual)(const Conv2dShape&);  // in its epilogue; else it is added behind it
-    bool pools;                                 // in registers; else the map is pooled in chunks that stay in L2
     Cut (*cut)(const Conv2dShape&, Direction);  // over threads
-    int64_t (*packed_floats)(const Conv2dShape&);
-    void (*pack)(float* packed, const float* weight, const Conv2dShape&);  // null: reads the weight as it is
     void (*forward)(const Conv2dForward&);
     void (*backward_input)(float* dx, const float* dy, const float* weight, const Conv2dShape&);
     void (*backward_weight)(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+
+    // What an algorithm may leave out.
+    bool adds_residual = false;  // in its epilogue; else it is added behind it
+    bool pools = false;          // in registers; else the map is pooled in chunks that stay in L2
+    int64_t (*packed_floats)(const Conv2dShape&) = nullptr;
+    void (*pack)(float* packed, const float* weight, const Conv2dShape&) = nullptr;  // null: reads the weight as it is
 };
 
 std::span<const Algorithm* const> algorithms();
@@ -86,9 +88,6 @@ bool is_exact();
 
 // The products of one lane that direct convolution needs: taps inside the image, times channels of a group.
 double inner_products(const Conv2dShape&);
-
-inline bool never_adds_residual(const Conv2dShape&) { return false; }
-inline bool always_adds_residual(const Conv2dShape&) { return true; }
 
 // A file, or two or three, each. F(4 x 4) and F(2 x 2) are entries of one name.
 namespace depthwise {

@@ -366,13 +366,12 @@ const Algorithm algorithm = {.name = "direct",
                              .computes = "any convolution",
                              .fits = [](const Conv2dShape&, Direction) { return true; },
                              .cost = cost,
-                             .adds_residual = always_adds_residual,
-                             .pools = false,
                              .cut = cut,
-                             .packed_floats = packed_forward_floats,
-                             .pack = pack_forward,
                              .forward = forward,
                              .backward_input = backward_input,
-                             .backward_weight = backward_weight};
+                             .backward_weight = backward_weight,
+                             .adds_residual = true,
+                             .packed_floats = packed_forward_floats,
+                             .pack = pack_forward};
 
 }  // namespace pycnn::direct

@@ -121,13 +121,12 @@ const Algorithm algorithm = {
     .computes = "one group of at most 4 input channels (8 for the gradient of the input) and 49 taps times channels",
     .fits = fits,
     .cost = cost,
-    .adds_residual = never_adds_residual,
-    .pools = true,
     .cut = cut,
-    .packed_floats = packed_forward_floats,
-    .pack = pack_forward,
     .forward = forward,
     .backward_input = backward_input,
-    .backward_weight = backward_weight};
+    .backward_weight = backward_weight,
+    .pools = true,
+    .packed_floats = packed_forward_floats,
+    .pack = pack_forward};
 
 }  // namespace pycnn::few_channels

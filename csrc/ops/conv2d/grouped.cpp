@@ -204,13 +204,10 @@ const Algorithm algorithm = {.name = "grouped",
                              .computes = "more than one group, of at most 32 channels in and out, but not depthwise",
                              .fits = fits,
                              .cost = [](const Conv2dShape& s, Direction, bool) { return 0.9 * inner_products(s); },
-                             .adds_residual = always_adds_residual,
-                             .pools = false,
                              .cut = cut,
-                             .packed_floats = nullptr,
-                             .pack = nullptr,
                              .forward = forward,
                              .backward_input = backward_input,
-                             .backward_weight = backward_weight};
+                             .backward_weight = backward_weight,
+                             .adds_residual = true};
 
 }  // namespace pycnn::grouped

@@ -117,17 +117,14 @@ const Algorithm algorithm = {.name = "naive",
                              .computes = "any convolution",
                              .fits = [](const Conv2dShape&, Direction) { return true; },
                              .cost = cost,
-                             .adds_residual = always_adds_residual,
-                             .pools = false,
                              .cut = cut,
-                             .packed_floats = nullptr,
-                             .pack = nullptr,
                              .forward =
                                  [](const Conv2dForward& c) {
                                      forward(c.y, c.x, c.packed, c.epilogue.bias, c.epilogue.relu, c.shape,
                                              c.epilogue.residual);
                                  },
                              .backward_input = backward_input<float>,
-                             .backward_weight = backward_weight<float>};
+                             .backward_weight = backward_weight<float>,
+                             .adds_residual = true};
 
 }  // namespace pycnn::naive

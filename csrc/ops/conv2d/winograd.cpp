@@ -242,16 +242,15 @@ constexpr Algorithm entry(const char* reason) {
             .computes = "3 x 3 windows with stride 1, dilation 1 and groups = 1",
             .fits = fits<M>,
             .cost = cost<M>,
-            .adds_residual = always_adds_residual,
-            .pools = true,
             .cut = cut<M>,
-            .packed_floats = packed_floats<M>,
-            .pack = pack<M>,
             .forward = forward<M>,
             .backward_input = backward_input<M>,
-            .backward_weight = [](float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
-                winograd::backward_weight(dweight, x, dy, s, M);
-            }};
+            .backward_weight = [](float* dweight, const float* x, const float* dy,
+                                  const Conv2dShape& s) { winograd::backward_weight(dweight, x, dy, s, M); },
+            .adds_residual = true,
+            .pools = true,
+            .packed_floats = packed_floats<M>,
+            .pack = pack<M>};
 }
 
 }  // namespace
