@@ -8,8 +8,8 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
-from pycnn.ops.arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
-from pycnn.ops.norm import _is_relu, _positive
+from pycnn.ops.arrays import Array, Result, contiguous, inputs, kind_of
+from pycnn.ops.norm import checked_running, is_relu, positive
 
 
 class ConvNorm(NamedTuple):
@@ -61,18 +61,10 @@ def conv2d_norm(
     types.
     """
     op = "conv2d_norm"
-    relu, share, least = _is_relu(activation, op), number(momentum), _positive(eps, op)
+    relu, least = is_relu(activation, op), positive(eps, op)
     x_array, w_array = inputs(op, x=x, weight=weight)
     g, b = inputs(op, gamma=gamma, beta=beta)
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"{op}: momentum is {momentum!r}; expected a number from 0 to 1.")
-    if (running_mean is None) != (running_var is None):
-        raise TypeError(
-            f"{op}: running_mean and running_var belong together; expected both or neither."
-        )
-    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        if running is not None:
-            check_updated(op, **{name: running})
+    share = checked_running(op, running_mean, running_var, momentum)
     given = _given(out, op, "(y, z, mean, var)")
     shape = (*x_array.shape[:-1], *w_array.shape[-1:])
     y, z, mean, var = (
@@ -117,7 +109,7 @@ def conv2d_norm_backward(
     not fit, TypeError for types.
     """
     op = "conv2d_norm_backward"
-    relu, least = _is_relu(activation, op), _positive(eps, op)
+    relu, least = is_relu(activation, op), positive(eps, op)
     dy_array, z_array, x_array, w_array = inputs(op, dy=dy, z=z, x=x, weight=weight)
     g, b, means, variances = inputs(op, gamma=gamma, beta=beta, mean=mean, var=var)
     dx_out, *given = _given(out, op, "(dx, dweight, dgamma, dbeta)")

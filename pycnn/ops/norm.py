@@ -60,22 +60,13 @@ def batch_norm(
     M = 1, for shapes and options that do not fit, TypeError for types.
     """
     op = "batch_norm"
-    x_array, relu = contiguous(x, op, "x"), _is_relu(activation, op)
+    x_array, relu = contiguous(x, op, "x"), is_relu(activation, op)
     y_out, mean_out, var_out = _triple(out, op, "(y, mean, var)")
     channels = x_array.shape[-1:]
     y = Result(y_out, x_array.shape, x_array.dtype, op, False).array
     mean = Result(mean_out, channels, x_array.dtype, op, False).array
     var = Result(var_out, channels, x_array.dtype, op, False).array
-    if (running_mean is None) != (running_var is None):
-        raise TypeError(
-            f"{op}: running_mean and running_var belong together; expected both or neither."
-        )
-    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        if running is not None:
-            check_updated(op, **{name: running})
-    share = number(momentum)
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"{op}: momentum is {momentum!r}; expected a number from 0 to 1.")
+    share = checked_running(op, running_mean, running_var, momentum)
     w, b = inputs(op, weight=weight, bias=bias)
     _pycnn.batch_norm(
         y,
@@ -87,7 +78,7 @@ def batch_norm(
         running_mean,
         running_var,
         share,
-        _positive(eps, op),
+        positive(eps, op),
         relu,
         _optional(residual, op, "residual"),
     )
@@ -113,10 +104,10 @@ def batch_norm_inference(
     shapes and options that do not fit, TypeError for types.
     """
     op = "batch_norm_inference"
-    x_array, relu = contiguous(x, op, "x"), _is_relu(activation, op)
+    x_array, relu = contiguous(x, op, "x"), is_relu(activation, op)
     result = Result(out, x_array.shape, x_array.dtype, op, False)
     w, b, m, v = inputs(op, weight=weight, bias=bias, mean=mean, var=var)
-    other, least = _optional(residual, op, "residual"), _positive(eps, op)
+    other, least = _optional(residual, op, "residual"), positive(eps, op)
     _pycnn.batch_norm_inference(result.array, x_array, w, b, m, v, least, relu, other)
     return result.finish()
 
@@ -154,7 +145,7 @@ def batch_norm_backward(
     options that do not fit, TypeError for types.
     """
     op = "batch_norm_backward"
-    x_array, relu = contiguous(x, op, "x"), _is_relu(activation, op)
+    x_array, relu = contiguous(x, op, "x"), is_relu(activation, op)
     dx_out, dweight_out, dbias_out = _triple(out, op, "(dx, dweight, dbias)")
     if out is not None and (dx_out is not None) != bool(input_gradient):
         raise TypeError(
@@ -189,7 +180,7 @@ def batch_norm_backward(
         b,
         m,
         v,
-        _positive(eps, op),
+        positive(eps, op),
         relu,
         _optional(y, op, "y"),
         residual_gradient,
@@ -234,13 +225,32 @@ def _optional(array: npt.ArrayLike | None, op: str, name: str) -> Array | None:
     return None if array is None else contiguous(array, op, name)
 
 
-def _is_relu(activation: str | None, op: str) -> bool:
+def checked_running(
+    op: str, running_mean: Array | None, running_var: Array | None, momentum: float
+) -> float:
+    """momentum, of running statistics that can be written to: both or neither."""
+    if (running_mean is None) != (running_var is None):
+        raise TypeError(
+            f"{op}: running_mean and running_var belong together; expected both or neither."
+        )
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None:
+            check_updated(op, **{name: running})
+    share = number(momentum)
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{op}: momentum is {momentum!r}; expected a number from 0 to 1.")
+    return share
+
+
+def is_relu(activation: str | None, op: str) -> bool:
+    """Whether relu is asked for."""
     if activation is None or (isinstance(activation, str) and activation == "relu"):
         return activation is not None
     raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
 
 
-def _positive(eps: float, op: str) -> float:
+def positive(eps: float, op: str) -> float:
+    """eps as a finite number above 0."""
     value = number(eps)
     if not 0.0 < value < math.inf:
         raise ValueError(f"{op}: eps is {eps!r}; expected a finite number above 0.")
