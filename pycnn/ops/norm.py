@@ -250,7 +250,7 @@ def is_relu(activation: str | None, op: str) -> bool:
 
 
 def positive(eps: float, op: str) -> float:
-    """eps as a finite number above 0."""
+    """Eps as a finite number above 0."""
     value = number(eps)
     if not 0.0 < value < math.inf:
         raise ValueError(f"{op}: eps is {eps!r}; expected a finite number above 0.")
