@@ -80,6 +80,16 @@ def test_a_recipe_makes_its_trainer():
     warm = recipes.get("lecture").with_settings({"warmup": 0.5, "epochs": 2})
     schedule = warm.make_trainer(1000).schedule  # 20 steps, so 10 of warm-up
     assert schedule(8) < 1 == schedule(10)
+    short = warm.with_settings({"epoch_share": 0.5})
+    assert short.make_trainer(1000).schedule(5) == 1  # of 10 steps
+
+
+def test_the_share_of_an_epoch():
+    recipe = Recipe(epoch_share=0.58, batch_size=10, epochs=3)
+    expected = {"epochs": 3, "batch_size": 10}
+    assert recipe.lengths(100) == {**expected, "steps_per_epoch": 5}
+    assert recipe.lengths(12) == {**expected, "steps_per_epoch": 1}
+    assert Recipe(batch_size=10).lengths(39)["steps_per_epoch"] == 3
 
 
 def test_the_lecture_is_the_lecture():
