@@ -122,19 +122,22 @@ PYCNN_INLINE void patch(const SparsePixels& s, int64_t column, int64_t last) {
 template <int R, int T>
 PYCNN_INLINE void pick_block(const PickedTaps& s, int64_t kh, int64_t kw) {
     float* sums = s.sums + (kh * s.KW + kw) * VL;
-    vec acc[R * T];
-    PYCNN_UNROLL for (int t = 0; t < R * T; ++t) acc[t] = load(sums + (t / T * s.KW + t % T) * VL);
+    const int64_t row = 4 * s.columns;
+    vec acc[R][T];
+    PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int t = 0; t < T; ++t) acc[r][t] =
+        load(sums + (r * s.KW + t) * VL);
     for (int64_t ph = 0; ph < s.PH; ++ph) {
-        const float* windows = s.windows + ((2 * ph + kh) * s.columns + kw) * 4;
+        const float* windows = s.windows + (2 * ph + kh) * row + 4 * kw;
         for (int64_t pw = 0; pw < s.PW; ++pw, windows += 8) {
             const int64_t at = (ph * s.PW + pw) * s.stride;
             const vec g = load_first(s.g + at, s.lanes);
             const ivec where = load_bytes(s.where + at, s.lanes);
-            PYCNN_UNROLL for (int t = 0; t < R * T; ++t) acc[t] =
-                fma(g, pick(windows + (t / T * s.columns + t % T) * 4, where), acc[t]);
+            PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int t = 0; t < T; ++t) acc[r][t] =
+                fma(g, pick(windows + r * row + 4 * t, where), acc[r][t]);
         }
     }
-    PYCNN_UNROLL for (int t = 0; t < R * T; ++t) store(sums + (t / T * s.KW + t % T) * VL, acc[t]);
+    PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int t = 0; t < T; ++t)
+        store(sums + (r * s.KW + t) * VL, acc[r][t]);
 }
 
 // Sixteen cells of `lanes` channels: turned, so that a vec holds the cells of one channel.
