@@ -119,6 +119,13 @@ def conv_pool_backward(
     _pycnn.conv_pool_backward(*out, dy, y, where, x, weight, shape)
 
 
+def matmul(
+    a: Array, b: Array, out: Array, *, transpose_a: bool = False, transpose_b: bool = False
+) -> None:
+    """`ops.matmul`."""
+    _pycnn.matmul(a, b, transpose_a, transpose_b, out)
+
+
 def batch_norm(
     x: Array,
     kept: Array,
