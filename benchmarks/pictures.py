@@ -23,9 +23,10 @@ def train(
     recipe: recipes.Recipe, data: datasets.Splits, epochs: int
 ) -> tuple[Trainer, LearningRateLog]:
     """A Trainer that has trained by the recipe."""
-    rates = LearningRateLog()
-    trainer = recipe.with_settings({"epochs": epochs}).make_trainer(len(data.train), [rates])
-    trainer.fit(data.train, data.validation, epochs=epochs, batch_size=recipe.batch_size)
+    rates, images = LearningRateLog(), len(data.train)
+    recipe = recipe.with_settings({"epochs": epochs})
+    trainer = recipe.make_trainer(images, [rates])
+    trainer.fit(data.train, data.validation, **recipe.lengths(images))
     return trainer, rates
 
 

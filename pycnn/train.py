@@ -256,7 +256,7 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     validation = data.validation if len(data.validation) else None
     start = time.perf_counter()
     try:
-        trainer.fit(data.train, validation, epochs=recipe.epochs, batch_size=recipe.batch_size)
+        trainer.fit(data.train, validation, **recipe.lengths(len(data.train)))
     except OtherDataError as error:
         raise FileError(
             f"{source}: the run began with other data: give --data-dir again, as it was ({error})"

@@ -68,7 +68,7 @@ def forward(plan, arena):
 
 
 def backward(plan, arena, gradients):
-    for _, place, adds in plan.output_gradients():
+    for _, place, adds in plan.output_gradients:
         name = next(
             ("gradient", id(v)) for v in plan.program.values if plan.gradients.get(id(v)) is place
         )

@@ -67,7 +67,7 @@ def test_pycnn_trains_the_recipe_with_this_seed(tmp_path, splits):
         assert found["seconds"] > 0
         trainer = recipe.with_settings({"seed": seed}).make_trainer(500)
         first = splits.train.images[:500], splits.train.labels[:500]
-        trainer.fit(first, epochs=1, batch_size=recipe.batch_size)
+        trainer.fit(first, **recipe.lengths(500))
         for name in ("test", "validation"):
             assert found[name] == trainer.evaluate(getattr(splits, name))["accuracy"]
         accuracies.append(found["validation"])

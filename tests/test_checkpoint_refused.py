@@ -262,8 +262,10 @@ def put(place, value):
         (
             "position.data",
             3,
-            r"position.data is 3; expected \[samples, sum, sum, batch size\], \[bat",
+            r"position.data is 3; expected \[samples, sum, sum, batch size\], the same and",
         ),
+        ("position.data", [37, 1, 1, 10, 4], r"position.data is \[37, 1, 1, 10, 4\]; expected"),
+        ("position.data", [37, 1, 1, 10, 2], "position has 5 steps done at epoch 1, step 2 of 2"),
         ("position.data", None, "position has 5 steps done at epoch 1, step 2 of 0"),
         ("position.epoch", -4, "position.epoch is -4; expected a whole number, 0 or more"),
         ("position.epoch", 2, "position has 5 steps done at epoch 2, step 2 of 3"),

@@ -80,6 +80,16 @@ def test_a_recipe_makes_its_trainer():
     warm = recipes.get("lecture").with_settings({"warmup": 0.5, "epochs": 2})
     schedule = warm.make_trainer(1000).schedule  # 20 steps, so 10 of warm-up
     assert schedule(8) < 1 == schedule(10)
+    short = warm.with_settings({"epoch_share": 0.5})
+    assert short.make_trainer(1000).schedule(5) == 1  # of 10 steps
+
+
+def test_the_share_of_an_epoch():
+    recipe = Recipe(epoch_share=0.58, batch_size=10, epochs=3)
+    expected = {"epochs": 3, "batch_size": 10}
+    assert recipe.lengths(100) == {**expected, "steps_per_epoch": 5}
+    assert recipe.lengths(12) == {**expected, "steps_per_epoch": 1}
+    assert Recipe(batch_size=10).lengths(39)["steps_per_epoch"] == 3
 
 
 def test_the_lecture_is_the_lecture():
@@ -352,10 +362,11 @@ def test_flags_win_over_the_file_over_the_recipe(config, tmp_path, capsys, optio
 
 def test_a_printed_recipe_trains_the_same(config, tmp_path):
     folder = write_folder(tmp_path / "data", train=60, test=20)
-    run = command("--recipe", "fast", *small(folder), "--print-config")
+    options = "--recipe", "fast", *small(folder), "--set", "epoch_share=0.8"
+    run = command(*options, "--print-config")
     path = tmp_path / "printed.toml"
     path.write_text(run.stdout)
-    first = command("--recipe", "fast", *small(folder), "--log-interval", 1)
+    first = command(*options, "--log-interval", 1)
     second = command("--config", path, "--data-dir", folder, "--log-interval", 1)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
 
@@ -363,4 +374,4 @@ def test_a_printed_recipe_trains_the_same(config, tmp_path):
         return [line for line in run.stdout.splitlines() if line.startswith("epochs")]
 
     assert losses_of(second) == losses_of(first)
-    assert len(losses_of(first)) == 5
+    assert len(losses_of(first)) == 4  # three of four steps, and the validation

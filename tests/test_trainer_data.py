@@ -195,6 +195,18 @@ def test_batches_of_different_sizes_count_by_sample():
         np.testing.assert_array_equal(classes, trainer.predict(IMAGES))
 
 
+def test_steps_per_epoch_ends_an_epoch_of_arrays():
+    arrays, stream = (plain_trainer(schedule=schedules.OneCycle()) for _ in range(2))
+    history = arrays.fit(TRAIN, epochs=2, batch_size=10, steps_per_epoch=2)
+    other = stream.fit(of_epoch, epochs=2, steps_per_epoch=2)
+    assert bits(arrays) == bits(stream)
+    for row, expected in zip(history.rows, other.rows, strict=True):
+        assert row == pytest.approx(expected, rel=1e-12)
+    assert (arrays.steps_done, arrays.steps_per_epoch) == (4, 2)
+    with pytest.raises(pycnn.FileError, match=r"of 10; expected the .* of 10, 2 an epoch that"):
+        arrays.fit(TRAIN, epochs=3, batch_size=10)
+
+
 def test_steps_per_epoch_cuts_an_endless_function():
     def endless():
         while True:

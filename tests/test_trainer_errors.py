@@ -157,7 +157,14 @@ def test_batches_that_do_not_fit(data, error, epochs, message):
             {"train": [TRAIN], "batch_size": 10},
             "batch_size is 10, and train gives batches .* leave",
         ),
-        ({"train": TRAIN, "steps_per_epoch": 3}, "steps_per_epoch is 3, and train is arrays"),
+        (
+            {"train": TRAIN, "batch_size": 10, "steps_per_epoch": 4},
+            "steps_per_epoch is 4; expected at most 3, the batches of 10 in the 37 training sam",
+        ),
+        (
+            {"train": TRAIN, "steps_per_epoch": 1.5},
+            "steps_per_epoch is 1.5; expected a whole number",
+        ),
         ({"train": [TRAIN], "steps_per_epoch": 0}, "steps_per_epoch is 0; expected a whole number"),
         ({"train": generator, "steps_per_epoch": 3}, "gave 2 batches in epoch 0; expected 3, its"),
         ({"train": TRAIN, "validation": generator()}, "validation is a generator, which is empty"),

@@ -80,7 +80,7 @@ def recipe(
         images, labels = (array[: chosen.limit_train or None] for array in splits["train"])
         trainer = chosen.make_trainer(len(images))
         began = perf_counter()
-        trainer.fit((images, labels), epochs=chosen.epochs, batch_size=chosen.batch_size)
+        trainer.fit((images, labels), **chosen.lengths(len(images)))
         seconds = perf_counter() - began
         found = {
             name: trainer.evaluate(splits[name])["accuracy"] for name in ("test", "validation")

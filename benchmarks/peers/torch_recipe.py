@@ -34,7 +34,8 @@ def recipe(
         images, labels = (part[: settings["limit_train"] or None] for part in data["train"])
         model = _network(settings).to(memory_format=layout)
         batch, epochs = settings["batch_size"], settings["epochs"]
-        steps = epochs * (len(images) // batch)
+        visited = round(settings["epoch_share"] * len(images)) // batch * batch
+        steps = epochs * (visited // batch)
         betas = settings["beta1"], settings["beta2"]
         optimizer = torch.optim.Adam(model.parameters(), settings["lr"], betas, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -44,7 +45,7 @@ def recipe(
         began = time.perf_counter()
         for _ in range(epochs):
             order = torch.randperm(len(images))
-            for first in range(0, len(images) - batch + 1, batch):
+            for first in range(0, visited, batch):
                 at = order[first : first + batch]
                 logits = model(images[at])
                 loss = F.cross_entropy(

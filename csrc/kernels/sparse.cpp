@@ -118,39 +118,26 @@ PYCNN_INLINE void patch(const SparsePixels& s, int64_t column, int64_t last) {
     }
 }
 
-// T taps of one row of the kernel, 16 channels, all cells of an image.
-template <int T>
-PYCNN_INLINE void pick_row(const PickedTaps& s, int64_t kh, int64_t kw) {
+// R rows of T taps of the kernel from (kh, kw) on, 16 channels, all cells of an image: g and where are read once for all.
+template <int R, int T>
+PYCNN_INLINE void pick_block(const PickedTaps& s, int64_t kh, int64_t kw) {
     float* sums = s.sums + (kh * s.KW + kw) * VL;
-    vec acc[T];
-    PYCNN_UNROLL for (int t = 0; t < T; ++t) acc[t] = load(sums + t * VL);
+    const int64_t row = 4 * s.columns;
+    vec acc[R][T];
+    PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int t = 0; t < T; ++t) acc[r][t] =
+        load(sums + (r * s.KW + t) * VL);
     for (int64_t ph = 0; ph < s.PH; ++ph) {
-        const float* windows = s.windows + ((2 * ph + kh) * s.columns + kw) * 4;
+        const float* windows = s.windows + (2 * ph + kh) * row + 4 * kw;
         for (int64_t pw = 0; pw < s.PW; ++pw, windows += 8) {
             const int64_t at = (ph * s.PW + pw) * s.stride;
             const vec g = load_first(s.g + at, s.lanes);
             const ivec where = load_bytes(s.where + at, s.lanes);
-            PYCNN_UNROLL for (int t = 0; t < T; ++t) acc[t] = fma(g, pick(windows + 4 * t, where), acc[t]);
+            PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int t = 0; t < T; ++t) acc[r][t] =
+                fma(g, pick(windows + r * row + 4 * t, where), acc[r][t]);
         }
     }
-    PYCNN_UNROLL for (int t = 0; t < T; ++t) store(sums + t * VL, acc[t]);
-}
-
-// Three rows of three taps at once: g and where are read once for all nine.
-PYCNN_INLINE void pick_three_by_three(const PickedTaps& s) {
-    vec acc[9];
-    PYCNN_UNROLL for (int t = 0; t < 9; ++t) acc[t] = load(s.sums + t * VL);
-    for (int64_t ph = 0; ph < s.PH; ++ph) {
-        const float* windows = s.windows + 2 * ph * s.columns * 4;
-        for (int64_t pw = 0; pw < s.PW; ++pw, windows += 8) {
-            const int64_t at = (ph * s.PW + pw) * s.stride;
-            const vec g = load_first(s.g + at, s.lanes);
-            const ivec where = load_bytes(s.where + at, s.lanes);
-            PYCNN_UNROLL for (int t = 0; t < 9; ++t) acc[t] =
-                fma(g, pick(windows + (t / 3 * s.columns + t % 3) * 4, where), acc[t]);
-        }
-    }
-    PYCNN_UNROLL for (int t = 0; t < 9; ++t) store(s.sums + t * VL, acc[t]);
+    PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int t = 0; t < T; ++t)
+        store(sums + (r * s.KW + t) * VL, acc[r][t]);
 }
 
 // Sixteen cells of `lanes` channels: turned, so that a vec holds the cells of one channel.
@@ -230,11 +217,13 @@ void sparse_channels(const SparseChannels& s) {
 }
 
 void picked_taps(const PickedTaps& s) {
-    if (REG == 64 && s.KH == 3 && s.KW == 3) return pick_three_by_three(s);
+    if (REG == 64 && s.KH == 3 && s.KW == 3) return pick_block<3, 3>(s, 0, 0);
+    if (REG == 64 && s.KH == 5 && s.KW == 5) return pick_block<5, 5>(s, 0, 0);
     for (int64_t kh = 0; kh < s.KH; ++kh) {
         int64_t kw = 0;
-        for (; kw + 3 <= s.KW; kw += 3) pick_row<3>(s, kh, kw);
-        for (; kw < s.KW; ++kw) pick_row<1>(s, kh, kw);
+        for (; kw + 5 <= s.KW; kw += 5) pick_block<1, 5>(s, kh, kw);
+        for (; kw + 3 <= s.KW; kw += 3) pick_block<1, 3>(s, kh, kw);
+        for (; kw < s.KW; ++kw) pick_block<1, 1>(s, kh, kw);
     }
 }
 

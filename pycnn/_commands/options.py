@@ -170,7 +170,7 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
         "--recipe",
         choices=list(recipes.RECIPES),
         default=None,
-        help="lecture (default); fast: one short epoch; best: the most accurate, 20 epochs",
+        help="lecture (default); fast: less than half an epoch; best: the most accurate, 20 epochs",
     )
     meaning = "a TOML file of settings, as --print-config writes it; options win over it"
     _option(group, "--config", _path, meaning, "FILE")

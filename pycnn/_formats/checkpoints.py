@@ -137,14 +137,16 @@ def _fault_of_position(position: Any) -> str | None:
     sums, data = position["sums"], position["data"]
     if not (isinstance(sums, list) and len(sums) == 2 and all(map(_number, sums))):
         return _is("position.sums", sums, "two finite numbers")
-    good = isinstance(data, list) and len(data) in (1, 4) and all(map(_whole, data))
-    if not (data is None or (good and (len(data) == 1 or 1 <= data[3] <= data[0]))):
-        return _is("position.data", data, "[samples, sum, sum, batch size], [batches], or null")
+    good = isinstance(data, list) and len(data) in (1, 4, 5) and all(map(_whole, data))
+    good = good and (len(data) == 1 or 1 <= data[3] <= data[0])
+    if not (data is None or (good and (len(data) < 5 or 1 <= data[4] <= data[0] // data[3]))):
+        lists = "[samples, sum, sum, batch size], the same and steps of an epoch, [batches]"
+        return _is("position.data", data, f"{lists}, or null")
     epoch, step, done = position["epoch"], position["step"], position["steps_done"]
     if data == [0]:  # the number of batches was not known
         right = epoch + step <= done if epoch else step == done
         return None if right else f"position has {done} steps done at epoch {epoch}, step {step}"
-    steps = 0 if data is None else data[0] if len(data) == 1 else data[0] // data[3]  # of an epoch
+    steps = 0 if data is None else data[0] // data[3] if len(data) == 4 else data[-1]  # of an epoch
     if step > steps or epoch * steps + step != done or (data is None and epoch):
         return f"position has {done} steps done at epoch {epoch}, step {step} of {steps}"
     return None

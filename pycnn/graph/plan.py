@@ -108,6 +108,7 @@ class Plan:
             self._find_contributions()
             self._place_gradients()
             self.backward = {wanted: list(self._backward(wanted)) for wanted in (False, True)}
+            self.output_gradients = list(self._output_gradients())
         self.bytes = memory.place(self.blocks)
 
     def _back(self, i: int) -> int:
@@ -299,7 +300,7 @@ class Plan:
             self._temporaries[i, k] = place
         return self._temporaries[i, k]
 
-    def output_gradients(self) -> Iterator[tuple[int, Place, bool]]:
+    def _output_gradients(self) -> Iterator[tuple[int, Place, bool]]:
         """(number of dy, the place it is copied or added to, whether it adds) before backward."""
         for values in (self.program.inputs, *(step.outputs for step in self.steps)):
             for value in values:

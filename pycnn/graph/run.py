@@ -198,7 +198,7 @@ class Run:
         ran = [i for _, _, (i, _) in bound.forward]
         saved_of = dict(zip(ran, saved, strict=True))
         try:
-            for j, place, adds in plan.output_gradients():
+            for j, place, adds in plan.output_gradients:
                 target = bound.array(place)
                 _put(target, dys[j].reshape(target.shape), adds)
             for g, function, arguments, template in bound.backward(input_gradient):
@@ -232,7 +232,7 @@ class Run:
             saved[i] = function(*arguments)
             forward[i] = clock() - began
         bound.give("dy", dys)
-        for j, place, adds in plan.output_gradients():
+        for j, place, adds in plan.output_gradients:
             _put(bound.array(place), dys[j].reshape(bound.array(place).shape), adds)
         for g, function, arguments, template in bound.backward(False):
             began = clock()

@@ -35,11 +35,10 @@ class Fused(Layer):
         return self._layers
 
 
-def add_conv_gradients(conv: Conv2d, run: Callable[[Array, Array], object]) -> None:
-    """Call run(dweight, dbias), and add both to the parameters' gradients."""
+def add_conv_gradients(conv: Conv2d, run: Callable[[Array, Array | None], object]) -> None:
+    """Call run(dweight, dbias or None), and add them to the parameters' gradients."""
     if conv.bias is None:
-        nobody_asked = np.empty(conv.out_channels, np.float32)
-        conv.weight.add_gradient(lambda dweight: run(dweight, nobody_asked))
+        conv.weight.add_gradient(lambda dweight: run(dweight, None))
     else:
         add_bias = conv.bias.add_gradient
         conv.weight.add_gradient(lambda dweight: add_bias(lambda dbias: run(dweight, dbias)))
@@ -92,7 +91,7 @@ class ConvPool(Fused):
         """All from the list of non-zeros of dy."""
         conv, shape = self.conv, self.shape(x.shape)
 
-        def run(dweight: Array, dbias: Array) -> None:
+        def run(dweight: Array, dbias: Array | None) -> None:
             out = dweight, dbias, dx
             prepared.conv_pool_backward(dy, y, saved[0], x, conv.weight.data, shape, out)
 
@@ -139,7 +138,7 @@ class ConvRelu(Fused):
         """All of dy where y > 0."""
         conv = self.conv
 
-        def run(dweight: Array, dbias: Array) -> None:
+        def run(dweight: Array, dbias: Array | None) -> None:
             out = dweight, dbias, dx
             prepared.conv2d_relu_backward(dy, y, x, conv.weight.data, conv.options, out)
 

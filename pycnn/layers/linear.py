@@ -13,6 +13,7 @@ from pycnn.graph.values import Shape
 from pycnn.layers.arguments import positive
 from pycnn.layers.base import Layer
 from pycnn.layers.parameter import Parameter
+from pycnn.ops import prepared
 from pycnn.ops.arrays import Array
 
 
@@ -53,7 +54,7 @@ class Linear(Layer):
 
     def compute(self, x: Array, out: Array) -> None:
         """Out = x @ weight + bias."""
-        ops.matmul(x, self.weight.data, out=out)
+        prepared.matmul(x, self.weight.data, out)
         if self.bias is not None:
             ops.add_bias(out, self.bias.data)
 
@@ -63,12 +64,12 @@ class Linear(Layer):
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """Three products and a sum."""
-        self.weight.add_gradient(lambda out: ops.matmul(x, dy, transpose_a=True, out=out))
+        self.weight.add_gradient(lambda out: prepared.matmul(x, dy, out, transpose_a=True))
         if self.bias is not None:
             rows = dy[:, None, None, :]  # a [N, 1, 1, C] image
-            self.bias.add_gradient(lambda out: ops.conv2d_backward_bias(rows, out=out))
+            self.bias.add_gradient(lambda out: prepared.conv2d_backward_bias(rows, out))
         if dx is not None:
-            ops.matmul(dy, self.weight.data, transpose_b=True, out=dx)
+            prepared.matmul(dy, self.weight.data, dx, transpose_b=True)
 
     def infer_shape(self, x: Shape) -> Shape:
         """[N, in_features] -> [N, out_features]."""

@@ -91,7 +91,7 @@ def conv2d_relu_backward(
     x: Array,
     weight: Array,
     options: Options,
-    out: tuple[Array, Array, Array | None],
+    out: tuple[Array, Array | None, Array | None],
 ) -> None:
     """`ops.conv2d_relu_backward`."""
     shape = convolution(x.shape, weight.shape, options)
@@ -113,10 +113,17 @@ def conv_pool_backward(
     x: Array,
     weight: Array,
     shape: _pycnn.ConvPoolShape,
-    out: tuple[Array, Array, Array | None],
+    out: tuple[Array, Array | None, Array | None],
 ) -> None:
     """`ops.conv_pool_backward`."""
     _pycnn.conv_pool_backward(*out, dy, y, where, x, weight, shape)
+
+
+def matmul(
+    a: Array, b: Array, out: Array, *, transpose_a: bool = False, transpose_b: bool = False
+) -> None:
+    """`ops.matmul`."""
+    _pycnn.matmul(a, b, transpose_a, transpose_b, out)
 
 
 def batch_norm(

@@ -96,6 +96,12 @@ class Recipe:
     epochs: int = setting(
         30, "passes over the training images", above_0=True, option="a number of epochs"
     )
+    epoch_share: float = setting(
+        1.0,
+        "share of the training images that an epoch visits, others in each",
+        above_0=True,
+        high=1,
+    )
     batch_size: int = setting(
         100,
         "images a step; at the end of an epoch those too few for one are dropped",
@@ -310,7 +316,7 @@ class Recipe:
 
             recipe, mnist = recipes.get("fast"), pycnn.datasets.load_mnist()
             trainer = recipe.make_trainer(len(mnist.train))
-            trainer.fit(mnist.train, epochs=recipe.epochs, batch_size=recipe.batch_size)
+            trainer.fit(mnist.train, **recipe.lengths(len(mnist.train)))
 
         input_shape and classes: of other data, as in `model`. With `ema` above 0 an `Ema` comes
         before the callbacks.
@@ -321,13 +327,21 @@ class Recipe:
             model,
             self.make_optimizer(model),
             self.make_loss(),
-            self.make_schedule(self.epochs * (images // self.batch_size)),
+            self.make_schedule(self.epochs * self.lengths(images)["steps_per_epoch"]),
             [*averages, *callbacks],
             self.seed,
             augmentation=self.make_augmentation(),
             plain_epochs=self.plain_epochs,
             clip_norm=self.clip_norm or None,
         )
+
+    def lengths(self, images: int) -> dict[str, int]:
+        """How long a training on so many images is: epochs, batch_size, steps_per_epoch of `fit`.
+
+        An epoch has at least one step.
+        """
+        steps = max(round(self.epoch_share * images) // self.batch_size, 1)
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "steps_per_epoch": steps}
 
     def make_loss(self) -> losses.SoftmaxCrossEntropy:
         """The loss."""

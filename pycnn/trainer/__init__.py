@@ -163,9 +163,10 @@ class Trainer:
 
         Each epoch visits the samples of arrays in an order of its own, drawn from (seed, epoch), in
         n // batch_size steps (batch_size None: 100, or all); what is left over is dropped. Batches
-        of your own are taken as they come, `steps_per_epoch` of them or all; schedules over the
-        whole run need that number where train has no len(). After an epoch the model is evaluated
-        on `validation`. Returns `self.history`. Same seed, same bits, whatever the thread count.
+        of your own are taken as they come; schedules over the whole run need their number where
+        train has no len(). `steps_per_epoch` ends an epoch earlier: one of arrays has then seen
+        only the first samples of its order. After an epoch the model is evaluated on `validation`.
+        Returns `self.history`. Same seed, same bits, whatever the thread count.
 
         Another call goes on where the last one ended, with the same data: for other data make a new
         Trainer; a call that finds nothing left to do says so in a UserWarning. At the end the

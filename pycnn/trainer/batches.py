@@ -20,15 +20,24 @@ Check: TypeAlias = Callable[[Array, Array, bool], None]  # (x, labels, whether t
 
 
 class ArrayBatches:
-    """n // size batches an epoch of two arrays, in an order drawn from (seed, epoch).
+    """Batches of two arrays in an order drawn from (seed, epoch).
 
-    The arrays may be maps of files: only the rows of a batch are read.
+    An epoch is n // size of them, or the first `steps` of its order, so other samples in each. The
+    arrays may be maps of files: only the rows of a batch are read.
     """
 
     again = True  # an epoch can be asked for by its number
-    steps: int | None
+    steps: int
 
-    def __init__(self, x: Array, labels: Array, size: int, seed: int, augmented: bool) -> None:
+    def __init__(
+        self,
+        x: Array,
+        labels: Array,
+        size: int,
+        seed: int,
+        augmented: bool,
+        steps: int | None = None,
+    ) -> None:
         """Keep the arrays; x is copied only where it has gaps and augmentation needs it whole."""
         self.gaps = not (x.flags.c_contiguous and x.flags.aligned)
         if self.gaps and augmented:
@@ -40,14 +49,18 @@ class ArrayBatches:
                 )
             x, self.gaps = np.ascontiguousarray(x), False
         self.x, self.labels, self.size, self.seed = x, labels, size, seed
-        self.steps = len(x) // size
+        self.steps = steps or len(x) // size
         self.seen = 0
 
     def identity(self) -> list[int]:
-        """What a run goes on with: the number of samples, check sums, the size of batches."""
+        """What a run goes on with: the number of samples, check sums, the size of batches.
+
+        And the number of steps, where an epoch is not all samples.
+        """
         parts = self.labels, self.x[:1000]
         sums = [zlib.crc32(np.ascontiguousarray(part).data) for part in parts]
-        return [len(self.x), *sums, self.size]
+        cut = [self.steps] if self.steps < len(self.x) // self.size else []
+        return [len(self.x), *sums, self.size, *cut]
 
     def batches(
         self, epoch: int, first: int, gather: Gather, check: Check
@@ -59,7 +72,7 @@ class ArrayBatches:
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.x))
         out = np.empty((self.size, *self.x.shape[1:]), np.float32)
         all_rows = np.arange(self.size)
-        self.seen = len(self.x) // self.size * self.size
+        self.seen = self.steps * self.size
         for start in range(first * self.size, self.seen, self.size):
             rows = order[start : start + self.size]
             if self.gaps:

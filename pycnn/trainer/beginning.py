@@ -40,18 +40,18 @@ def source_of(trainer: Trainer, train: Any, batch_size: int | None, steps: int |
     some(x, "train")
     default = min(BATCH_SIZE, len(x))
     size = whole("batch_size", default if batch_size is None else batch_size, 1)
-    if steps is not None:
-        raise ValueError(
-            f"Trainer.fit: steps_per_epoch is {steps!r}, and train is arrays, whose epoch is n // "
-            "batch_size steps; expected no steps_per_epoch: leave it out."
-        )
     if size > len(x):
         raise ValueError(
             f"Trainer.fit: batch_size is {size}; expected at most {len(x)}, the number of training "
             "samples."
         )
+    if steps is not None and whole("steps_per_epoch", steps, 1) > len(x) // size:
+        raise ValueError(
+            f"Trainer.fit: steps_per_epoch is {steps}; expected at most {len(x) // size}, the "
+            f"batches of {size} in the {len(x)} training samples."
+        )
     trainer.check(x, labels, "train", first=True)
-    return ArrayBatches(x, labels, size, trainer.seed, trainer.augmentation is not None)
+    return ArrayBatches(x, labels, size, trainer.seed, trainer.augmentation is not None, steps)
 
 
 def _check_repeats(trainer: Trainer, stream: Stream, name: str) -> None:
@@ -99,7 +99,7 @@ def check_goes_on(trainer: Trainer, source: Source) -> None:
     """Whether this is the data that the run began with, and its next batch can be found."""
     found, before = source.identity(), trainer.data_id
     if before is not None and trainer.steps_done and before != found:
-        like = len(before) == len(found) == 4 and before[0::3] == found[0::3]
+        like = len(before) == len(found) > 1 and (before[0], before[3:]) == (found[0], found[3:])
         other = "other samples or labels, " if like else ""
         raise OtherDataError(
             f"Trainer.fit: got {other}{_data(found)}; expected the {_data(before)} that this run "
@@ -119,7 +119,8 @@ def check_goes_on(trainer: Trainer, source: Source) -> None:
 def _data(identity: list[int]) -> str:
     if len(identity) == 1:
         return f"{identity[0]} batches an epoch" if identity[0] else "batches of unknown number"
-    return f"{identity[0]} training samples in batches of {identity[3]}"
+    cut = f", {identity[4]} an epoch" if len(identity) > 4 else ""
+    return f"{identity[0]} training samples in batches of {identity[3]}{cut}"
 
 
 def labelled(trainer: Trainer, data: Any) -> Iterator[tuple[Array, Array | None]]:

@@ -108,7 +108,9 @@ void one_channel(const Arrays& a, const ConvPoolShape& b) {
     const int64_t slot_size = round_up(sums + s.OC, 16);
     Scratch scratch;
     float* slots = scratch.floats(S * slot_size);
-    run_slots(slots, S, slot_size, s.N, s.flop() / 4,
+    // A quarter of the products, each of which takes as long as four: 28x28x1->16, 100 images, one thread of a Zen 4: 22.6
+    // MFLOP in 230 microseconds, with 5 x 5 kernels 62.7 in 500.
+    run_slots(slots, S, slot_size, s.N, s.flop(),
               [&](float* slot, int64_t begin, int64_t end) { one_channel_images(slot, a, b, begin, end); });
     for (int64_t slot = 1; slot < S; ++slot) kernels().accumulate(slots, slots + slot * slot_size, sums);
     for (int64_t oc = 0; oc < s.OC; oc += 16)

@@ -204,7 +204,7 @@ void sparse_images(float* slot, const Arrays& a, const ConvPoolShape& b, const L
         for (int64_t n = first; n < std::min(first + w.group, end); ++n) {
             w.copy_image(n, n - first);
             w.g = masked(w.room, a, b, n, 1);
-            kernels().sum_rows(slot + l.blocks * OC * b.conv.KH * l.row, w.g, w.cells, OC);
+            if (a.dbias) kernels().sum_rows(slot + l.blocks * OC * b.conv.KH * l.row, w.g, w.cells, OC);
             w.list_channels(n, n - first);
             if (!a.dx) continue;
             std::memset(w.dx, 0, sizeof(float) * l.image_size());
@@ -240,7 +240,7 @@ void one_channel_images(float* slot, const Arrays& a, const ConvPoolShape& b, in
         for (int64_t oc = 0; oc < s.OC; oc += 16)
             kernels().picked_taps({slot + oc * s.taps(), windows, columns, s.KH, s.KW, g + oc, a.where + n * image + oc,
                                    b.PH, b.PW, s.OC, std::min<int64_t>(16, s.OC - oc)});
-        kernels().sum_rows(slot + round_up(s.OC, 16) * s.taps(), g, b.PH * b.PW, s.OC);
+        if (a.dbias) kernels().sum_rows(slot + round_up(s.OC, 16) * s.taps(), g, b.PH * b.PW, s.OC);
     }
 }
 
