@@ -4,7 +4,7 @@
 //
 // Rows of the product are (kh, kw, c), its depth the pixels. Each thread owns some tiles of dweight and adds all pixels
 // to them, a block of pixels after the other, so that a block of x and dy is in L2 for all its tiles. No tile is shared,
-// so there is nothing to reduce; only a dweight too small for that is computed in slots of the batch, whose number
+// so there is nothing to reduce, and who owns it sets it to zero (on another core 27x27x64->192 5x5 took MEASURED); only a dweight too small for that is computed in slots of the batch, whose number
 // depends on the shape alone, and the slots are added in order. Pixels are added in order, so the bits are the same.
 //
 // Where there is a rim and the channels fill tiles, a tile has rows of one tap and leaves out the pixels whose tap lies
@@ -87,6 +87,7 @@ struct Problem {
     const float *x, *dy;
     float* slots;          // [S][taps * Cg][OC]
     int64_t S, M, panels;  // slots; rows (kh, kw, c) of a group; panels of NR columns of a group
+    bool in_place;         // though there is a rim: pixels are left out
     int64_t bands, tiles;  // the M rows are cut into bands of one tap (or are one band), a band into tiles of MR
     int64_t n0, n1;        // images of this chunk
     Images images;         // no data: each block is copied on its own
@@ -106,11 +107,11 @@ Rows rows_of_slot(const Problem& p, int64_t slot) {
 void list_steps(std::vector<Steps>& steps, const Problem& p, int64_t band, int64_t first, int64_t last) {
     const Conv2dShape& s = p.s;
     const int64_t OH = s.OH(), OW = s.OW();
-    const Inside cols = p.bands > 1 ? columns_inside(s, band % s.KW) : Inside{0, OW};
+    const Inside cols = p.in_place ? columns_inside(s, band % s.KW) : Inside{0, OW};
     steps.clear();
     for (int64_t row = first; row < last; ++row) {
         const int64_t h = row % OH * s.stride_h + band / s.KW * s.dilation_h - s.pad.top, at = (row - first) * OW;
-        if (cols.begin == cols.end || (p.bands > 1 && (h < 0 || h >= s.H))) continue;
+        if (cols.begin == cols.end || (p.in_place && (h < 0 || h >= s.H))) continue;
         if (steps.empty() || steps.back().end != at + cols.begin) steps.push_back({at + cols.begin, 0});
         steps.back().end = at + cols.end;
     }
@@ -150,6 +151,7 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
     std::vector<std::vector<Steps>> steps(p.bands);
     std::vector<const float*> a(p.M);
     std::vector<float*> c(p.M);
+    const int64_t fresh = slot * s.N * OH / p.S;  // the slot's first row: sums start here, from zero
     for (int64_t first = rows.begin; first < rows.end; first += block) {
         const int64_t last = std::min(first + block, rows.end), pixels = (last - first) * OW;
         const float* images = find_pixels(offset, p, first, last);
@@ -196,7 +198,7 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
                                       static_cast<int64_t>(steps[band].size()),
                                       nullptr,
                                       false,
-                                      true,
+                                      first != fresh,
                                       false,
                                       {share(next_x, x_rows * from.W * s.C, at, at + count),
                                        share(next_dy, (next - last) * OW * s.OC, at, at + count)}});
@@ -224,10 +226,13 @@ int64_t weight_units(const Conv2dShape& s) { return slot_count(s) * tiles_of_slo
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
     float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
-    std::memset(slots, 0, sizeof(float) * S * size);
+    if (s.N * s.OH() * s.OW() == 0) {
+        std::memset(dweight, 0, sizeof(float) * size);
+        return;
+    }
     const bool in_place = in_place_pays(s);
     const int64_t bands = in_place ? s.taps() : 1, tiles = ceil_div(M / bands, kernels().MR);
-    Problem p{s, x, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), bands, tiles, 0, 0, {}, {}};
+    Problem p{s, x, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), in_place, bands, tiles, 0, 0, {}, {}};
     const int64_t per_slot = tiles_of_slot(s);
     // Large batches are padded in chunks of at most 64 MB. A chunk ends nothing: its sums are the next one's start.
     const int64_t image = (s.H + s.pad.top + s.pad.bottom) * (s.W + s.pad.left + s.pad.right) * s.C;
