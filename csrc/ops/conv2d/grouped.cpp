@@ -7,7 +7,7 @@
 
 #include "ops/conv2d/grouped_lanes.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::grouped {
 
@@ -113,7 +113,8 @@ void run(const Correlation& s) {
         flop += 2.0 * p.w.outputs * p.count() * s.from.width * kLanes * tall * s.to.vectors();
     const int64_t most = together(s.from), apart = s.frame.floats(tall), V = s.to.vectors();
     parallel_for(s.N * bands * blocks, grain_units(kGrainFlop, flop), [&](int64_t begin, int64_t end) {
-        float* copy = scratch(Scratch::padded, most * apart);
+        Scratch of_thread;
+        float* copy = of_thread.floats(most * apart);
         for (int64_t u = begin, count; u < end; u += count) {
             const int64_t block = u % blocks, band = u / blocks;
             count = std::min({most, end - u, blocks - block});
@@ -198,7 +199,8 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
     if (s.N * s.H * s.W == 0) return;
     Correlation p = backward_of(s);
     const int64_t V = p.to.vectors(), units = p.to.blocks() * V, floats = p.packed_floats();
-    float* packed = scratch(Scratch::weights, std::max<int64_t>(units * floats, 1));
+    Scratch scratch;
+    float* packed = scratch.floats(std::max<int64_t>(units * floats, 1));
     parallel_for(units, grain_units(kGrainBytes, 64.0 * floats), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
             float* tap = packed + u * floats;
