@@ -28,9 +28,9 @@ struct Correlation {
     Frame frame;
     std::vector<Phase> phases;
 
-    float* out;  // [N][out_H][out_W][out_C]
-    int64_t out_H, out_W, out_C, out_step_h, out_step_w;
-    Epilogue epilogue;
+    float* out = nullptr;  // [N][out_H][out_W][out_C]
+    int64_t out_H = 0, out_W = 0, out_C = 0, out_step_h = 1, out_step_w = 1;
+    Epilogue epilogue = {};
     const float* packed = nullptr;  // [blocks][vectors][taps of all phases][channels of a group][16]
 
     int64_t packed_floats() const {  // of a unit
@@ -131,7 +131,7 @@ void run(const Correlation& s) {
 Correlation forward_of(const Conv2dShape& s) {
     const int64_t G = side_by_side(s);
     Correlation p{nullptr, s.N, Side(G, s.groups, s.group_C()), Side(G, s.groups, s.group_OC()), {}, {}};
-    p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC, p.out_step_h = p.out_step_w = 1;
+    p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
     p.frame.H = s.H, p.frame.W = s.W, p.frame.C = s.C, p.frame.step_h = s.stride_h, p.frame.step_w = s.stride_w;
     p.frame.pixel = p.from.vectors() * kLanes;
     p.phases.push_back({forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH()),
