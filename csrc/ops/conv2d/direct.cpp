@@ -256,8 +256,8 @@ struct Job {
 // Rows whose input is about 256 KB, half of the smallest L2 that we tune for; the lists of pixels stay small too.
 // Twice that where the filter is larger than most L2, since each block streams all of it (16x7x7x1024->1024, one
 // thread: 15.6 ms, else 16.7). With one tap the output counts as well, which is then as large: its panels are written
-// one after the other, and lines of a pixel should meet in memory (16x112x112x32->64 on two threads of a busy Zen 4:
-// median 1.10 times faster, 16x56x56x64->128 1.06).
+// one after the other, and lines of a pixel should meet in memory (16x112x112x32->64 on two threads of a Zen 4:
+// 1.1 times faster, medians of two runs, 16x56x56x64->128 1.03 to 1.06).
 int64_t most_rows(const Correlation& s) {
     constexpr int64_t kFloats = 65536, kPixels = 4096, kFilter = int64_t{1} << 19;
     const int64_t floats = s.K() * s.group_out() > kFilter ? 2 * kFloats : kFloats;
