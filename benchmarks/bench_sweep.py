@@ -1,7 +1,11 @@
-"""Every convolution of `shapes`, each direction, beside PyTorch channels_last."""
+"""Every convolution of `shapes`, each direction, beside PyTorch channels_last.
+
+And forward of one image beside oneDNN's best: both sides with weights packed once.
+"""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
@@ -12,16 +16,40 @@ from typing import Any
 
 import numpy as np
 
-import pycnn
+from pycnn.ops.conv2d import conv2d_shape
 
 from . import machine, plots
 from .peers.contest import Contestant, Worker, WorkerError
 from .shapes import DIRECTIONS, Point, points
 from .timing import duration, geometric_mean, table
 
-CONTESTANTS = (
-    Contestant("PyTorch channels_last", "peer_torch", "channels_last"),
-    Contestant("pycnn", "peer_pycnn"),
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two contestants, and what of the points they do."""
+
+    name: str
+    theirs: Contestant
+    ours: Contestant
+    directions: tuple[str, ...] = DIRECTIONS
+    most_images: int | None = None
+    packed: bool = False  # weights, before the clock runs
+
+
+COMPARISONS = (
+    Comparison(
+        "PyTorch channels_last",
+        Contestant("PyTorch channels_last", "peer_torch", "channels_last"),
+        Contestant("pycnn", "peer_pycnn"),
+    ),
+    Comparison(
+        "oneDNN's best",
+        Contestant("PyTorch, packed", "peer_torch", "packed"),
+        Contestant("pycnn, compiled", "peer_pycnn", "compiled"),
+        directions=("forward",),
+        most_images=1,
+        packed=True,
+    ),
 )
 # GNU OpenMP's threads fall asleep after some milliseconds; `idle_cpu_s` tells if they do not.
 PAUSE_S = 0.03
@@ -81,15 +109,16 @@ def run(
     """Measure, print, plot, return what goes to the JSON file."""
     chosen = points(networks, quick=quick)
     report: dict[str, Any] = {"rounds": rounds, "contests": [], "notes": []}
-    for count in threads:
+    for count, comparison in itertools.product(threads, COMPARISONS):
         began = time.perf_counter()
         try:
-            versions, rows, notes = compare(chosen, count, rounds, peers_python)
+            versions, rows, notes = compare(comparison, chosen, count, rounds, peers_python)
         except WorkerError as error:
             report["notes"].append(str(error))
-            print(f"\nsweep, {count} thread(s): left out: {error}")
+            print(f"\nsweep, {comparison.name}, {count} thread(s): left out: {error}")
             continue
         contest: dict[str, Any] = {"threads": count, "versions": versions}
+        contest["comparison"] = comparison.name
         contest["seconds"] = time.perf_counter() - began
         contest["rows"] = [row.as_json(peak.get(count)) for row in rows]
         contest["summary"] = summary(contest["rows"])
@@ -103,15 +132,18 @@ def run(
 
 
 def compare(
-    chosen: list[Point], threads: int, rounds: int, peers_python: str
+    comparison: Comparison, chosen: list[Point], threads: int, rounds: int, peers_python: str
 ) -> tuple[dict[str, str], list[Row], list[str]]:
-    """Time all directions of all points on both sides in turn: versions, rows, notes."""
+    """Time the comparison's part of all points on both sides in turn: versions, rows, notes."""
     rows: list[Row] = []
     busy: list[float] = []
-    idle: dict[str, list[float]] = {c.name: [] for c in CONTESTANTS}
+    contestants = comparison.theirs, comparison.ours
+    idle: dict[str, list[float]] = {c.name: [] for c in contestants}
+    most = comparison.most_images
+    chosen = [point for point in chosen if most is None or point.batch <= most]
     with ExitStack() as stack:
         workers, versions = [], {}
-        for contestant in CONTESTANTS:
+        for contestant in contestants:
             python = sys.executable if contestant.module == "peer_pycnn" else peers_python
             worker = Worker(contestant, python, "convolution", threads, environment=ENVIRONMENT)
             workers.append(stack.enter_context(worker))
@@ -122,8 +154,8 @@ def compare(
         for i, point in enumerate(chosen):
             if sys.stderr.isatty():
                 print(f"\r{i + 1}/{len(chosen)} {point.convolution}\033[K", end="", file=sys.stderr)
-            call_s = _build(point, workers)
-            for row in _rows_of(point):
+            call_s = _build(point, workers, comparison)
+            for row in _rows_of(point, comparison):
                 row.rounds = rounds_for(sum(call_s[row.direction]), rounds)
                 _time(row, workers, busy, idle)
                 rows.append(row)
@@ -146,32 +178,37 @@ def samples_for(pair_s: float) -> int:
     return SAMPLES if pair_s < 0.1 else 1
 
 
-def _build(point: Point, workers: list[Worker]) -> dict[str, list[float]]:
+def _build(point: Point, workers: list[Worker], comparison: Comparison) -> dict[str, list[float]]:
     """Let all sides build the convolution, compare their results; each one's seconds a call."""
     replies = []
     for worker in workers:
         time.sleep(PAUSE_S)
         job = point.convolution.as_job(point.batch)
         replies.append(worker.ask({"convolution": job}))
-    for direction in DIRECTIONS:
+    for direction in comparison.directions:
         theirs, ours = (np.array(reply["values"][direction]) for reply in replies)
         # Far above float32's rounding, Winograd's too, and far below any mistake.
         limit = 1e-3 * float(np.abs(theirs).max()) + 1e-6
         if not (np.abs(theirs - ours) <= limit).all():
             raise RuntimeError(f"pycnn and PyTorch disagree: {point}, {direction}")
-    return {d: [reply["call_s"][d] for reply in replies] for d in DIRECTIONS}
+    return {d: [reply["call_s"][d] for reply in replies] for d in comparison.directions}
 
 
-def _rows_of(point: Point) -> list[Row]:
+def _rows_of(point: Point, comparison: Comparison) -> list[Row]:
     convolution = point.convolution
-    explained = pycnn.explain_conv2d(
+    shape = conv2d_shape(
+        "sweep",
         convolution.input_shape(point.batch),
         convolution.weight_shape,
-        stride=convolution.stride,
-        padding=convolution.padding,
+        convolution.stride,
+        convolution.padding,
+        dilation=1,
         groups=convolution.groups,
     )
-    return [Row(point, direction, getattr(explained, direction)) for direction in DIRECTIONS]
+    return [
+        Row(point, direction, shape.choice(direction, comparison.packed)[0])
+        for direction in comparison.directions
+    ]
 
 
 def _time(row: Row, workers: list[Worker], busy: list[float], idle: dict[str, list[float]]) -> None:
@@ -217,12 +254,13 @@ def _notes(
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Geometric means of the ratios, per direction and of all."""
     means: dict[str, dict[str, float]] = {}
-    for name in (*DIRECTIONS, "all"):
+    for name in (*dict.fromkeys(row["direction"] for row in rows), "all"):
         mine = [row for row in rows if name in ("all", row["direction"])]
         means[name] = {
             f"geometric_mean_{key}": geometric_mean([row[f"ratio_{key}"] for row in mine])
             for key in ("min", "median")
         }
+        means[name]["worst"] = min(row["ratio_min"] for row in mine)
         means[name]["below_one"] = sum(row["ratio_min"] < 1 for row in mine)
         means[name]["cases"] = len(mine)
     return means
@@ -261,16 +299,18 @@ def text(contest: dict[str, Any], rounds: int) -> str:
             name,
             f"{value['geometric_mean_min']:.3f}",
             f"{value['geometric_mean_median']:.3f}",
+            f"{value['worst']:.2f}",
             f"{value['below_one']} of {value['cases']}",
         ]
         for name, value in contest["summary"].items()
     ]
     parts = [
-        f"\nConvolutions, {contest['threads']} thread(s), {names}, {rounds} rounds, "
+        f"\nConvolutions beside {contest['comparison']}, {contest['threads']} thread(s), {names}, "
+        f"{rounds} rounds, "
         f"{contest['seconds']:.0f} s. Times are minima, ratios PyTorch / pycnn.",
         table(HEADERS, [cells(row) for row in rows]),
         "\nPyTorch / pycnn, geometric mean (above 1: pycnn is faster)",
-        table(("direction", "of minima", "of medians", "minima below 1"), means),
+        table(("direction", "of minima", "of medians", "worst minima", "minima below 1"), means),
         f"\nThe worst {len(worst)}",
         table(HEADERS, [cells(row) for row in worst]),
     ]

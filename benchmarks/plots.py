@@ -49,6 +49,8 @@ def ratios(contests: list[dict[str, Any]], path: Path) -> None:
         names = list(dict.fromkeys(f"{row['network']} {row['shape']}" for row in rows))
         for direction, marker in zip(DIRECTIONS, "o^s", strict=True):
             mine = [row for row in rows if row["direction"] == direction]
+            if not mine:
+                continue
             at = [names.index(f"{row['network']} {row['shape']}") for row in mine]
             values = [row["ratio_min"] for row in mine]
             axes.plot(at, values, marker, label=direction.replace("_", " "), markersize=5)
@@ -56,7 +58,10 @@ def ratios(contests: list[dict[str, Any]], path: Path) -> None:
         axes.set_yscale("log", base=2)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_ylabel("PyTorch / pycnn (above 1: pycnn is faster)", fontsize=8)
-        axes.set_title(f"batch {batch}, {contest['threads']} thread(s), {machine.cpu_name()}")
+        axes.set_title(
+            f"{contest['comparison']}, batch {batch}, {contest['threads']} thread(s), "
+            f"{machine.cpu_name()}"
+        )
         axes.grid(True, alpha=0.3)
         axes.legend(fontsize=8)
     figure.tight_layout()

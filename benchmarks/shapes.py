@@ -1,4 +1,4 @@
-"""Every distinct convolution of six networks: what the sweep times.
+"""Every distinct convolution of ten networks: what the sweep times.
 
 Paddings are symmetric, as PyTorch's models have them; 3x3 with padding 1 and stride 1 is SAME.
 """
@@ -14,6 +14,7 @@ from .peers.network import CHANNELS, SIZES
 
 DIRECTIONS = ("forward", "backward_input", "backward_weight")
 SMALL_NETWORKS = ("lenet5", "lecture", "resnet20")  # also at batch 100
+ONE_IMAGE = ("mobilenetv2",)  # at batch 1 alone: 28 convolutions, most like MobileNetV1's
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class Convolution:
     groups: int = 1
 
     def __str__(self) -> str:
-        """As in `56x56x64->128 3x3/2`; `dw` means one group a channel."""
-        what = "dw " if self.groups > 1 else ""
+        """As in `56x56x64->128 3x3/2`; `dw` means one group a channel, `g32` 32 groups."""
+        what = f"g{self.groups} " if self.groups > 1 else ""
+        if self.groups == self.C > 1:
+            what = "dw "
         step = f"/{self.stride}" if self.stride > 1 else ""
         unpadded = " valid" if self.kernel > 1 and not self.padding else ""
         image = f"{self.size}x{self.size}x{self.C}->{self.OC}"
@@ -83,6 +86,10 @@ def _depthwise(size: int, C: int, stride: int = 1) -> Convolution:
     return Convolution(size, C, C, kernel=3, stride=stride, padding=1, groups=C)
 
 
+def _grouped(size: int, C: int, stride: int = 1) -> Convolution:
+    return Convolution(size, C, C, kernel=3, stride=stride, padding=1, groups=32)
+
+
 def _lenet5() -> list[Convolution]:
     # LeCun et al. 1998 on 28x28 images; C3 with all its connections, C5 is a 5x5 convolution too.
     first = Convolution(28, 1, 6, kernel=5, padding=2)
@@ -120,6 +127,50 @@ def _resnet18() -> list[Convolution]:
     return [stem, *_residual(56, (64, 128, 256, 512))]
 
 
+def _alexnet() -> list[Convolution]:
+    # As in torchvision: the first layer has 64 channels.
+    first = Convolution(224, 3, 64, kernel=11, stride=4, padding=2)
+    found = [first, Convolution(27, 64, 192, kernel=5, padding=2)]
+    return found + [_same(13, C, OC) for C, OC in ((192, 384), (384, 256), (256, 256))]
+
+
+def _resnet50() -> list[Convolution]:
+    """Bottlenecks; the stride is the 3x3 convolution's."""
+    found = [Convolution(224, 3, 64, kernel=7, stride=2, padding=3), _pointwise(56, 64, 64)]
+    found += [_same(56, 64, 64), _pointwise(56, 64, 256), _pointwise(56, 256, 64)]
+    size = 56
+    for width in (128, 256, 512):
+        C, half, wide = 2 * width, size // 2, 4 * width
+        found += [_pointwise(size, C, width), _same(size, width, width, stride=2)]
+        found += [_pointwise(half, width, wide), _pointwise(size, C, wide, stride=2)]
+        found += [_pointwise(half, wide, width), _same(half, width, width)]
+        size = half
+    return found
+
+
+def _resnext() -> list[Convolution]:
+    """The 3x3 convolutions of ResNeXt-50: 32 groups of 4 to 32 channels."""
+    found = [_grouped(56, 128)]
+    for size, C in ((56, 256), (28, 512), (14, 1024)):
+        found += [_grouped(size, C, stride=2), _grouped(size // 2, C)]
+    return found
+
+
+def _mobilenetv2() -> list[Convolution]:
+    found = [_same(224, 3, 32, stride=2), _depthwise(112, 32), _pointwise(112, 32, 16)]
+    size = 112
+    stages = [(16, 24, 2), (24, 32, 2), (32, 64, 2), (64, 96, 1), (96, 160, 2), (160, 320, 1)]
+    for C, OC, stride in stages:
+        wide, half = 6 * C, size // stride
+        found += [_pointwise(size, C, wide), _depthwise(size, wide, stride)]
+        found.append(_pointwise(half, wide, OC))
+        if OC < 320:  # the stage's other blocks
+            found += [_pointwise(half, OC, 6 * OC), _depthwise(half, 6 * OC)]
+            found.append(_pointwise(half, 6 * OC, OC))
+        size = half
+    return [*dict.fromkeys(found), _pointwise(7, 320, 1280)]
+
+
 def _mobilenet() -> list[Convolution]:
     found, size = [_same(224, 3, 32, stride=2)], 112
     blocks = [(32, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)]
@@ -138,6 +189,10 @@ NETWORKS: dict[str, list[Convolution]] = {
     "vgg11": _vgg11(),
     "resnet18": _resnet18(),
     "mobilenet": _mobilenet(),
+    "alexnet": _alexnet(),
+    "resnet50": _resnet50(),
+    "resnext": _resnext(),
+    "mobilenetv2": _mobilenetv2(),
 }
 
 
@@ -151,13 +206,16 @@ class Point:
 
 
 def points(networks: Iterable[str] = NETWORKS, *, quick: bool = False) -> list[Point]:
-    """All of the sweep, each convolution once: batch 1 and 16, the small networks' also 100.
+    """All of the sweep, each convolution once: batch 1 and 16, the small networks' also 100,
+    MobileNetV2's 1 alone.
 
     quick: batch 1 alone.
     """
     found: dict[tuple[Convolution, int], Point] = {}
     for network in networks:
-        batches = (1,) if quick else (1, 16, 100) if network in SMALL_NETWORKS else (1, 16)
+        batches: tuple[int, ...] = (1, 16, 100) if network in SMALL_NETWORKS else (1, 16)
+        if quick or network in ONE_IMAGE:
+            batches = (1,)
         for convolution in NETWORKS[network]:
             for batch in batches:
                 found.setdefault((convolution, batch), Point(network, convolution, batch))

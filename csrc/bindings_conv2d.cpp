@@ -179,14 +179,15 @@ Direction parse_direction(const std::string& name) {
                           "\"; expected \"forward\", \"backward_input\" or \"backward_weight\".");
 }
 
-// (name, reason, {name: cost of each that fits, as a multiple of the least}) of what "auto" takes.
-py::tuple choice(const Conv2dShape& s, const std::string& direction) {
+// (name, reason, {name: cost of each that fits, as a multiple of the least}) of what "auto" takes; packed: with weights
+// that are packed already, as in a compiled network.
+py::tuple choice(const Conv2dShape& s, const std::string& direction, bool packed) {
     const Direction d = parse_direction(direction);
-    const Algorithm& best = choose(s, d);
-    const double least = best.cost(s, d, false);
+    const Algorithm& best = choose(s, d, packed);
+    const double least = best.cost(s, d, packed);
     py::dict costs;
     for (const Algorithm* a : algorithms())
-        if (a->fits(s, d)) costs[a->name] = least > 0 ? a->cost(s, d, false) / least : 1.0;
+        if (a->fits(s, d)) costs[a->name] = least > 0 ? a->cost(s, d, packed) / least : 1.0;
     return py::make_tuple(best.name, best.reason, costs);
 }
 
@@ -219,7 +220,7 @@ void bind_conv2d(py::module_& m) {
                                                          py::make_tuple(s.pad.left, s.pad.right));
                                })
         .def_property_readonly("flop", &Conv2dShape::flop)
-        .def("choice", choice, py::arg("direction"))
+        .def("choice", choice, py::arg("direction"), py::arg("packed") = false)
         .def("balance", balance, py::arg("direction"), py::arg("threads"));
     m.def("conv2d_forward", forward, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("shape"),
           py::arg("relu"), py::arg("algorithm"), py::arg("residual") = py::none());

@@ -35,6 +35,7 @@ def test_every_network_is_complete():
     counts = {name: len(convolutions) for name, convolutions in shapes.NETWORKS.items()}
     assert counts == {
         "lenet5": 3, "lecture": 3, "resnet20": 8, "vgg11": 7, "resnet18": 11, "mobilenet": 19,
+        "alexnet": 5, "resnet50": 23, "resnext": 7, "mobilenetv2": 30,
     }  # fmt: skip
     strings = {name: [str(c) for c in found] for name, found in shapes.NETWORKS.items()}
     assert strings["lenet5"] == [
@@ -43,6 +44,8 @@ def test_every_network_is_complete():
     assert strings["resnet18"][:4] == [
         "224x224x3->64 7x7/2", "56x56x64->64 3x3", "56x56x64->128 3x3/2", "56x56x64->128 1x1/2",
     ]  # fmt: skip
+    assert strings["resnext"][1] == "56x56x256->256 g32 3x3/2"
+    assert strings["mobilenetv2"][5:7] == ["56x56x96->24 1x1", "56x56x24->144 1x1"]
     assert strings["mobilenet"][-2:] == ["7x7x1024->1024 dw 3x3", "7x7x1024->1024 1x1"]
 
 
@@ -55,8 +58,10 @@ def test_every_point_comes_once():
     for point in shapes.points():
         batches.setdefault(point.convolution, set()).add(point.batch)
     small = {c for name in shapes.SMALL_NETWORKS for c in shapes.NETWORKS[name]}
+    once = {p.convolution for p in shapes.points() if p.network == "mobilenetv2"}
     for convolution, sizes in batches.items():
-        assert sizes == ({1, 16, 100} if convolution in small else {1, 16})
+        expected = {1} if convolution in once else {1, 16, 100} if convolution in small else {1, 16}
+        assert sizes == expected
 
 
 @pytest.mark.parametrize("name", shapes.NETWORKS)
@@ -90,10 +95,12 @@ def test_a_contestants_convolution_is_ops():
     arrays = worker.conv_arrays(job)
     before = pycnn.get_num_threads()
     try:
-        directions = peer_pycnn.convolution(job, arrays, 1)
+        directions = peer_pycnn.convolution(job, arrays, 1, "")
+        compiled = peer_pycnn.convolution(job, arrays, 1, "compiled")
     finally:
         pycnn.set_num_threads(before)
     assert tuple(directions) == shapes.DIRECTIONS
+    assert tuple(compiled) == ("forward",)
     options = {"stride": 2, "padding": 1, "groups": 4}
     x, weight, bias, dy = (arrays[name] for name in ("x", "weight", "bias", "dy"))
     expected = (
@@ -101,8 +108,10 @@ def test_a_contestants_convolution_is_ops():
         ops.conv2d_backward_input(dy, weight, x.shape, **options),
         ops.conv2d_backward_weight(x, dy, weight.shape, **options),
     )
-    for (call, axes), array in zip(directions.values(), expected, strict=True):
-        np.testing.assert_array_equal(call().transpose(axes), array)
+    for (call, read), array in zip(directions.values(), expected, strict=True):
+        np.testing.assert_array_equal(read(call()), array)
+    call, read = compiled["forward"]
+    np.testing.assert_array_equal(read(call()), expected[0])
     assert worker.sampled(expected[0]) == worker.sampled(expected[0].copy())
     assert worker.sampled(expected[0]) != worker.sampled(expected[0] + 1)
 
@@ -140,8 +149,9 @@ def test_the_sweeps_summary_and_text(sweep_rows):
     assert summary["all"]["geometric_mean_min"] == pytest.approx(expected)
     assert summary["forward"]["below_one"] == 7
     assert summary["all"]["cases"] == 27
+    assert summary["all"]["worst"] == pytest.approx(2 / 9)
     contest = {"threads": 2, "versions": {"pycnn": "0"}, "seconds": 1.0, "rows": sweep_rows}
-    text = bench_sweep.text({**contest, "summary": summary}, 4)
+    text = bench_sweep.text({**contest, "comparison": "somebody", "summary": summary}, 4)
     lines = text.splitlines()
     assert sum(line.startswith("lenet5 ") for line in lines) == 27 + 10
     worst = lines[lines.index("The worst 10") + 3 :]
@@ -294,7 +304,7 @@ def test_options(monkeypatch, tmp_path):
         (["--batch-sizes", "16,x"], "'x' is not an integer of at least 1"),
         (["--plot", "a.png"], "--plot draws sweep, roofline, accuracy"),
         (["--only", "sweep", "--plot", "/no/such/a.png"], "there is no folder /no/such"),
-        (["--only", "sweep", "--networks", "alexnet"], "invalid choice: 'alexnet'"),
+        (["--only", "sweep", "--networks", "resnet"], "invalid choice: 'resnet'"),
     ],
 )
 def test_wrong_options_are_usage_errors(monkeypatch, capsys, arguments, message):
@@ -315,7 +325,8 @@ def test_a_missing_matplotlib_is_told_before_anything_runs(monkeypatch, capsys, 
 
 def test_plots_are_drawn(sweep_rows, roofline_report, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
-    plots.ratios([{"threads": 2, "rows": sweep_rows}], tmp_path / "sweep.png")
+    contest = {"comparison": "somebody", "threads": 2, "rows": sweep_rows[:1]}  # forward alone
+    plots.ratios([contest, {**contest, "rows": sweep_rows}], tmp_path / "sweep.png")
     bench_roofline.draw(roofline_report, tmp_path / "roofline.png")
     for name in ("sweep.png", "roofline.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -30,13 +30,21 @@ UNLIKE = {
         "direct",
         {"groups": 2, "stride": (3, 2)},
     ),
-    "direct_bands": (  # KW * C fills the register tiles of all instruction sets
-        (2, 9, 6, 14),
+    "direct_taps": (  # C fills register tiles: the gradient of the weight reads x in place
+        (2, 9, 17, 32),
         (2, 3),
         18,
         "direct",
         {"dilation": (2, 1), "padding": ((2, 1), (0, 1))},
     ),
+    "direct_taps_stride": (  # two groups; the last column's tap lies outside for all pixels
+        (3, 13, 8, 56),
+        (3, 3),
+        40,
+        "direct",
+        {"groups": 2, "stride": (2, 3), "dilation": (1, 4), "padding": ((1, 0), (0, 4))},
+    ),
+    "direct_one_tap": ((2, 9, 17, 32), (1, 1), 18, "direct", {"padding": ((1, 2), (3, 0))}),
     "few_channels_in_place": ((3, 41, 30, 3), (3, 2), 17, "direct", {"stride": (2, 1)}),
     "direct_groups": (
         (2, 8, 11, 24),

@@ -135,3 +135,29 @@ def test_auto_takes_it_for_narrow_groups_alone():
     for C, OC, groups in ((33, 16, 2), (1, 1, 8), (16, 33, 2), (16, 16, 1)):
         found = ops.explain_conv2d((1, 5, 6, C * groups), (3, 3, C, OC * groups), groups=groups)
         assert "grouped" not in {found.forward, found.backward_input, found.backward_weight}
+
+
+@pytest.mark.parametrize("width", [(4, 4, 9), (16, 16, 40), (3, 5, 3), (17, 24, 2)], ids=str)
+def test_a_compiled_network_packs_once_and_keeps_the_bits(isa, width):
+    """Packing is shared by threads; the last block of groups is ragged in two of the widths."""
+    x, weight, bias, _, options = arrays(2, 6, 9, (3, 3), width, {"padding": 1}, normal)
+    channels = x.shape[3], weight.shape[3]
+    layer = pycnn.layers.Conv2d(*channels, 3, padding=1, groups=width[2], rng=0).eval()
+    layer.weight.data[...], layer.bias.data[...] = weight, bias
+    expected = ops.conv2d(x, weight, bias, **options)
+    for threads in (1, 3):
+        with pycnn.num_threads(threads):
+            compiled = layer.compile_inference((None, *x.shape[1:]))
+            layer.weight.data[...] = 0
+            np.testing.assert_array_equal(compiled(x), expected)
+            layer.weight.data[...] = weight
+
+
+def test_threads_share_bands_of_rows():
+    """56x56 in two blocks of groups: without bands 16 threads would have two units."""
+    for direction in ("forward", "backward_input", "backward_weight"):
+        shape = _pycnn.Conv2dShape(
+            (1, 56, 56, 32), (3, 3, 4, 32), (1, 1), (1,) * 4, (1, 1), 8, False
+        )
+        assert shape.choice(direction)[0] == "grouped"
+        assert shape.balance(direction, 16) >= 0.5, direction

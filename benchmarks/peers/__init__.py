@@ -6,7 +6,8 @@ may run it. It has `version` and some of the others:
     version() -> str
     training(parameters, images, labels, threads, variant) -> step    step(i) -> loss of step i
     inference(parameters, images, threads, variant) -> forward        forward(i) -> logits
-    convolution(job, arrays, threads) -> {direction: (call, axes)}    call() -> result
+    convolution(job, arrays, threads, variant) -> {direction: (call, read)}
+        call() -> result; read(result) -> an array
     recipe(splits, threads, variant) -> train
         train(settings, seed) -> {"seconds", "test", "validation"}
 
@@ -14,7 +15,7 @@ may run it. It has `version` and some of the others:
 [batches, N, 28, 28, 1], `labels` is int32 [batches, N]; call i takes batch i. A step ends when its
 loss is a Python float and the parameters are updated; a forward when the logits are in memory.
 `job` is `shapes.Convolution.as_job`, `arrays` are x, weight, bias and dy (`worker.conv_arrays`);
-the result's `axes` in that order are NHWC, or KH, KW, C, OC for a weight.
+`read` brings a result into the order NHWC, or KH, KW, C, OC for a weight; it is not timed.
 `splits` is `network.load_splits`, `settings` a recipe as a dict; seconds are those of the training
 alone, test and validation the accuracies after it.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import pycnn
-from pycnn import losses, models, ops, optim, recipes
+from pycnn import layers, losses, models, ops, optim, recipes
 
 
 def version() -> str:
@@ -50,10 +50,15 @@ def inference(
 
 
 def convolution(
-    job: dict[str, Any], arrays: dict[str, np.ndarray], threads: int
-) -> dict[str, tuple[Callable[[], np.ndarray], tuple[int, ...]]]:
-    """The three directions of one convolution; see `benchmarks.peers`."""
+    job: dict[str, Any], arrays: dict[str, np.ndarray], threads: int, variant: str
+) -> dict[str, tuple[Callable[[], np.ndarray], Callable[[np.ndarray], np.ndarray]]]:
+    """The three directions of one convolution; see `benchmarks.peers`.
+
+    variant "compiled": forward in a compiled network of this one layer.
+    """
     pycnn.set_num_threads(threads)
+    if variant == "compiled":
+        return {"forward": (_compiled(job, arrays), np.asarray)}
     x, weight, bias, dy = (arrays[name] for name in ("x", "weight", "bias", "dy"))
     options = {name: job[name] for name in ("stride", "padding", "groups")}
     y, dx, dweight = (np.empty_like(array) for array in (dy, x, weight))
@@ -66,7 +71,17 @@ def convolution(
             ops.conv2d_backward_weight, x, dy, weight.shape, out=dweight, **options
         ),
     }
-    return {direction: (call, (0, 1, 2, 3)) for direction, call in calls.items()}
+    return {direction: (call, np.asarray) for direction, call in calls.items()}
+
+
+def _compiled(job: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable[[], np.ndarray]:
+    weight = arrays["weight"]
+    options = {name: job[name] for name in ("stride", "padding", "groups")}
+    channels = arrays["x"].shape[3], weight.shape[3]
+    layer = layers.Conv2d(*channels, weight.shape[:2], **options, rng=0)
+    layer.weight.data[...], layer.bias.data[...] = weight, arrays["bias"]
+    layer.eval()
+    return partial(layer.compile_inference(arrays["x"].shape), arrays["x"])
 
 
 def recipe(

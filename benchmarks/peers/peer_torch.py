@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from . import torch_packed
 from .network import nchw_parameters
 from .torch_recipe import recipe as recipe
 
@@ -56,10 +57,15 @@ def inference(
 
 
 def convolution(
-    job: dict[str, Any], arrays: dict[str, np.ndarray], threads: int
-) -> dict[str, tuple[Callable[[], torch.Tensor], tuple[int, ...]]]:
-    """The three directions of one convolution, channels_last; see `benchmarks.peers`."""
+    job: dict[str, Any], arrays: dict[str, np.ndarray], threads: int, variant: str
+) -> dict[str, tuple[Callable[[], torch.Tensor], Callable[[torch.Tensor], np.ndarray]]]:
+    """The three directions of one convolution, channels_last; see `benchmarks.peers`.
+
+    variant "packed": forward alone, as oneDNN likes it best.
+    """
     torch.set_num_threads(threads)
+    if variant == "packed":
+        return {"forward": (torch_packed.fastest(job, arrays), _nhwc)}
     x, dy = (_images([arrays[name]], "channels_last")[0] for name in ("x", "dy"))
     weight = torch.from_numpy(np.ascontiguousarray(arrays["weight"].transpose(3, 2, 0, 1)))
     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -76,10 +82,14 @@ def convolution(
         return torch.ops.aten.convolution_backward(dy, x, weight, None, *options, mask)[wanted]
 
     return {
-        "forward": (forward, (0, 2, 3, 1)),
-        "backward_input": (partial(backward, 0), (0, 2, 3, 1)),
-        "backward_weight": (partial(backward, 1), (2, 3, 1, 0)),
+        "forward": (forward, _nhwc),
+        "backward_input": (partial(backward, 0), _nhwc),
+        "backward_weight": (partial(backward, 1), lambda dw: dw.numpy().transpose(2, 3, 1, 0)),
     }
+
+
+def _nhwc(y: torch.Tensor) -> np.ndarray:
+    return y.to_dense().numpy().transpose(0, 2, 3, 1)
 
 
 def _forward(values: list[torch.Tensor], x: torch.Tensor, variant: str) -> torch.Tensor:

@@ -70,7 +70,7 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 def _prepare(job: dict[str, Any]) -> tuple[str, Answer]:
     peer = importlib.import_module(f"benchmarks.peers.{job['module']}")
     if job["task"] == "convolution":
-        return peer.version(), Convolutions(peer, job["threads"])
+        return peer.version(), Convolutions(peer, job["threads"], job["variant"])
     if job["task"] == "recipe":
         train = peer.recipe(network.load_splits(Path(job["data"])), job["threads"], job["variant"])
         return peer.version(), lambda request: train(request["settings"], request["seed"])
@@ -123,8 +123,8 @@ def warm_up(case: Case) -> None:
 class Convolutions:
     """One convolution after another, each direction a `Case`."""
 
-    def __init__(self, peer: ModuleType, threads: int) -> None:
-        self._peer, self._threads = peer, threads
+    def __init__(self, peer: ModuleType, threads: int, variant: str) -> None:
+        self._peer, self._threads, self._variant = peer, threads, variant
         self._cases: dict[str, Case] = {}
 
     def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -144,13 +144,13 @@ class Convolutions:
 
     def _build(self, job: dict[str, Any]) -> dict[str, Any]:
         self._cases.clear()  # the last one's arrays go first
-        directions = self._peer.convolution(job, conv_arrays(job), self._threads)
+        directions = self._peer.convolution(job, conv_arrays(job), self._threads, self._variant)
         seconds, values = {}, {}
-        for direction, (call, axes) in directions.items():
+        for direction, (call, read) in directions.items():
             begin = time.perf_counter()
             result = call()
             elapsed = time.perf_counter() - begin
-            values[direction] = sampled(np.asarray(result).transpose(axes))
+            values[direction] = sampled(read(result))
             del result  # the next one may take its memory
             if elapsed < VERY_LONG_CALL_S:  # else its preparations hardly count
                 elapsed = seconds_per_call(call, 1)

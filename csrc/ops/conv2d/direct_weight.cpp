@@ -2,12 +2,16 @@
 //
 //   dweight[(kh, kw, c)][oc] = sum over pixels (n, oh, ow) of padded[n][oh*s + kh*d][ow*s + kw*d][c] * dy[n][oh][ow][oc]
 //
-// Rows of the product are (kh, kw, c), its depth the pixels; for one kh the rows of pixels that meet the rim only are
-// left out. First all threads copy the images with their zero rim (nothing is copied without padding). Then each thread owns some tiles of dweight and adds all pixels to them, a block
-// of pixels after the other, so that a block of x and dy is in L2 for all its tiles. No tile is shared, so there is
-// nothing to reduce; only a dweight too small for that is computed in slots of the batch, whose number
-// depends on the shape alone, and the slots are added in order. Pixels are added in order, so the bits are the same.
-// With slots few threads or one meet a block, so each copies it with its rim just before use, into L2.
+// Rows of the product are (kh, kw, c), its depth the pixels. Each thread owns some tiles of dweight and adds all pixels
+// to them, a block of pixels after the other, so that a block of x and dy is in L2 for all its tiles. No tile is shared,
+// so there is nothing to reduce, and its owner begins with zero (were all set to zero before, one core would hold their
+// lines: 27x27x64->192 5x5, two threads of a Zen 4: 2385 us, now 2257). Only a dweight too small for that is computed in
+// slots of the batch, whose number depends on the shape alone, and the slots are added in order. Pixels are added in
+// order, so the bits are the same.
+//
+// Where there is a rim and the channels fill tiles, a tile has rows of one tap and leaves out the pixels whose tap lies
+// outside, so x is read in place. Else all threads first copy the images with a zero rim; with slots few threads or one
+// meet a block, so each copies it just before use, into L2.
 
 #include <cstring>
 #include <vector>
@@ -23,7 +27,40 @@ namespace {
 struct Images {  // padded, or x itself
     const float* data;
     int64_t H, W, C;
+    int64_t top = 0, left = 0;  // of the rim that is not there
 };
+
+// Outputs along one axis whose tap k lies inside the image.
+struct Inside {
+    int64_t begin, end;
+    int64_t count() const { return end - begin; }
+};
+Inside outputs_inside(int64_t size, int64_t before, int64_t tap, int64_t stride, int64_t outputs) {
+    const int64_t begin = std::clamp<int64_t>(ceil_div(std::max<int64_t>(before - tap, 0), stride), 0, outputs);
+    const int64_t end = ceil_div(std::max<int64_t>(size + before - tap, 0), stride);
+    return {begin, std::clamp(end, begin, outputs)};
+}
+Inside columns_inside(const Conv2dShape& s, int64_t kw) {
+    return outputs_inside(s.W, s.pad.left, kw * s.dilation_w, s.stride_w, s.OW());
+}
+
+// Whether tiles of one tap each, in place, cost no more than tiles of all rows over images with a rim: rows of tiles
+// times pixels. A range of pixels costs one more. By one tile height for every machine: 14 rows, or the last 8 or 4.
+bool in_place_pays(const Conv2dShape& s) {
+    if (!s.padded()) return false;
+    const auto tile_rows = [](int64_t rows) {
+        const int64_t rest = rows % 14;
+        return rows - rest + (rest > 8 ? 14 : ceil_div(rest, 4) * 4);
+    };
+    int64_t pixels = 0;
+    for (int64_t kh = 0; kh < s.KH; ++kh)
+        for (int64_t kw = 0; kw < s.KW; ++kw) {
+            const int64_t rows = outputs_inside(s.H, s.pad.top, kh * s.dilation_h, s.stride_h, s.OH()).count();
+            const int64_t columns = columns_inside(s, kw).count();
+            pixels += rows * (columns == 0 || columns == s.OW() ? columns : columns + 1);
+        }
+    return pixels * tile_rows(s.group_C()) <= s.OH() * s.OW() * tile_rows(s.taps() * s.group_C());
+}
 
 // Row h of image n, perhaps in the rim, with its zeros left and right.
 void pad_row(float* to, const float* x, const Conv2dShape& s, int64_t n, int64_t h) {
@@ -52,7 +89,8 @@ struct Problem {
     const float *x, *dy;
     float* slots;          // [S][taps * Cg][OC]
     int64_t S, M, panels;  // slots; rows (kh, kw, c) of a group; panels of NR columns of a group
-    int64_t bands, tiles;  // the M rows are cut into bands of one kh (or are one band), a band into tiles of MR
+    bool in_place;         // though there is a rim: pixels are left out
+    int64_t bands, tiles;  // the M rows are cut into bands of one tap (or are one band), a band into tiles of MR
     int64_t n0, n1;        // images of this chunk
     Images images;         // no data: each block is copied on its own
     std::vector<int64_t> row_offset;  // [M]
@@ -71,12 +109,13 @@ Rows rows_of_slot(const Problem& p, int64_t slot) {
 void list_steps(std::vector<Steps>& steps, const Problem& p, int64_t band, int64_t first, int64_t last) {
     const Conv2dShape& s = p.s;
     const int64_t OH = s.OH(), OW = s.OW();
+    const Inside cols = p.in_place ? columns_inside(s, band % s.KW) : Inside{0, OW};
     steps.clear();
     for (int64_t row = first; row < last; ++row) {
-        const int64_t h = row % OH * s.stride_h + band * s.dilation_h - s.pad.top, at = (row - first) * OW;
-        if (p.bands > 1 && (h < 0 || h >= s.H)) continue;
-        if (steps.empty() || steps.back().end != at) steps.push_back({at, at});
-        steps.back().end = at + OW;
+        const int64_t h = row % OH * s.stride_h + band / s.KW * s.dilation_h - s.pad.top, at = (row - first) * OW;
+        if (cols.begin == cols.end || (p.in_place && (h < 0 || h >= s.H))) continue;
+        if (steps.empty() || steps.back().end != at + cols.begin) steps.push_back({at + cols.begin, 0});
+        steps.back().end = at + cols.end;
     }
 }
 
@@ -91,7 +130,7 @@ const float* find_pixels(Scratch& scratch, std::vector<int64_t>& offset, const P
     offset.clear();
     for (int64_t row = first, at = 0; row < last;) {  // the rows of one image after the other
         const int64_t n = row / OH, oh = row % OH, count = std::min(last - row, OH - oh);
-        if (!copied) at = ((n - p.n0) * p.images.H + oh * s.stride_h) * width;
+        if (!copied) at = ((n - p.n0) * p.images.H + oh * s.stride_h - p.images.top) * width - p.images.left * s.C;
         for (int64_t r = 0; r < count; ++r)
             for (int64_t ow = 0; ow < s.OW(); ++ow)
                 offset.push_back(at + r * s.stride_h * width + ow * s.stride_w * s.C);
@@ -116,13 +155,15 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
     std::vector<std::vector<Steps>> steps(p.bands);
     std::vector<const float*> a(p.M);
     std::vector<float*> c(p.M);
+    const int64_t fresh = slot * s.N * OH / p.S;  // the slot's first row: sums start here, from zero
     for (int64_t first = rows.begin; first < rows.end; first += block) {
         const int64_t last = std::min(first + block, rows.end), pixels = (last - first) * OW;
         Scratch of_block;
         const float* images = find_pixels(of_block, offset, p, first, last);
         for (int64_t band = 0; band < p.bands; ++band) list_steps(steps[band], p, band, first, last);
         // What the next block reads: its rows of dy, and of x unless the stride skips some. Each call brings its share.
-        const int64_t next = std::min(last + block, rows.end), h = last % OH * s.stride_h;
+        const int64_t next = std::min(last + block, rows.end);
+        const int64_t h = std::max<int64_t>(last % OH * s.stride_h - p.images.top, 0);
         const Images from = p.images.data ? p.images : Images{p.x + p.n0 * s.H * s.W * s.C, s.H, s.W, s.C};
         const float* next_x = from.data + ((last / OH - p.n0) * from.H + h) * from.W * s.C;
         const float* next_dy = p.dy + last * OW * s.OC;
@@ -162,19 +203,13 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
                                       static_cast<int64_t>(steps[band].size()),
                                       nullptr,
                                       false,
-                                      true,
+                                      first != fresh,
                                       false,
                                       {share(next_x, x_rows * from.W * s.C, at, at + count),
                                        share(next_dy, (next - last) * OW * s.OC, at, at + count)}});
             at += count;
         }
     }
-}
-
-// One band for each kh if that fills the tiles as well and there is a rim to leave out, else one for all.
-int64_t band_count(const Conv2dShape& s, int64_t MR) {
-    const int64_t banded = s.KH * ceil_div(s.KW * s.group_C(), MR);
-    return (s.pad.top || s.pad.bottom) && banded <= ceil_div(s.taps() * s.group_C(), MR) ? s.KH : 1;
 }
 
 // How many slots: 1 where dweight alone has tiles for many threads, else up to 64. By the shape, never by the machine.
@@ -185,7 +220,7 @@ int64_t slot_count(const Conv2dShape& s) {
 }
 
 int64_t tiles_of_slot(const Conv2dShape& s) {
-    const int64_t bands = band_count(s, kernels().MR), M = s.taps() * s.group_C();
+    const int64_t bands = in_place_pays(s) ? s.taps() : 1, M = s.taps() * s.group_C();
     return s.groups * ceil_div(s.group_OC(), kernels().NR) * bands * ceil_div(M / bands, kernels().MR);
 }
 
@@ -195,22 +230,31 @@ int64_t weight_units(const Conv2dShape& s) { return slot_count(s) * tiles_of_slo
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
+    if (s.N * s.OH() * s.OW() == 0) {
+        std::memset(dweight, 0, sizeof(float) * size);
+        return;
+    }
     Scratch scratch;
     float* slots = S == 1 ? dweight : scratch.floats(S * size);
-    std::memset(slots, 0, sizeof(float) * S * size);
-    const int64_t bands = band_count(s, kernels().MR), tiles = ceil_div(M / bands, kernels().MR);
-    Problem p{s, x, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), bands, tiles, 0, 0, {}, {}};
+    const bool in_place = in_place_pays(s);
+    const int64_t bands = in_place ? s.taps() : 1, tiles = ceil_div(M / bands, kernels().MR);
+    Problem p{s, x, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), in_place, bands, tiles, 0, 0, {}, {}};
     const int64_t per_slot = tiles_of_slot(s);
     // Large batches are padded in chunks of at most 64 MB. A chunk ends nothing: its sums are the next one's start.
     const int64_t image = (s.H + s.pad.top + s.pad.bottom) * (s.W + s.pad.left + s.pad.right) * s.C;
-    const bool by_block = s.padded() && S > 1;
-    const int64_t chunk =
-        s.padded() && !by_block ? std::max<int64_t>((int64_t{1} << 24) / std::max<int64_t>(image, 1), 1) : s.N;
+    const bool by_block = s.padded() && !in_place && S > 1;
+    const int64_t chunk = s.padded() && !in_place && !by_block
+                              ? std::max<int64_t>((int64_t{1} << 24) / std::max<int64_t>(image, 1), 1)
+                              : s.N;
     for (p.n0 = 0; p.n0 < s.N; p.n0 = p.n1) {
         p.n1 = std::min(p.n0 + chunk, s.N);
         Scratch of_chunk;
-        p.images =
-            by_block ? Images{nullptr, 0, s.W + s.pad.left + s.pad.right, s.C} : pad_images(of_chunk, x, s, p.n0, p.n1);
+        if (in_place)
+            p.images = {x, s.H, s.W, s.C, s.pad.top, s.pad.left};
+        else if (by_block)
+            p.images = {nullptr, 0, s.W + s.pad.left + s.pad.right, s.C};
+        else
+            p.images = pad_images(of_chunk, x, s, p.n0, p.n1);
         p.row_offset.clear();
         for (int64_t kh = 0; kh < s.KH; ++kh)
             for (int64_t kw = 0; kw < s.KW; ++kw)

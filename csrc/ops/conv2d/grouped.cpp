@@ -28,9 +28,9 @@ struct Correlation {
     Frame frame;
     std::vector<Phase> phases;
 
-    float* out;  // [N][out_H][out_W][out_C]
-    int64_t out_H, out_W, out_C, out_step_h, out_step_w;
-    Epilogue epilogue;
+    float* out = nullptr;  // [N][out_H][out_W][out_C]
+    int64_t out_H = 0, out_W = 0, out_C = 0, out_step_h = 1, out_step_w = 1;
+    Epilogue epilogue = {};
     const float* packed = nullptr;  // [blocks][vectors][taps of all phases][channels of a group][16]
 
     int64_t packed_floats() const {  // of a unit
@@ -97,28 +97,21 @@ void turn_tap(float* to, const float* tap, const Conv2dShape& s, const Side& sid
             for (int64_t oc = 0; oc < OC; ++oc) to[oc * kLanes + c * G + g] = tap[c * s.OC + g * OC + oc];
 }
 
-// pack(to, block, v) packs the weights of one vector of results: before the region that multiplies, or, where each is
-// needed once, by the thread that needs it, so that they are in its cache.
-template <class Pack>
-void run(Correlation& s, const Pack& pack) {
-    const int64_t rows = s.rows(), tall = block_rows(s.frame, rows), bands = ceil_div(rows, tall);
-    if (s.N * bands == 0) return;
+// What threads take: one band of rows of one image, one block of groups.
+struct Units {
+    int64_t rows, tall, bands, blocks;  // rows of an image and of a band
+
+    explicit Units(const Correlation& s)
+        : rows(s.rows()), tall(block_rows(s.frame, rows)), bands(ceil_div(rows, tall)), blocks(s.to.blocks()) {}
+};
+
+void run(const Correlation& s) {
+    const Units units(s);
+    const int64_t rows = units.rows, tall = units.tall, bands = units.bands, blocks = units.blocks;
     double flop = 0;
     for (const Phase& p : s.phases)
         flop += 2.0 * p.w.outputs * p.count() * s.from.width * kLanes * tall * s.to.vectors();
-    const int64_t blocks = s.to.blocks(), most = together(s.from), apart = s.frame.floats(tall);
-    const int64_t V = s.to.vectors(), floats = s.packed_floats();
-    Scratch scratch;
-    float* packed = scratch.floats(std::max<int64_t>(blocks * V * floats, 1));
-    s.packed = packed;
-    const auto pack_block = [&](int64_t block) {
-        for (int64_t v = 0; v < V; ++v) pack(packed + (block * V + v) * floats, block, v);
-    };
-    const bool once = s.N * bands == 1;
-    if (!once)
-        parallel_for(blocks, grain_units(kGrainBytes, 16.0 * floats * V), [&](int64_t begin, int64_t end) {
-            for (int64_t block = begin; block < end; ++block) pack_block(block);
-        });
+    const int64_t most = together(s.from), apart = s.frame.floats(tall), V = s.to.vectors();
     parallel_for(s.N * bands * blocks, grain_units(kGrainFlop, flop), [&](int64_t begin, int64_t end) {
         Scratch of_thread;
         float* copy = of_thread.floats(most * apart);
@@ -127,25 +120,20 @@ void run(Correlation& s, const Pack& pack) {
             count = std::min({most, end - u, blocks - block});
             const int64_t n = band / bands, r0 = band % bands * tall, r1 = std::min(r0 + tall, rows);
             s.frame.copy(copy, apart, s.in + n * s.frame.H * s.frame.W * s.frame.C, s.from, block, count, r0, r1);
-            for (int64_t b = 0; b < count; ++b) {
-                if (once) pack_block(block + b);
+            for (int64_t b = 0; b < count; ++b)
                 for (int64_t v = 0; v < V; ++v)
                     for (const Phase& p : s.phases)
                         run_rows(s, p, copy + b * apart, n, block + b, v, r0, r0, std::min(r1, p.h.outputs));
-            }
         }
     });
 }
 
-void forward(const Conv2dForward& call) {
-    const Conv2dShape& s = call.shape;
-    const float* weight = call.packed;
+Correlation forward_of(const Conv2dShape& s) {
     const int64_t G = side_by_side(s);
-    const Side from(G, s.groups, s.group_C()), to(G, s.groups, s.group_OC());
-    Correlation p{call.x, s.N, from, to, {}, {}, call.y, s.OH(), s.OW(), s.OC, 1, 1, call.epilogue};
-    if (p.out_W == 0 || p.out_H == 0) return;
+    Correlation p{nullptr, s.N, Side(G, s.groups, s.group_C()), Side(G, s.groups, s.group_OC()), {}, {}};
+    p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
     p.frame.H = s.H, p.frame.W = s.W, p.frame.C = s.C, p.frame.step_h = s.stride_h, p.frame.step_w = s.stride_w;
-    p.frame.pixel = from.vectors() * kLanes;
+    p.frame.pixel = p.from.vectors() * kLanes;
     p.phases.push_back({forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH()),
                         forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW()),
                         0,
@@ -153,19 +141,15 @@ void forward(const Conv2dForward& call) {
                         0,
                         {}});
     place_taps(p);
-    run(p, [&](float* packed, int64_t block, int64_t v) {
-        kernels().grouped_copy({packed, kLanes, weight + to.first(block, v), s.OC, s.taps() * s.group_C(),
-                                to.lanes(block, v), kLanes, to.lane_index()});
-    });
+    return p;
 }
 
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+Correlation backward_of(const Conv2dShape& s) {
     const int64_t G = side_by_side(s);
-    const Side from(G, s.groups, s.group_OC()), to(G, s.groups, s.group_C());
-    Correlation p{dy, s.N, from, to, {}, {}, dx, s.H, s.W, s.C, s.stride_h, s.stride_w, {}};
-    if (s.H == 0 || s.W == 0) return;
+    Correlation p{nullptr, s.N, Side(G, s.groups, s.group_OC()), Side(G, s.groups, s.group_C()), {}, {}};
+    p.out_H = s.H, p.out_W = s.W, p.out_C = s.C, p.out_step_h = s.stride_h, p.out_step_w = s.stride_w;
     p.frame.H = s.OH(), p.frame.W = s.OW(), p.frame.C = s.OC, p.frame.step_h = p.frame.step_w = 1;
-    p.frame.pixel = from.vectors() * kLanes;
+    p.frame.pixel = p.from.vectors() * kLanes;
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw)
             p.phases.push_back({backward_axis(ph, s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH()),
@@ -175,14 +159,61 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
                                 0,
                                 {}});
     place_taps(p);
-    run(p, [&](float* packed, int64_t block, int64_t v) {
-        for (const Phase& phase : p.phases)
-            for (const Tap& i : phase.h.taps)
-                for (const Tap& j : phase.w.taps) {
-                    turn_tap(packed, weight + (i.k * s.KW + j.k) * s.group_C() * s.OC, s, to, block, v);
-                    packed += from.width * kLanes;
-                }
+    return p;
+}
+
+// Forward weights: [blocks][vectors][taps][channels of a group][16].
+int64_t packed_floats(const Conv2dShape& s) {
+    const Side to(side_by_side(s), s.groups, s.group_OC());
+    return to.blocks() * to.vectors() * s.taps() * s.group_C() * kLanes;
+}
+
+// Channel after channel through many blocks, so that the weight is read in the order of memory.
+void pack(float* packed, const float* weight, const Conv2dShape& s) {
+    const Side to(side_by_side(s), s.groups, s.group_OC());
+    const int64_t V = to.vectors(), K = s.taps() * s.group_C(), floats = K * kLanes;
+    const auto copy = [&](int64_t k, int64_t v, int64_t block, int64_t count) {
+        kernels().grouped_copy({packed + (block * V + v) * floats + k * kLanes, V * floats,
+                                weight + k * s.OC + to.first(block, v), to.G * to.width, count, to.lanes(block, v),
+                                kLanes, to.lane_index()});
+    };
+    parallel_for(to.blocks(), grain_units(kGrainBytes, 8.0 * floats * V), [&](int64_t begin, int64_t end) {
+        const bool ragged = end == to.blocks() && s.groups % to.G != 0;  // the last block has fewer groups
+        for (int64_t k = 0; k < K; ++k)
+            for (int64_t v = 0; v < V; ++v) {
+                copy(k, v, begin, end - begin - ragged);
+                if (ragged) copy(k, v, end - 1, 1);
+            }
     });
+}
+
+void forward(const Conv2dForward& call) {
+    const Conv2dShape& s = call.shape;
+    if (s.N * s.OH() * s.OW() == 0) return;
+    Correlation p = forward_of(s);
+    p.in = call.x, p.out = call.y, p.epilogue = call.epilogue, p.packed = call.packed;
+    run(p);
+}
+
+void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+    if (s.N * s.H * s.W == 0) return;
+    Correlation p = backward_of(s);
+    const int64_t V = p.to.vectors(), units = p.to.blocks() * V, floats = p.packed_floats();
+    Scratch scratch;
+    float* packed = scratch.floats(std::max<int64_t>(units * floats, 1));
+    parallel_for(units, grain_units(kGrainBytes, 64.0 * floats), [&](int64_t begin, int64_t end) {
+        for (int64_t u = begin; u < end; ++u) {
+            float* tap = packed + u * floats;
+            for (const Phase& phase : p.phases)
+                for (const Tap& i : phase.h.taps)
+                    for (const Tap& j : phase.w.taps) {
+                        turn_tap(tap, weight + (i.k * s.KW + j.k) * s.group_C() * s.OC, s, p.to, u / V, u % V);
+                        tap += p.from.width * kLanes;
+                    }
+        }
+    });
+    p.in = dy, p.out = dx, p.packed = packed;
+    run(p);
 }
 
 bool fits(const Conv2dShape& s, Direction) {
@@ -191,12 +222,11 @@ bool fits(const Conv2dShape& s, Direction) {
     return s.groups > 1 && !depthwise && std::max(s.group_C(), s.group_OC()) <= kWidest;
 }
 
-// Large maps are cut into bands of rows, too.
 Cut cut(const Conv2dShape& s, Direction direction) {
-    const int64_t blocks = ceil_div(s.groups, side_by_side(s));
-    if (direction == Direction::backward_weight)
-        return cut_units(std::max(blocks, std::min<int64_t>(16, s.N * blocks)));
-    return cut_units(s.N * blocks);
+    if (direction == Direction::backward_weight) return cut_units(weight_units(s));
+    if (s.N * s.H * s.W * s.OH() * s.OW() == 0) return cut_units(1);
+    const Units units(direction == Direction::forward ? forward_of(s) : backward_of(s));
+    return cut_units(s.N * units.bands * units.blocks);
 }
 
 }  // namespace
@@ -210,6 +240,8 @@ const Algorithm algorithm = {.name = "grouped",
                              .forward = forward,
                              .backward_input = backward_input,
                              .backward_weight = backward_weight,
-                             .adds_residual = true};
+                             .adds_residual = true,
+                             .packed_floats = packed_floats,
+                             .pack = pack};
 
 }  // namespace pycnn::grouped

@@ -4,6 +4,8 @@
 
 namespace pycnn::grouped {
 
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);  // grouped_weight.cpp
+// grouped_weight.cpp
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
+int64_t weight_units(const Conv2dShape&);  // that threads take in it
 
 }  // namespace pycnn::grouped

@@ -19,7 +19,23 @@ struct Problem {
     std::vector<int64_t> offset;  // of each tap
 
     int64_t sums() const { return s.taps() * s.group_C() * kLanes; }  // of a unit
+    int64_t slots() const {
+        constexpr int64_t kUnits = 16;  // of work for the threads
+        return std::max<int64_t>(std::min(ceil_div(kUnits, to.blocks() * to.vectors()), s.N * bands), 1);
+    }
 };
+
+Problem problem_of(const Conv2dShape& s) {
+    const int64_t G = side_by_side(s);
+    Problem p{s, nullptr, nullptr, Side(G, s.groups, s.group_C()), Side(G, s.groups, s.group_OC()), {}, 0, 0, {}};
+    p.frame = {s.H, s.W, s.C, s.pad.top, s.pad.left, s.stride_h, s.stride_w, 0, p.from.vectors() * kLanes};
+    p.frame.columns = s.OW() + extent(s.KW, s.dilation_w) / s.stride_w + 1;
+    p.frame.span = extent(s.KH, s.dilation_h);
+    for (int64_t t = 0; t < s.taps(); ++t)
+        p.offset.push_back(p.frame.offset(t / s.KW * s.dilation_h, t % s.KW * s.dilation_w));
+    p.tall = block_rows(p.frame, s.OH()), p.bands = ceil_div(s.OH(), p.tall);
+    return p;
+}
 
 // The taps, with the rows among output rows [r0, r1) for which they lie inside the image.
 void list_taps(std::vector<GroupedTap>& taps, const Problem& p, int64_t r0, int64_t r1) {
@@ -60,26 +76,22 @@ void add_bands(float* sums, const Problem& p, int64_t block, int64_t count, int6
 
 }  // namespace
 
+int64_t weight_units(const Conv2dShape& s) {
+    const Problem p = problem_of(s);
+    return p.slots() * p.to.blocks();
+}
+
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
-    constexpr int64_t kUnits = 16;  // of work for the threads
-    const int64_t G = side_by_side(s);
-    Problem p{s, x, dy, Side(G, s.groups, s.group_C()), Side(G, s.groups, s.group_OC()), {}, 0, 0, {}};
-    const int64_t OW = s.OW();
-    p.frame = {s.H, s.W, s.C, s.pad.top, s.pad.left, s.stride_h, s.stride_w, 0, p.from.vectors() * kLanes};
-    p.frame.columns = OW + extent(s.KW, s.dilation_w) / s.stride_w + 1;
-    p.frame.span = extent(s.KH, s.dilation_h);
-    for (int64_t t = 0; t < s.taps(); ++t)
-        p.offset.push_back(p.frame.offset(t / s.KW * s.dilation_h, t % s.KW * s.dilation_w));
-    p.tall = block_rows(p.frame, s.OH()), p.bands = ceil_div(s.OH(), p.tall);
-    const int64_t V = p.to.vectors(), units = p.to.blocks() * V, bands = s.N * p.bands, size = p.sums();
-    const int64_t S = std::max<int64_t>(std::min(ceil_div(kUnits, units), bands), 1);
+    Problem p = problem_of(s);
+    p.x = x, p.dy = dy;
+    const int64_t V = p.to.vectors(), units = p.to.blocks() * V, bands = s.N * p.bands, size = p.sums(), S = p.slots();
     Scratch scratch;
     float* slots = scratch.floats(S * units * size);
     const auto finish = [&](const float* sums, int64_t block, int64_t v) {
         kernels().grouped_copy({dweight + p.to.first(block, v), s.OC, sums, kLanes, s.taps() * s.group_C(), kLanes,
                                 p.to.lanes(block, v), p.to.memory_index()});
     };
-    const double flop = 2.0 * s.N * s.OH() * OW * size;
+    const double flop = 2.0 * s.N * s.OH() * s.OW() * size;
     const int64_t blocks = p.to.blocks(), most = together(p.from);
     parallel_for(S * blocks, grain_units(kGrainFlop, flop / S * V), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin, count; u < end; u += count) {
