@@ -46,7 +46,7 @@ double cost(const Conv2dShape& s, Direction direction, bool packed) {
     const double input = M == 4 ? 240 : 32, output = M == 4 ? 140 : 24, products = M == 4 ? 36 : 16;
     const double pairs = static_cast<double>(s.C) * static_cast<double>(s.OC);
     const bool cached = pairs <= kCached;
-    double moved = direction == Direction::backward_weight ? 0 : packed ? (cached ? 160 : 500) : (cached ? 100 : 300);
+    double moved = direction == Direction::backward_weight ? 0 : packed ? (cached ? 50 : 500) : (cached ? 100 : 300);
     const double lanes = static_cast<double>(ceil_div(s.OC, 16) * 16) / static_cast<double>(s.OC);
     return lanes * (kMargin * tiles * (products * pairs + 2 * (input * s.C + output * s.OC)) + moved * pairs);
 }
