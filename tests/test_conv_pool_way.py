@@ -5,9 +5,7 @@ import _pycnn
 
 def way(H, W, C, OC, *, relu=True, wants_dx=True, kernel=3):
     pad = (kernel // 2,) * 4
-    conv = _pycnn.Conv2dShape(
-        (1, H, W, C), (kernel, kernel, C, OC), (1, 1), pad, (1, 1), 1, False
-    )
+    conv = _pycnn.Conv2dShape((1, H, W, C), (kernel, kernel, C, OC), (1, 1), pad, (1, 1), 1, False)
     return _pycnn.ConvPoolShape(conv, True, relu).way_back(wants_dx)
 
 

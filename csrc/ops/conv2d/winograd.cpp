@@ -97,7 +97,8 @@ void forward(const Conv2dForward& call) {
 template <int M>
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     const int64_t tap = s.OC * kernels().NR;
-    const float* taps = pack_backward(weight, s, {2, 1, 0}, {2, 1, 0});
+    Scratch scratch;
+    const float* taps = pack_backward(scratch, weight, s, {2, 1, 0}, {2, 1, 0});
     run({.in = dy,
          .out = dx,
          .where = nullptr,

@@ -15,7 +15,7 @@
 #include "ops/conv2d/winograd.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::winograd {
 namespace {
@@ -102,8 +102,9 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
     const Panels all{0, ceil_div(s.OC, NR)};
     const Layout at(s.C, size, all.end);
     const int64_t u_element = filter_element(s.C, all.end);
-    float* v = scratch(Scratch::winograd_v, E * at.v_element);
-    float* product = scratch(Scratch::winograd_m, E * at.m_element);
+    Scratch scratch;
+    float* v = scratch.floats(E * at.v_element);
+    float* product = scratch.floats(E * at.m_element);
     for (; first < last; first += size) {
         const int64_t count = std::min(size, last - first);
         for (int64_t t = 0; t < count; ++t)
@@ -118,8 +119,9 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
 void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const int64_t MR = kernels().MR, groups = ceil_div(tiles.count(), MR);
     const float* u = filter.u;
+    Scratch scratch;
     if (!u) {
-        float* room = scratch(Scratch::winograd_u, filter_size(s.C, s.OC, tiles.m));
+        float* room = scratch.floats(filter_size(s.C, s.OC, tiles.m));
         transform_filter(room, filter, s.C, s.OC, {0, ceil_div(s.OC, kernels().NR)}, tiles.m);
         u = room;
     }
@@ -169,9 +171,10 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), panels = ceil_div(s.OC, NR);
     const int64_t each = panels_of_part(s.C, s.OC, E), size = chunk_size(s, tiles, each, panels);
     const Layout at(s.C, size, each);
-    float* v = scratch(Scratch::winograd_v, E * at.v_element);
-    float* product = scratch(Scratch::winograd_m, E * at.m_element);
-    float* room = filter.u ? nullptr : scratch(Scratch::winograd_u, E * filter_element(s.C, each));
+    Scratch scratch;
+    float* v = scratch.floats(E * at.v_element);
+    float* product = scratch.floats(E * at.m_element);
+    float* room = filter.u ? nullptr : scratch.floats(E * filter_element(s.C, each));
     // The grains count all chunks, whose steps follow each other while the threads still spin.
     const double chunks = static_cast<double>(ceil_div(tiles.count(), size));
     const double flop = 2.0 * E * s.C * s.OC * static_cast<double>(tiles.count());

@@ -17,7 +17,7 @@
 #include "ops/conv2d/winograd.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::winograd {
 namespace {
@@ -91,7 +91,8 @@ void finish(const Problem& p, const float* du, int64_t block, bool accumulate) {
 void add_whole_blocks(const Problem& p, int64_t count, bool accumulate, double flop) {
     const int64_t blocks = p.blocks.count();
     parallel_for(blocks, grain_units(kGrainFlop, flop / static_cast<double>(blocks)), [&](int64_t begin, int64_t end) {
-        float* du = scratch(Scratch::winograd_u, p.blocks.size());
+        Scratch scratch;
+        float* du = scratch.floats(p.blocks.size());
         for (int64_t block = begin; block < end; ++block) {
             for (int64_t e = 0; e < p.blocks.elements; ++e) multiply(p, du, block, e, count);
             finish(p, du, block, accumulate);
@@ -101,7 +102,8 @@ void add_whole_blocks(const Problem& p, int64_t count, bool accumulate, double f
 
 void add_single_elements(const Problem& p, int64_t count, bool accumulate, double flop) {
     const int64_t blocks = p.blocks.count(), units = p.blocks.units(), size = p.blocks.size();
-    float* du = scratch(Scratch::winograd_u, blocks * size);
+    Scratch scratch;
+    float* du = scratch.floats(blocks * size);
     parallel_for(units, grain_units(kGrainFlop, flop / static_cast<double>(units)), [&](int64_t begin, int64_t end) {
         for (int64_t unit = begin; unit < end; ++unit)
             multiply(p, du + unit % blocks * size, unit % blocks, unit / blocks, count);
@@ -132,8 +134,9 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     const int64_t chunks = ceil_div(tiles.count(), most_tiles(E * (C16 + OC16)));
     Problem p{x, dy, dweight, s, tiles, {s, E}, ceil_div(tiles.count(), chunks), 0, 0, nullptr, nullptr};
     p.v_element = p.most * C16 + 16, p.z_element = p.most * OC16 + 16;
-    p.v = scratch(Scratch::winograd_v, E * p.v_element);
-    p.z = scratch(Scratch::winograd_m, E * p.z_element);
+    Scratch scratch;
+    p.v = scratch.floats(E * p.v_element);
+    p.z = scratch.floats(E * p.z_element);
     // The grains count all chunks: their regions follow each other while the threads still spin, so only the first one
     // wakes them.
     const double flop = 2.0 * E * tiles.count() * s.C * s.OC;
