@@ -11,8 +11,8 @@ def integers(rng, *shape):
     return rng.integers(-2, 3, shape).astype(np.float32)
 
 
-# x, OC. Tiles of 2: by tiles (980 of them); dx by one part, forward by two, both in two chunks; dweight
-# in whole blocks of 64 x 64, 3 down and 6 across, and in shared ones, each in chunks.
+# x, OC. Tiles of 2: 980 of them, by tiles; forward and dx in two parts and two chunks; dweight in
+# whole blocks of 64 x 64, 3 down and 6 across, and in shared ones, each in chunks.
 CUT = {
     "many_tiles": ((20, 13, 14, 18), 33),
     "two_parts": ((7, 14, 13, 300), 520),
