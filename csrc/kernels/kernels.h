@@ -337,14 +337,14 @@ struct Kernels {
     void (*grouped_weight)(const GroupedWeight&);
     void (*end_stream)();  // after the last kernel that was told to stream, before others read
 
-    // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas. Sizes in floats; those of filters a multiple
-    // of 16.
-    void (*winograd_input)(const WinogradInput&, int64_t m);     // v = B^T d B
+    void (*winograd_input)(const WinogradInput&, int64_t m);     // v = B^T d B; m = 2 or 4: F(m x m, 3 x 3)
     void (*winograd_gradient)(const WinogradInput&, int64_t m);  // v = A d A^T
     void (*winograd_output)(const WinogradOutput&, int64_t m);   // y = A^T m A, and the epilogue
-    void (*winograd_filter)(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size, int64_t m);
-    void (*winograd_filter_gradient)(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size,
-                                     int64_t m);
+    void (*winograd_filter)(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t w_row, int64_t rows,
+                            int64_t columns, int64_t m);
+    void (*winograd_filter_gradient)(float* dw, int64_t, const float* du, int64_t, int64_t size, int64_t m, bool add);
+    void (*winograd_gradient_product)(float* du, int64_t pitch, const float* v, const float* z, int64_t chunk,
+                                      int64_t tiles, int64_t rows, int64_t columns);
     void (*winograd_product)(float* m, int64_t m_panel, const float* v, const float* u, int64_t tiles, int64_t K,
                              int64_t columns);
 

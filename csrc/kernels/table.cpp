@@ -43,6 +43,7 @@ constexpr Kernels table = {
     .winograd_output = winograd_output,
     .winograd_filter = winograd_filter,
     .winograd_filter_gradient = winograd_filter_gradient,
+    .winograd_gradient_product = winograd_gradient_product,
     .winograd_product = winograd_product,
     .sparse_sum = sparse_sum,
     .sparse_row = sparse_row,

@@ -28,8 +28,10 @@ void grouped_weight(const GroupedWeight&);
 void winograd_input(const WinogradInput&, int64_t m);
 void winograd_gradient(const WinogradInput&, int64_t m);
 void winograd_output(const WinogradOutput&, int64_t m);
-void winograd_filter(float*, int64_t, const float*, int64_t, int64_t size, int64_t m);
-void winograd_filter_gradient(float*, int64_t, const float*, int64_t, int64_t size, int64_t m);
+void winograd_filter(float*, int64_t, const float*, int64_t, int64_t, int64_t rows, int64_t columns, int64_t m);
+void winograd_filter_gradient(float*, int64_t, const float*, int64_t, int64_t size, int64_t m, bool add);
+void winograd_gradient_product(float*, int64_t pitch, const float*, const float*, int64_t chunk, int64_t tiles,
+                               int64_t rows, int64_t columns);
 void winograd_product(float*, int64_t, const float*, const float*, int64_t tiles, int64_t K, int64_t columns);
 
 void sparse_sum(const SparseSum&);

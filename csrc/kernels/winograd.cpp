@@ -143,24 +143,34 @@ PYCNN_INLINE void input_tile(const WinogradInput& s) {
 }
 
 template <int M>
-PYCNN_INLINE void filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size) {
+PYCNN_INLINE void filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t lanes) {
     constexpr int T = M + 2;
-    for (int64_t at = 0; at < size; at += VL) {
-        vec half[T][3], row[T];
-        PYCNN_UNROLL for (int j = 0; j < 3; ++j) {
-            vec g[3];
-            PYCNN_UNROLL for (int i = 0; i < 3; ++i) g[i] = load(w + (i * 3 + j) * w_tap + at);
-            apply(&half[0][j], 3, Points<M>::G, g);
-        }
-        for (int i = 0; i < T; ++i) {
-            apply(row, 1, Points<M>::G, half[i]);
-            PYCNN_UNROLL for (int j = 0; j < T; ++j) store(u + (i * T + j) * u_element + at, row[j]);
-        }
+    vec half[T][3], row[T];
+    PYCNN_UNROLL for (int j = 0; j < 3; ++j) {
+        vec g[3];
+        PYCNN_UNROLL for (int i = 0; i < 3; ++i) g[i] = load_first(w + (i * 3 + j) * w_tap, lanes);
+        apply(&half[0][j], 3, Points<M>::G, g);
+    }
+    for (int i = 0; i < T; ++i) {
+        apply(row, 1, Points<M>::G, half[i]);
+        PYCNN_UNROLL for (int j = 0; j < T; ++j) store(u + (i * T + j) * u_element, row[j]);
+    }
+}
+
+// u[e][row][columns], rows NR apart, zeros to the end of a vec, from taps [rows][columns], rows w_row apart.
+template <int M>
+PYCNN_INLINE void filter_rows(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t w_row, int64_t rows,
+                              int64_t columns) {
+    for (int64_t r = 0; r < rows; ++r, u += NR, w += w_row) {
+        int64_t j = 0;
+        for (; j + VL <= columns; j += VL) filter<M>(u + j, u_element, w + j, w_tap, VL);
+        if (j < columns) filter<M>(u + j, u_element, w + j, w_tap, columns - j);
     }
 }
 
 template <int M>
-PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size) {
+PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size,
+                                  bool add) {
     constexpr int T = M + 2;
     for (int64_t at = 0; at < size; at += VL) {
         const int64_t lanes = size - at < VL ? size - at : VL;
@@ -172,7 +182,10 @@ PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, in
         }
         for (int i = 0; i < 3; ++i) {
             apply_transposed(row, 1, Points<M>::G, half[i]);
-            PYCNN_UNROLL for (int j = 0; j < 3; ++j) store_first(dw + (i * 3 + j) * dw_tap + at, row[j], lanes);
+            PYCNN_UNROLL for (int j = 0; j < 3; ++j) {
+                float* to = dw + (i * 3 + j) * dw_tap + at;
+                store_first(to, add ? load_first(to, lanes) + row[j] : row[j], lanes);
+            }
         }
     }
 }
@@ -245,13 +258,16 @@ void winograd_gradient(const WinogradInput& s, int64_t m) {
 
 void winograd_output(const WinogradOutput& s, int64_t m) { m == 2 ? output_tile<2>(s) : output_tile<4>(s); }
 
-void winograd_filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size, int64_t m) {
-    m == 2 ? filter<2>(u, u_element, w, w_tap, size) : filter<4>(u, u_element, w, w_tap, size);
+void winograd_filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t w_row, int64_t rows,
+                     int64_t columns, int64_t m) {
+    m == 2 ? filter_rows<2>(u, u_element, w, w_tap, w_row, rows, columns)
+           : filter_rows<4>(u, u_element, w, w_tap, w_row, rows, columns);
 }
 
-void winograd_filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size, int64_t m) {
-    m == 2 ? filter_gradient<2>(dw, dw_tap, du, du_element, size)
-           : filter_gradient<4>(dw, dw_tap, du, du_element, size);
+void winograd_filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size, int64_t m,
+                              bool add) {
+    m == 2 ? filter_gradient<2>(dw, dw_tap, du, du_element, size, add)
+           : filter_gradient<4>(dw, dw_tap, du, du_element, size, add);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -67,6 +67,7 @@ double inner_products(const Conv2dShape& s) {
 
 const float* packed_in_scratch(Scratch& scratch, const Algorithm& a, const float* weight, const Conv2dShape& s) {
     if (!a.pack) return weight;
+    if (a.packs_parts) return nullptr;
     float* packed = scratch.floats(std::max<int64_t>(a.packed_floats(s), 1));
     a.pack(packed, weight, s);
     return packed;
@@ -92,8 +93,12 @@ void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dS
                     std::string_view algorithm) {
     const Algorithm& a = *find_algorithm(algorithm, s, Direction::forward);
     Scratch scratch;
-    run_forward(a,
-                {.y = y, .x = x, .packed = packed_in_scratch(scratch, a, weight, s), .shape = s, .epilogue = epilogue});
+    run_forward(a, {.y = y,
+                    .x = x,
+                    .packed = packed_in_scratch(scratch, a, weight, s),
+                    .weight = weight,
+                    .shape = s,
+                    .epilogue = epilogue});
 }
 
 void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s,

@@ -29,7 +29,8 @@ struct Epilogue {                 // of the forward direction
 struct Conv2dForward {
     float* y;  // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
     const float* x;
-    const float* packed;  // the weight as Algorithm::pack made it, or as it is where there is no pack
+    const float* packed;            // the weight as Algorithm::pack made it, or as it is where there is no pack
+    const float* weight = nullptr;  // as it is, where packed is null: of an algorithm that packs parts by itself
     const Conv2dShape& shape;
     Epilogue epilogue = {};
     int64_t PH = 0, PW = 0;    // of 2 x 2 windows of stride 2 over relu's result; 0: no pool
@@ -57,6 +58,7 @@ struct Algorithm {
     // What an algorithm may leave out.
     bool adds_residual = false;  // in its epilogue; else it is added behind it
     bool pools = false;          // in registers; else the map is pooled in chunks that stay in L2
+    bool packs_parts = false;    // forward takes the weight as it is too, and packs what it needs next
     int64_t (*packed_floats)(const Conv2dShape&) = nullptr;
     void (*pack)(float* packed, const float* weight, const Conv2dShape&) = nullptr;  // null: reads the weight as it is
 };
@@ -69,7 +71,7 @@ const Algorithm& choose(const Conv2dShape&, Direction, bool packed = false);
 // `name` for this shape, "auto" for the cheapest, or null where it does not fit, or there is none.
 const Algorithm* find_algorithm(std::string_view name, const Conv2dShape&, Direction);
 
-// The weight packed into scratch memory of the caller, or the weight itself.
+// The weight packed into scratch memory of the caller; or the weight itself; or null: packs_parts.
 const float* packed_in_scratch(Scratch&, const Algorithm&, const float* weight, const Conv2dShape&);
 
 // With all that the call asks for, also what the algorithm itself leaves out.

@@ -32,10 +32,18 @@ struct Correlation {  // 3 x 3, stride 1: forward, or backward with the flipped 
     Epilogue epilogue;
 };
 
-// u [T T][panels][C][NR] = G g G^T from taps [panels][9][C][NR], as conv2d/pack.h makes them.
+// The weight: transformed, u [T T][panels][C][NR] = G g G^T, or, where u is null, as taps.
+struct Filter {
+    const float* u;
+    const float* taps;  // tap t, channel c, output channel oc: taps[oc / NR * panel + t * tap + c * row + oc % NR]
+    int64_t panel, tap, row;
+};
+
+// winograd_tiles.cpp
 int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u
-void transform_filter(float* u, const float* taps, int64_t C, int64_t OC, int64_t m);
-void run(const Correlation&, int64_t m, const float* u);
+void transform_filter(float* u, const Filter& taps, int64_t C, int64_t OC, int64_t m);
+void run(const Correlation&, int64_t m, const Filter&);
+int64_t forward_units(const Tiles&, int64_t C, int64_t OC);  // that threads take in its longest step
 
 // winograd_weight.cpp
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, int64_t m);

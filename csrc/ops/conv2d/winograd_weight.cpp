@@ -1,15 +1,18 @@
 // Winograd's convolution, gradient of the weight: the adjoint of the forward direction.
 //
-//   for each block of tiles:
-//     v [T T][tiles][C] = B^T x B,  z [T T][tiles][OC] = A dy A^T      threads own tiles
-//     du[T T][C][OC] += v[e]^T z[e]                                    threads own (e, panel, channels): nothing is reduced
-//   dweight = G^T du G
+//   for each chunk of tiles:
+//     v  [T T][C / 16][tiles][16] = B^T x B,  z [T T][OC / 16][tiles][16] = A dy A^T     threads own tiles
+//     du [blocks][T T][rows][columns] = v[e]^T z[e]        a block is some input channels x some output channels
+//     dweight (+)= G^T du G                                block by block
 //
-// Tiles are added in order, so the bits depend neither on threads nor on the size of a block.
+// A block is small enough for L2, so a wide du, four times as large as dweight, never sees memory: a thread owns all
+// elements of a block and takes it on to dweight at once. Where blocks are few, threads own single elements of
+// them first, and du, small then, is shared.
+//
+// Tiles are added in order and chunks too, so the bits depend neither on threads nor on the size of a block.
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "ops/conv2d/winograd.h"
 #include "ops/runtime/dispatch.h"
@@ -19,13 +22,37 @@
 namespace pycnn::winograd {
 namespace {
 
+// How dweight is cut: into blocks of `side` input channels and `side` output channels. 64: du of a block is 590 KB, beside
+// the v and z of one element; 14x14x512->512, 16 images, 32: 31.9 instead of 30.0 ms. Whole from 16 blocks on: 14x14x512
+// 30.0, element by element 34.9 ms, one image 3.6 and 9.9 (Zen 4, two threads); at 256 x 256 both take the same.
+struct Blocks {
+    int64_t C, OC, elements, side, down, across;
+    bool whole;  // a thread owns all elements of a block
+
+    Blocks(const Conv2dShape& s, int64_t E) : C(s.C), OC(s.OC), elements(E), side(64) {
+        constexpr int64_t kLeast = 16;
+        whole = ceil_div(C, side) * ceil_div(OC, side) >= kLeast;
+        if (!whole) side = 32;
+        down = ceil_div(C, side), across = ceil_div(OC, side);
+    }
+    int64_t count() const { return down * across; }
+    int64_t units() const { return whole ? count() : elements * count(); }
+    int64_t element() const { return side * side + 16; }  // floats between elements, no multiple of 4 KB
+    int64_t size() const { return elements * element(); }
+    int64_t row(int64_t block) const { return block / across * side; }
+    int64_t column(int64_t block) const { return block % across * side; }
+    int64_t rows(int64_t block) const { return std::min(side, C - row(block)); }
+    int64_t columns(int64_t block) const { return std::min(side, OC - column(block)); }
+};
+
 struct Problem {
     const float *x, *dy;
+    float* dweight;
     const Conv2dShape& s;
     Tiles tiles;
-    int64_t C16, OC16;                    // rounded up to whole vectors
-    int64_t block, v_element, z_element;  // tiles a block; distances between the elements e, no multiple of 4 KB
-    float *v, *z, *du;
+    Blocks blocks;
+    int64_t most, v_element, z_element;  // tiles of a chunk; distances between the elements e, no multiple of 4 KB
+    float *v, *z;
 };
 
 void transform(const Problem& p, int64_t tile, int64_t slot) {
@@ -34,85 +61,93 @@ void transform(const Problem& p, int64_t tile, int64_t slot) {
     const int64_t oh = tile / p.tiles.cols % p.tiles.rows * m, ow = tile % p.tiles.cols * m;
     const int64_t h = oh - s.pad.top, w = ow - s.pad.left;
     const Inside rows = inside(h, m + 2, s.H), cols = inside(w, m + 2, s.W);
-    kernels().winograd_input({p.v + slot * p.C16, p.v_element, 16, p.x + ((n * s.H + h) * s.W + w) * s.C, s.W * s.C,
-                              s.C, rows.begin, rows.end, cols.begin, cols.end},
+    kernels().winograd_input({p.v + slot * 16, p.v_element, p.most * 16, p.x + ((n * s.H + h) * s.W + w) * s.C,
+                              s.W * s.C, s.C, rows.begin, rows.end, cols.begin, cols.end},
                              m);
-    kernels().winograd_gradient({p.z + slot * p.OC16, p.z_element, 16, p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC,
-                                 s.OW() * s.OC, s.OC, 0, std::min(m, s.OH() - oh), 0, std::min(m, s.OW() - ow)},
-                                m);
+    kernels().winograd_gradient(
+        {p.z + slot * 16, p.z_element, p.most * 16, p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC, s.OW() * s.OC,
+         s.OC, 0, std::min(m, s.OH() - oh), 0, std::min(m, s.OW() - ow)},
+        m);
 }
 
-// How many parts the input channels of a product are cut into: for 128 units in all, where there are tiles for them.
-int64_t parts_of(const Conv2dShape& s, int64_t elements) {
-    constexpr int64_t kUnits = 128;
-    const int64_t units = elements * ceil_div(s.OC, kernels().NR);
-    return std::clamp<int64_t>(ceil_div(kUnits, units), 1, ceil_div(s.C, kernels().MR));
+int64_t round_up_16(int64_t n) { return ceil_div(n, 16) * 16; }
+
+// du[e] of a block, over the `count` tiles of a chunk.
+void multiply(const Problem& p, float* du, int64_t block, int64_t e, int64_t count) {
+    const Blocks& b = p.blocks;
+    kernels().winograd_gradient_product(du + e * b.element(), b.side, p.v + e * p.v_element + b.row(block) * p.most,
+                                        p.z + e * p.z_element + b.column(block) * p.most, p.most * 16, count,
+                                        round_up_16(b.rows(block)), round_up_16(b.columns(block)));
 }
 
-// du[e][some channels, panel] += v[e]^T z[e], over the `count` tiles of a block.
-void multiply(const Problem& p, int64_t unit, int64_t panels, int64_t parts, int64_t count, bool accumulate,
-              const std::vector<int64_t>& offset) {
-    const int64_t e = unit / parts / panels, jr = unit / parts % panels * kernels().NR, part = unit % parts;
-    const int64_t C = p.s.C, OC = p.s.OC, MR = kernels().MR, tiles = ceil_div(C, MR);
-    const int64_t first = tiles * part / parts * MR, last = std::min(tiles * (part + 1) / parts * MR, C);
-    const int64_t rows = last - first;
-    std::vector<const float*> a(rows);
-    std::vector<float*> c(rows);
-    for (int64_t i = 0; i < rows; ++i) {
-        a[i] = p.v + e * p.v_element + first + i;
-        c[i] = p.du + (e * C + first + i) * OC + jr;
-    }
-    const Steps all{0, count};
-    kernels().indirect_block({c.data(), a.data(), rows, std::min(kernels().NR, OC - jr), offset.data(),
-                              p.z + e * p.z_element + jr, p.OC16, &all, 1, nullptr, false, accumulate});
+// The block of dweight from its du.
+void finish(const Problem& p, const float* du, int64_t block, bool accumulate) {
+    const Blocks& b = p.blocks;
+    for (int64_t c = 0; c < b.rows(block); ++c)
+        kernels().winograd_filter_gradient(p.dweight + (b.row(block) + c) * b.OC + b.column(block), b.C * b.OC,
+                                           du + c * b.side, b.element(), b.columns(block), p.tiles.m, accumulate);
+}
+
+void add_whole_blocks(const Problem& p, int64_t count, bool accumulate, double flop) {
+    const int64_t blocks = p.blocks.count();
+    parallel_for(blocks, grain_units(kGrainFlop, flop / static_cast<double>(blocks)), [&](int64_t begin, int64_t end) {
+        Scratch scratch;
+        float* du = scratch.floats(p.blocks.size());
+        for (int64_t block = begin; block < end; ++block) {
+            for (int64_t e = 0; e < p.blocks.elements; ++e) multiply(p, du, block, e, count);
+            finish(p, du, block, accumulate);
+        }
+    });
+}
+
+void add_single_elements(const Problem& p, int64_t count, bool accumulate, double flop) {
+    const int64_t blocks = p.blocks.count(), units = p.blocks.units(), size = p.blocks.size();
+    Scratch scratch;
+    float* du = scratch.floats(blocks * size);
+    parallel_for(units, grain_units(kGrainFlop, flop / static_cast<double>(units)), [&](int64_t begin, int64_t end) {
+        for (int64_t unit = begin; unit < end; ++unit)
+            multiply(p, du + unit % blocks * size, unit % blocks, unit / blocks, count);
+    });
+    parallel_for(blocks, grain_units(kGrainBytes, 4.0 * size), [&](int64_t begin, int64_t end) {
+        for (int64_t block = begin; block < end; ++block) finish(p, du + block * size, block, accumulate);
+    });
+}
+
+// Tiles of a chunk, where one has `floats` numbers in v and z: 2 MB of them, or 64 tiles, so that dweight, which is added
+// to once a chunk, and G^T du G weigh little (28x28x256->256, 16 images, 64 and 128 tiles: 23.1 and 24.8 ms); 19 MB at most.
+int64_t most_tiles(int64_t floats) {
+    constexpr int64_t kFloats = 524288, kTiles = 64, kMost = 4800000;
+    return std::max<int64_t>({kFloats / floats, std::min(kTiles, kMost / floats), 16});
 }
 
 }  // namespace
 
-int64_t weight_units(const Conv2dShape& s, int64_t elements) {
-    return elements * ceil_div(s.OC, kernels().NR) * parts_of(s, elements);
-}
+int64_t weight_units(const Conv2dShape& s, int64_t elements) { return Blocks(s, elements).units(); }
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s, int64_t m) {
     const Tiles tiles(m, s.N, s.OH(), s.OW());
-    const int64_t E = tiles.elements(), size = s.C * s.OC, panels = ceil_div(s.OC, kernels().NR);
+    const int64_t E = tiles.elements(), C16 = round_up_16(s.C), OC16 = round_up_16(s.OC);
     if (tiles.count() == 0) {
-        std::memset(dweight, 0, sizeof(float) * 9 * size);
+        std::memset(dweight, 0, sizeof(float) * 9 * s.C * s.OC);
         return;
     }
-    Problem p{x, dy, s, tiles, ceil_div(s.C, 16) * 16, ceil_div(s.OC, 16) * 16, 0, 0, 0, nullptr, nullptr, nullptr};
-    constexpr int64_t kFloats = 524288;  // 2 MB of v and z: the L2 of a few cores, or L3
-    p.block = std::min(std::max<int64_t>(kFloats / (E * (p.C16 + p.OC16)), 16), tiles.count());
-    p.v_element = p.block * p.C16 + 16, p.z_element = p.block * p.OC16 + 16;
+    const int64_t chunks = ceil_div(tiles.count(), most_tiles(E * (C16 + OC16)));
+    Problem p{x, dy, dweight, s, tiles, {s, E}, ceil_div(tiles.count(), chunks), 0, 0, nullptr, nullptr};
+    p.v_element = p.most * C16 + 16, p.z_element = p.most * OC16 + 16;
     Scratch scratch;
     p.v = scratch.floats(E * p.v_element);
     p.z = scratch.floats(E * p.z_element);
-    p.du = scratch.floats(E * size);
-    std::vector<int64_t> offset(p.block);
-    for (int64_t k = 0; k < p.block; ++k) offset[k] = k * p.C16;
-    // The grains count all blocks: their regions follow each other while the threads still spin, so only the first one
+    // The grains count all chunks: their regions follow each other while the threads still spin, so only the first one
     // wakes them.
-    const int64_t parts = parts_of(s, E), units = weight_units(s, E);
-    const double blocks = static_cast<double>(ceil_div(tiles.count(), p.block));
-    for (int64_t first = 0; first < tiles.count(); first += p.block) {
-        const int64_t count = std::min(p.block, tiles.count() - first);
-        parallel_for(count, grain_units(kGrainBytes, 4.0 * E * (p.C16 + p.OC16) * blocks),
+    const double flop = 2.0 * E * tiles.count() * s.C * s.OC;
+    for (int64_t first = 0; first < tiles.count(); first += p.most) {
+        const int64_t count = std::min(p.most, tiles.count() - first);
+        parallel_for(count, grain_units(kGrainBytes, 4.0 * E * (C16 + OC16) * static_cast<double>(chunks)),
                      [&](int64_t begin, int64_t end) {
                          for (int64_t t = begin; t < end; ++t) transform(p, first + t, t);
                      });
-        const double flop = 2.0 * E * tiles.count() * size;
-        parallel_for(units, grain_units(kGrainFlop, flop / static_cast<double>(units)),
-                     [&](int64_t begin, int64_t end) {
-                         for (int64_t unit = begin; unit < end; ++unit)
-                             multiply(p, unit, panels, parts, count, first > 0, offset);
-                     });
+        p.blocks.whole ? add_whole_blocks(p, count, first > 0, flop) : add_single_elements(p, count, first > 0, flop);
     }
-    constexpr int64_t kChunk = 256;  // elements of C x OC
-    parallel_for(ceil_div(size, kChunk), grain_units(kGrainBytes, 4.0 * kChunk * (E + 9)),
-                 [&](int64_t begin, int64_t end) {
-                     const int64_t at = begin * kChunk, last = std::min(end * kChunk, size);
-                     kernels().winograd_filter_gradient(dweight + at, size, p.du + at, size, last - at, tiles.m);
-                 });
 }
 
 }  // namespace pycnn::winograd

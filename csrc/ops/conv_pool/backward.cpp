@@ -30,6 +30,23 @@ namespace {
 // over the un-pooled map takes less than lists, dweight does not. Both, 100 images, one thread, ms, lists for both ->
 // lists for dweight alone: 14x14x16->16 1.02 -> 0.92 (AVX2 1.11 -> 1.01), 7x7x16->64 0.97 -> 0.88 (1.05 -> 0.94),
 // 7x7x32->64 1.70 -> 1.60 (2.14 -> 1.72), but 14x14x16->32 1.70 -> 1.74 (1.86 -> 1.87).
+//
+// Lists walk through a whole image for each output channel (dweight), and for each row of the kernel (dx), so they lose
+// where an image lies in no L2. Both, half of the windows active, two threads, AVX-512, ms: lists for both, for dweight
+// alone, dense; and dweight alone, lists and dense (3x3, 8 images unless said; a busy machine in its slow state):
+//
+//   28x28x64->64, 64 images     11.9  14.0  26.9      5.5  18.9
+//   56x56x64->64, 64 images     53.5  64.7  78.7     21.9  47.7     all windows active, 8 images: 9.6  8.7  9.5
+//   64x64x64->64, 64 images     66.7  79.9   109     28.8  60.1     107  101  159
+//   112x112x16->16               3.9   4.2   5.4      1.4   3.4     4.6  4.7  7.7
+//   112x112x32->32 (1.6 MB)      8.5  10.5  12.9      4.4   8.1     12.5  12.0  18.5
+//   112x112x64->64 (3.2 MB)     32.5  33.1  35.6     15.5  21.6     46.1  40.4  55.5;  AVX2, half: 40.0  35.2  37.4
+//   224x224x16->16, one image    3.8   2.4   2.6      1.1   1.5
+//   224x224x32->64, one image   19.6  17.7  13.8      9.3  10.6
+//   224x224x64->64, two images  91.7  52.1  40.0     28.0  25.0
+//
+// So by the floats of an image, where the dense way has Winograd, which was measured: direct convolution takes longer.
+// One image of 112x112x64 alone is dense at best (7.0, 6.2, 5.0).
 enum class Way { sparse, sparse_dweight, one_channel, dense };
 
 Way choose_way(const ConvPoolShape& b, bool wants_dx) {
@@ -38,8 +55,11 @@ Way choose_way(const ConvPoolShape& b, bool wants_dx) {
         return Way::dense;
     if (s.C == 1 && !wants_dx) return Way::one_channel;
     if (!Layout(b).fits_int32(b)) return Way::dense;
-    const bool fast_dx =
-        wants_dx && !b.relu && std::string_view(choose(s, Direction::backward_input).name) == "winograd";
+    constexpr int64_t kDx = 524288, kDweight = 1048576;
+    const int64_t image = s.H * s.W * s.C;
+    const auto winograd = [&](Direction d) { return std::string_view(choose(s, d).name) == "winograd"; };
+    if (image > kDweight && winograd(Direction::backward_weight)) return Way::dense;
+    const bool fast_dx = wants_dx && (!b.relu || image > kDx) && winograd(Direction::backward_input);
     return fast_dx ? Way::sparse_dweight : Way::sparse;
 }
 

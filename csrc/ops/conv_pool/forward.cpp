@@ -43,6 +43,7 @@ void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* we
     run_forward(a, {.y = y,
                     .x = x,
                     .packed = packed_in_scratch(scratch, a, weight, b.conv),
+                    .weight = weight,
                     .shape = b.conv,
                     .epilogue = {.bias = bias, .relu = b.relu},
                     .PH = b.PH,

@@ -1,0 +1,228 @@
+// Winograd's convolution, forward and gradient of the input: both are correlations with a 3 x 3 weight.
+//
+//   filter     u [T T][panels][C][NR]
+//   input      v [T T][tiles / MR][C / 16][MR][16]
+//   product    m [T T][panels][tiles][NR]          T T matrix products
+//   output     y, or the pooled y and its argmax
+//
+// Two ways, by the shape alone; the bits are the same, since a tile is computed by itself:
+//
+//   by tiles   u once; then threads own tiles, a block of them after the other, whose v and m stay in L2
+//   by parts   few tiles, or a u so wide that reading it again for each block costs more than the products: all
+//              threads take a chunk of tiles through one part of the panels after the other, step by step, so each
+//              number of u is read once a chunk, and a part of it is made just before, into L3
+
+#include "ops/conv2d/winograd.h"
+#include "ops/runtime/cut.h"
+#include "ops/runtime/dispatch.h"
+#include "ops/runtime/scratch.h"
+
+namespace pycnn::winograd {
+namespace {
+
+int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
+
+// Distances between the elements e: never a multiple of 4 KB, or all T T streams would meet in one set of L1.
+struct Layout {
+    int64_t v_group, v_element, m_panel, m_element;
+
+    Layout(int64_t C, int64_t block, int64_t panels) {
+        const int64_t MR = kernels().MR, NR = kernels().NR;
+        v_group = MR * round_up(C, 16);
+        v_element = block / MR * v_group + 16;
+        m_panel = block * NR;
+        m_element = panels * m_panel + 16;
+    }
+};
+
+int64_t filter_element(int64_t C, int64_t panels) { return panels * C * kernels().NR + 16; }
+
+void transform_input(float* v, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile) {
+    const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
+    const int64_t h = th * tiles.m - s.top, w = tw * tiles.m - s.left, T = tiles.m + 2;
+    const Inside rows = inside(h, T, s.H), cols = inside(w, T, s.W);
+    kernels().winograd_input({v, at.v_element, kernels().MR * 16, s.in + ((n * s.H + h) * s.W + w) * s.C, s.W * s.C,
+                              s.C, rows.begin, rows.end, cols.begin, cols.end},
+                             tiles.m);
+}
+
+// Output channels of the panels [begin, end).
+struct Panels {
+    int64_t begin, end;
+
+    int64_t count() const { return end - begin; }
+    int64_t first() const { return begin * kernels().NR; }
+    int64_t channels(int64_t OC) const { return std::min(end * kernels().NR, OC) - first(); }
+};
+
+void transform_output(const float* m, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile,
+                      const Panels& panels) {
+    const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
+    const int64_t h = th * tiles.m, w = tw * tiles.m, half = tiles.m / 2;
+    const int64_t rows = std::min(tiles.m, s.OH - h), cols = std::min(tiles.m, s.OW - w);
+    const int64_t pool_rows = std::min(half, s.PH - h / 2), pool_cols = std::min(half, s.PW - w / 2);
+    const bool pool = s.PH > 0;
+    if (pool && (pool_rows <= 0 || pool_cols <= 0)) return;  // the odd last row of a VALID pool
+    const int64_t pixel = pool ? (n * s.PH + h / 2) * s.PW + w / 2 : (n * s.OH + h) * s.OW + w;
+    const int64_t to = pixel * s.OC + panels.first();
+    kernels().winograd_output(
+        {m, at.m_element, at.m_panel, s.out + to, s.where ? s.where + to : nullptr, (pool ? s.PW : s.OW) * s.OC, s.OC,
+         panels.channels(s.OC), rows, cols, pool ? pool_rows : 0, pool ? pool_cols : 0,
+         s.epilogue.bias ? s.epilogue.bias + panels.first() : nullptr, s.epilogue.relu,
+         s.epilogue.residual ? s.epilogue.residual + to : nullptr},
+        tiles.m);
+}
+
+// u of some panels.
+void transform_filter(float* u, const Filter& f, int64_t C, int64_t OC, const Panels& panels, int64_t m) {
+    const int64_t NR = kernels().NR, element = filter_element(C, panels.count());
+    constexpr int64_t kRows = 16;  // channels a unit
+    const int64_t parts = ceil_div(C, kRows);
+    parallel_for(panels.count() * parts, grain_units(kGrainBytes, 4.0 * kRows * NR * (9 + (m + 2) * (m + 2))),
+                 [&](int64_t begin, int64_t end) {
+                     for (int64_t unit = begin; unit < end; ++unit) {
+                         const int64_t p = unit / parts, panel = panels.begin + p, c = unit % parts * kRows;
+                         kernels().winograd_filter(u + (p * C + c) * NR, element, f.taps + panel * f.panel + c * f.row,
+                                                   f.tap, f.row, std::min(kRows, C - c),
+                                                   Panels{panel, panel + 1}.channels(OC), m);
+                     }
+                 });
+}
+
+// Tiles that are computed together: v and m, about 384 KB of them, stay in L2 between their three uses.
+int64_t block_size(const Correlation& s, const Tiles& tiles) {
+    constexpr int64_t kFloats = 98304;
+    const int64_t MR = kernels().MR, tile = tiles.elements() * (round_up(s.C, 16) + round_up(s.OC, kernels().NR));
+    return std::max<int64_t>(kFloats / tile / MR, 1) * MR;
+}
+
+// Tiles [first, last), a block after the other.
+void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last) {
+    const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), size = block_size(s, tiles);
+    const Panels all{0, ceil_div(s.OC, NR)};
+    const Layout at(s.C, size, all.end);
+    const int64_t u_element = filter_element(s.C, all.end);
+    Scratch scratch;
+    float* v = scratch.floats(E * at.v_element);
+    float* product = scratch.floats(E * at.m_element);
+    for (; first < last; first += size) {
+        const int64_t count = std::min(size, last - first);
+        for (int64_t t = 0; t < count; ++t)
+            transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
+        for (int64_t e = 0; e < E; ++e)
+            kernels().winograd_product(product + e * at.m_element, at.m_panel, v + e * at.v_element, u + e * u_element,
+                                       count, s.C, s.OC);
+        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, all);
+    }
+}
+
+void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
+    const int64_t MR = kernels().MR, groups = ceil_div(tiles.count(), MR);
+    const float* u = filter.u;
+    Scratch scratch;
+    if (!u) {
+        float* room = scratch.floats(filter_size(s.C, s.OC, tiles.m));
+        transform_filter(room, filter, s.C, s.OC, {0, ceil_div(s.OC, kernels().NR)}, tiles.m);
+        u = room;
+    }
+    const double group = 2.0 * tiles.elements() * s.C * s.OC * MR;
+    parallel_for(groups, grain_units(kGrainFlop, group), [&](int64_t begin, int64_t end) {
+        run_tiles(s, tiles, u, begin * MR, std::min(end * MR, tiles.count()));
+    });
+}
+
+// m of the tiles of a chunk: threads own panels of single elements.
+void multiply(float* product, const Layout& at, const float* v, const float* u, int64_t u_element, int64_t count,
+              const Correlation& s, const Panels& part, int64_t E, double flop) {
+    const int64_t NR = kernels().NR, panels = part.count();
+    parallel_for(E * panels, grain_units(kGrainFlop, flop / static_cast<double>(E * panels)),
+                 [&](int64_t begin, int64_t end) {
+                     while (begin < end) {
+                         const int64_t e = begin / panels, p = begin % panels, last = std::min(panels, p + end - begin);
+                         kernels().winograd_product(product + e * at.m_element + p * at.m_panel, at.m_panel,
+                                                    v + e * at.v_element, u + e * u_element + p * s.C * NR, count, s.C,
+                                                    Panels{part.begin + p, part.begin + last}.channels(s.OC));
+                         begin += last - p;
+                     }
+                 });
+}
+
+// Panels of a part: its u is 9.4 MB at most, all of 256 x 256 channels. Forward of 28x28x256->256, 16 images, two parts
+// instead of one: 28.8 ms instead of 25.2; 14x14x512->512, parts of 4.7 and of 9.4 MB: 39.4 and 40.3 (Zen 4, slow state).
+int64_t panels_of_part(int64_t C, int64_t OC, int64_t E) {
+    constexpr int64_t kFloats = 2359296;
+    const int64_t NR = kernels().NR, panels = ceil_div(OC, NR);
+    return ceil_div(panels, ceil_div(panels, std::max<int64_t>(kFloats / (E * C * NR), 1)));
+}
+
+// Tiles of a chunk, a multiple of MR, all chunks alike. v and m are 4 MB where u is one part, and 12 MB where each
+// chunk makes u again: 28x28x256, 16 images, 4, 8 and 12 MB: 22.5, 23.6 and 25.2 ms; 14x14x512: 49.9, 43.1 and 40.3.
+int64_t chunk_size(const Correlation& s, const Tiles& tiles, int64_t each, int64_t panels) {
+    const int64_t kFloats = each < panels ? 3000000 : 1000000;
+    const int64_t tile = tiles.elements() * (round_up(s.C, 16) + each * kernels().NR);
+    const int64_t chunks = ceil_div(tiles.count(), std::max<int64_t>(kFloats / tile, 1));
+    return round_up(ceil_div(tiles.count(), chunks), kernels().MR);
+}
+
+// A tile's transforms take as long as so many operations at the FMA peak, for each channel.
+constexpr double kInputFlop = 800, kOutputFlop = 500;
+
+void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
+    const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), panels = ceil_div(s.OC, NR);
+    const int64_t each = panels_of_part(s.C, s.OC, E), size = chunk_size(s, tiles, each, panels);
+    const Layout at(s.C, size, each);
+    Scratch scratch;
+    float* v = scratch.floats(E * at.v_element);
+    float* product = scratch.floats(E * at.m_element);
+    float* room = filter.u ? nullptr : scratch.floats(E * filter_element(s.C, each));
+    // The grains count all chunks, whose steps follow each other while the threads still spin.
+    const double chunks = static_cast<double>(ceil_div(tiles.count(), size));
+    const double flop = 2.0 * E * s.C * s.OC * static_cast<double>(tiles.count());
+    for (int64_t first = 0; first < tiles.count(); first += size) {
+        const int64_t count = std::min(size, tiles.count() - first);
+        parallel_for(count, grain_units(kGrainFlop, kInputFlop * s.C * chunks), [&](int64_t begin, int64_t end) {
+            for (int64_t t = begin; t < end; ++t)
+                transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
+        });
+        for (int64_t p = 0; p < panels; p += each) {
+            const Panels part{p, std::min(p + each, panels)};
+            if (room && (first == 0 || each < panels)) transform_filter(room, filter, s.C, s.OC, part, tiles.m);
+            const float* u = room ? room : filter.u + p * s.C * NR;
+            multiply(product, at, v, u, filter_element(s.C, room ? part.count() : panels), count, s, part, E, flop);
+            parallel_for(count, grain_units(kGrainFlop, kOutputFlop * s.OC * chunks), [&](int64_t begin, int64_t end) {
+                for (int64_t t = begin; t < end; ++t) transform_output(product + t * NR, at, s, tiles, first + t, part);
+            });
+        }
+    }
+}
+
+// From 896 tiles on, 64 groups with AVX-512, the largest share of 16 threads is a quarter too long at most. At 256 x 256
+// channels both ways take the same time (14x14, 16 images: 7.3 to 7.8 ms), below it tiles win where there are as many
+// (14x14x32->64: 0.43 and 0.46), above it parts do: 14x14x512->512 43.6 and 33.1 ms, one image 10.8 and 4.2.
+bool takes_parts(const Tiles& tiles, int64_t C, int64_t OC) {
+    constexpr int64_t kTiles = 896, kPairs = 65536;
+    return tiles.count() < kTiles || C * OC > kPairs;
+}
+
+}  // namespace
+
+int64_t filter_size(int64_t C, int64_t OC, int64_t m) {
+    return (m + 2) * (m + 2) * filter_element(C, ceil_div(OC, kernels().NR));
+}
+
+void transform_filter(float* u, const Filter& filter, int64_t C, int64_t OC, int64_t m) {
+    transform_filter(u, filter, C, OC, {0, ceil_div(OC, kernels().NR)}, m);
+}
+
+int64_t forward_units(const Tiles& tiles, int64_t C, int64_t OC) {
+    if (takes_parts(tiles, C, OC)) return tiles.elements() * panels_of_part(C, OC, tiles.elements());
+    return ceil_div(tiles.count(), kernels().MR);
+}
+
+void run(const Correlation& s, int64_t m, const Filter& filter) {
+    const Tiles tiles(m, s.N, s.OH, s.OW);
+    if (tiles.count() == 0) return;
+    takes_parts(tiles, s.C, s.OC) ? by_parts(s, tiles, filter) : by_tiles(s, tiles, filter);
+}
+
+}  // namespace pycnn::winograd
