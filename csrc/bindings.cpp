@@ -1,4 +1,4 @@
-// The module `_pycnn`: configuration, threads, matmul. The bindings are the only files that know Python: arrays become
+// The module `_pycnn`: configuration, threads, matmul and linear. The bindings are the only files that know Python: arrays become
 // pointers and shapes, are checked, and an operator runs inside WithoutGil.
 
 #include <pybind11/stl.h>
@@ -70,6 +70,34 @@ py::array matmul(const py::array& a, const py::array& b, bool transpose_a, bool 
     return c;
 }
 
+void linear_into(py::array y, const py::array& x, const py::array& weight, const py::object& bias,
+                 const Activation& activation) {
+    const char* op = "linear";
+    const bool float64 = check_floating(x, {op, "x"});
+    check_rank(x, {op, "x"}, "NI");
+    check_contiguous(x, {op, "x"});
+    check_rank(weight, {op, "weight"}, "IO");
+    const LinearShape s{.N = x.shape(0), .in = x.shape(1), .out = weight.shape(1)};
+    check_input(weight, {op, "weight"}, float64, "x", {s.in, s.out}, "[in, out], as x [N, in]");
+    check_output(y, {op, "out"}, float64, "x", {s.N, s.out}, "[N, out]");
+    check_apart(y, {op, "out"}, x, "x");
+    check_apart(y, {op, "out"}, weight, "weight");
+    py::array b;
+    if (!bias.is_none()) {
+        b = py::reinterpret_borrow<py::array>(bias);
+        check_input(b, {op, "bias"}, float64, "x", {s.out}, "[out]");
+        check_apart(y, {op, "out"}, b, "bias");
+    }
+    void* result = y.mutable_data();
+    const bool has_bias = !bias.is_none();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        const WithoutGil running;
+        linear<T>(static_cast<T*>(result), readable<T>(x), readable<T>(weight), s,
+                  {.bias = has_bias ? readable<T>(b) : nullptr, .activation = activation});
+    });
+}
+
 // GFLOP/s of independent FMAs on this thread with the active instruction set, the best of many short runs.
 double fma_peak(double seconds) {
     using Clock = std::chrono::steady_clock;
@@ -121,6 +149,7 @@ void bind_config(py::module_& m) {
     m.def("tile_sizes", tile_sizes);
     m.def("fma_peak", fma_peak, py::arg("seconds"));
     m.def("matmul", matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a"), py::arg("transpose_b"), py::arg("out"));
+    m.def("linear", linear_into, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("activation"));
 }
 
 }  // namespace
@@ -131,12 +160,12 @@ PYBIND11_MODULE(_pycnn, m) {
         throw pybind11::import_error(
             "pycnn: this CPU lacks SSE4.2 and POPCNT (x86-64-v2), which the baseline kernels need; it cannot run "
             "here.");
+    pycnn::bind_elementwise(m);  // the type of activations, which others take
     pycnn::bind_config(m);
     pycnn::bind_conv2d(m);
     pycnn::bind_conv_pool(m);
     pycnn::bind_conv_norm(m);
     pycnn::bind_pool2d(m);
-    pycnn::bind_elementwise(m);
     pycnn::bind_images(m);
     pycnn::bind_join(m);
     pycnn::bind_network(m);

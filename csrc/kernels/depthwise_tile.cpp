@@ -8,6 +8,7 @@
 // confine to a few sets, and 18 FMAs have 4 loads. Lanes never meet, hence registers instead of vecs: with AVX2 a vec
 // would need 18 registers for the weights alone. Taps outside the image are skipped.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -60,8 +61,7 @@ PYCNN_INLINE void shift(Sums<R, A>& sums) {
 template <int R>
 PYCNN_INLINE void finish(const DepthwiseTile& s, const reg (&sum)[R], reg bias, int64_t q, int64_t c, int64_t lanes) {
     PYCNN_UNROLL for (int r = 0; r < R; ++r) {
-        reg y = sum[r] + bias;
-        if (s.relu) y = reg{} > y ? reg{} : y;
+        const reg y = relu_if(has_relu(s.epilogue), sum[r] + bias);
         float* out = s.out + r * s.out_row + q * s.out_pixel + c;
         if (kWholeLines && s.stream)
             stream_reg(out, y);
@@ -76,7 +76,7 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
     reg w[K][K];
     PYCNN_UNROLL for (int kh = 0; kh < K; ++kh) PYCNN_UNROLL for (int kw = 0; kw < K; ++kw) w[kh][kw] =
         load_reg(s.w + kh * s.w_row + kw * s.w_column + c, lanes);
-    const reg bias = s.bias ? load_reg(s.bias + c, lanes) : reg{};
+    const reg bias = s.epilogue.bias ? load_reg(s.epilogue.bias + c, lanes) : reg{};
     Sums<R, A> sums;
     PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int a = 0; a < A; ++a) sums.of[r][a] = reg{};
     const auto edge = [&](int64_t q) __attribute__((always_inline)) {
@@ -117,6 +117,7 @@ template <int K, int S, int R>
 void tiles(const DepthwiseTile& s) {
     each_register(s.channels,
                   [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { tile<K, S, R>(s, c, lanes); });
+    for (int r = 0; r < R; ++r) finish_late(s.out + r * s.out_row, s.out_columns, s.out_pixel, s.channels, s.epilogue);
 }
 
 // ---- gradient of the input, stride 2 ----------------------------------------------------------------------------

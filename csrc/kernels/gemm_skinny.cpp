@@ -3,10 +3,11 @@
 //
 //   gemm_dots      c[i][j] = sum over p of a[i][p] * b[j][p]     p contiguous in both; 16 partial sums, added as a tree
 //   gemm_one_row   c[j]    = sum over p of x[p] * b[p][j]        j contiguous; p in order
-//   linear_row     the same, with b packed in panels, and bias and relu
+//   linear_row     the same, with b packed in panels, and an epilogue
 //
 // All overwrite c. The order of additions of an element depends on k alone.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -78,13 +79,12 @@ PYCNN_INLINE void row_times_panels(const LinearRow& s, int64_t j, int64_t last) 
             b[p] += V * VL;
         }
     }
-    const vec zero = splat(0.0f);
+    const bool relu = has_relu(s.epilogue);
     PYCNN_UNROLL for (int p = 0; p < P; ++p) PYCNN_UNROLL for (int v = 0; v < V; ++v) {
         const int64_t at = j + (p * V + v) * VL, lanes = p == P - 1 && v == V - 1 ? last : VL;
         vec y = acc[p][v];
-        if (s.bias) y = y + load_first(s.bias + at, lanes);
-        if (s.relu) y = select(greater(zero, y), zero, y);
-        store_first(s.y + at, y, lanes);
+        if (s.epilogue.bias) y = y + load_first(s.epilogue.bias + at, lanes);
+        store_first(s.y + at, relu_if(relu, y), lanes);
     }
 }
 
@@ -116,6 +116,7 @@ void linear_row(const LinearRow& s) {
         row_times_panels<1, NV>(s, j, s.out - j - (NV - 1) * VL);
     else if (s.out > j)
         row_times_panels<1, 1>(s, j, s.out - j);
+    finish_late(s.y, 1, 0, s.out, s.epilogue);
 }
 
 }  // namespace pycnn::PYCNN_ISA

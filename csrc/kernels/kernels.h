@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 
+#include "epilogue.h"
 #include "kernels_grouped.h"
 
 namespace pycnn {
@@ -23,13 +24,12 @@ struct Matrix {
     int64_t row, col;
 };
 
-struct LinearRow {        // y[j] = sum over k of x[k] * packed[j][k], plus bias, then relu on request
+struct LinearRow {        // y[j] = sum over k of x[k] * packed[j][k], and its epilogue
     float* y;             // [out]
     const float* x;       // [in]
     const float* packed;  // panels [in][NR]; the last one [in][16] where 16 or fewer columns are left
-    const float* bias;    // [out] or null
     int64_t in, out;
-    bool relu;
+    Epilogue epilogue = {};  // without a residual
 };
 
 struct Fetch {  // memory that comes to L2 while a product runs
@@ -52,12 +52,11 @@ struct IndirectBlock {
     int64_t ldb;
     const Steps* steps;  // [ranges] the k that take part, ascending; for the others neither a nor b is read
     int64_t ranges;
-    const float* bias;      // [columns] or null
-    bool relu, accumulate;  // relu after bias; accumulate: c is read first, or what from_c says
-    bool ahead = false;     // fetch what the next tile reads of a, where each pixel comes from memory and is read once
-    Fetch fetch[2] = {};    // what the caller reads next
-    bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
-    int64_t from_c = 0;     // with accumulate: floats from c to what is read first, a residual
+    Epilogue epilogue = {};   // its residual, which lies beside c[0], is what the sums start from
+    bool accumulate = false;  // they start from c
+    bool ahead = false;   // fetch what the next tile reads of a, where each pixel comes from memory and is read once
+    Fetch fetch[2] = {};  // what the caller reads next
+    bool stream = false;  // write c past the caches; whole vectors at multiples of 64 bytes only
 };
 
 constexpr int64_t kMaxFewChannelsTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
@@ -71,8 +70,7 @@ struct FewChannelsRow {      // one row of outputs, or of 2 x 2 windows, of a co
     const int64_t* offset;   // [taps]
     int64_t taps, OC, outputs;
     int64_t cols, pool_rows;  // of the map: its columns; the rows of a window inside it, 1 or 2; 0: no pool
-    const float* bias;        // [OC] or null
-    bool relu;
+    Epilogue epilogue = {};   // without a residual
 };
 
 // dw[t][oc] += sum over r, q of x[r * x_row + q * x_step + offset[t]] * dy[r][q][oc]
@@ -109,8 +107,7 @@ struct DepthwiseRow {  // a run of outputs whose taps are the same
     const float* w;
     const DepthwiseTap* taps;  // [count], all inside the image
     int64_t count, outputs, C;
-    const float* bias;  // [C] or null
-    bool relu;
+    Epilogue epilogue = {};  // without a residual
 };
 
 struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
@@ -133,8 +130,8 @@ struct DepthwiseTile {
     const float* w;           // of the first tap
     int64_t w_row, w_column;  // floats from tap to tap, perhaps negative
     int64_t channels;
-    const float* bias;  // [channels] or null
-    bool relu, stream;  // stream: past the caches; out and its steps are multiples of 64 bytes, channels of 16
+    Epilogue epilogue = {};  // without a residual
+    bool stream = false;     // past the caches; out and its steps are multiples of 64 bytes, channels of 16
 };
 
 // Two rows of the gradient of the input of a 3x3 kernel with stride 2: row (column) u = 2 p + k of the padded dx gets
@@ -175,9 +172,7 @@ struct WinogradOutput {  // one tile of the map
     int64_t row, OC, channels;     // elements between rows of y, and between pixels; channels to compute
     int64_t rows, cols;            // of the tile, inside the map
     int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
-    const float* bias;             // [OC] or null
-    bool relu;
-    const float* residual = nullptr;  // added after bias, before relu; lies as y does, may be y; of a map without pool
+    Epilogue epilogue = {};        // with a residual only where there is no pool
 };
 
 // out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] + r * base_row + j], for `columns` j.
@@ -244,8 +239,7 @@ struct PickedTaps {
 struct ConvPoolRow {   // one pooled row: windows of 2 x 2, cut to the map
     const float* map;  // [rows][OW][C], the two (or one) rows of this pooled row
     int64_t OW, C, PW, rows;
-    const float* bias;  // [C] or null
-    bool relu;
+    Epilogue epilogue = {};  // without a residual
 };
 
 struct PoolRow {  // one output row of a pool: the windows of row oh
@@ -296,7 +290,7 @@ struct SampleRow {
     const float *mean, *std;       // [C], or null: not applied
 };
 
-enum class Combine { add, add_relu, subtract, multiply };  // of two arrays, element by element
+enum class Combine { add, subtract, multiply };  // of two arrays, element by element
 
 struct AdamStep {
     float lr, beta1, beta2, eps, weight_decay;
@@ -360,9 +354,9 @@ struct Kernels {
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);
     void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor);
 
-    void (*relu)(float* y, const float* x, int64_t size);
+    void (*activate)(float* y, const float* x, int64_t size, const Activation&);  // y may be x
+    void (*finish)(const FinishRows&);
     void (*relu_backward)(float* dx, const float* dy, const float* y, int64_t size);
-    void (*add_bias)(float* y, const float* bias, int64_t rows, int64_t C);
     void (*accumulate)(float* total, const float* part, int64_t size);
     void (*combine)(float* y, const float* a, const float* b, int64_t size, Combine);
     void (*affine)(float* y, const float* x, float scale, float shift, int64_t size);

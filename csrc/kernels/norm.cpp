@@ -93,8 +93,7 @@ PYCNN_INLINE Coefficients coefficients(const NormRows& s, int64_t c, int64_t lan
 
 template <bool RELU>
 PYCNN_INLINE vec relu_of(vec y) {
-    const vec zero = splat(0.0f);
-    return RELU ? select(greater(zero, y), zero, y) : y;
+    return RELU ? relu(y) : y;
 }
 
 // Where relu's mask comes from; WRITTEN: g is stored too, for the residual, and read where dx is made.
@@ -106,7 +105,7 @@ PYCNN_INLINE vec masked(const float* dy, vec x, const Coefficients& k, const Nor
     const vec g = load_first(dy + at, lanes), zero = splat(0.0f);
     if (MASK == Mask::none) return g;
     const vec y = MASK == Mask::from_x ? fma(x - k.mean, k.scale, k.shift) : load_first(s.y + at, lanes);
-    const vec passed = select(greater(y, zero) | is_nan(y), g, zero);
+    const vec passed = select(relu_passes(y), g, zero);
     if (MASK == Mask::written) store_first(s.masked + at, passed, lanes);
     return passed;
 }

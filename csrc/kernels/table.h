@@ -44,9 +44,9 @@ void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
 void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);
 
-void relu(float*, const float*, int64_t);
+void activate(float*, const float*, int64_t, const Activation&);
+void finish(const FinishRows&);
 void relu_backward(float*, const float*, const float*, int64_t);
-void add_bias(float*, const float*, int64_t, int64_t);
 void accumulate(float*, const float*, int64_t);
 void combine(float*, const float*, const float*, int64_t, Combine);
 void affine(float*, const float*, float, float, int64_t);

@@ -6,7 +6,7 @@
 //   input      v[e] = B^T d B          d [T][T] pixels of C channels, zero outside the image    e = i T + j
 //   filter     u[e] = G g G^T          g [3][3] taps
 //   product    m[e] = v[e] u[e]        one matrix product [tiles][C] x [C][OC] for each e
-//   output     y    = A^T m A          + bias, relu; or the maximum of each 2 x 2 window first
+//   output     y    = A^T m A          and the epilogue; or the maximum of each 2 x 2 window first
 //
 // The gradient of the weight is the adjoint: z = A dy A^T, du[e] = v[e]^T z[e], dg = G^T du G.
 //
@@ -14,6 +14,7 @@
 // kernels.md derives them). All entries of B and A are exact in binary. Lanes are channels; each element adds its terms
 // in the order of its row, so the bits are those of every instruction set with FMA.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -177,19 +178,15 @@ PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, in
     }
 }
 
-PYCNN_INLINE vec relu_of(vec v, bool relu) {
-    const vec zero = splat(0.0f);
-    return relu ? select(greater(zero, v), zero, v) : v;
-}
-
 template <int M>
 PYCNN_INLINE void store_map(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
+    const bool relu = has_relu(s.epilogue);
     for (int64_t i = 0; i < s.rows; ++i)
         for (int64_t j = 0; j < s.cols; ++j) {
             const int64_t at = i * s.row + j * s.OC + c;
             vec v = y[i][j] + bias;
-            if (s.residual) v = v + load_first(s.residual + at, lanes);
-            store_first(s.y + at, relu_of(v, s.relu), lanes);
+            if (s.epilogue.residual) v = v + load_first(s.epilogue.residual + at, lanes);
+            store_first(s.y + at, relu_if(relu, v), lanes);
         }
 }
 
@@ -198,19 +195,15 @@ template <int M>
 PYCNN_INLINE void store_pooled(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
     for (int64_t ph = 0; ph < s.pool_rows; ++ph)
         for (int64_t pw = 0; pw < s.pool_cols; ++pw) {
-            vec best = y[2 * ph][2 * pw];
-            ivec where = isplat(0);
+            Maximum best{y[2 * ph][2 * pw], isplat(0)};
             PYCNN_UNROLL for (int at = 1; at < 4; ++at) {
                 const int64_t i = 2 * ph + at / 2, j = 2 * pw + at % 2;
                 if (i >= s.rows || j >= s.cols) continue;
-                const vec v = y[i][j];
-                const ivec better = greater(v, best) | and_not(is_nan(v), is_nan(best));
-                best = select(better, v, best);
-                where = select(better, isplat(at), where);
+                take(best, y[i][j], at);
             }
             const int64_t to = ph * s.row + pw * s.OC + c;
-            store_first(s.y + to, relu_of(best + bias, s.relu), lanes);
-            if (s.where) store_bytes(s.where + to, where, lanes);
+            store_first(s.y + to, relu_if(has_relu(s.epilogue), best.value + bias), lanes);
+            if (s.where) store_bytes(s.where + to, best.at, lanes);
         }
 }
 
@@ -227,9 +220,12 @@ PYCNN_INLINE void output_tile(const WinogradOutput& s) {
             apply(&half[0][j], T, Points<M>::A, d);
         }
         PYCNN_UNROLL for (int i = 0; i < M; ++i) apply(y[i], 1, Points<M>::A, half[i]);
-        const vec bias = s.bias ? load_first(s.bias + c, lanes) : splat(0.0f);
+        const vec bias = bias_of(s.epilogue, c, lanes);
         s.pool_rows ? store_pooled<M>(s, y, c, lanes, bias) : store_map<M>(s, y, c, lanes, bias);
     }
+    if (!is_late(s.epilogue)) return;
+    const int64_t rows = s.pool_rows ? s.pool_rows : s.rows, cols = s.pool_rows ? s.pool_cols : s.cols;
+    for (int64_t i = 0; i < rows; ++i) finish_late(s.y + i * s.row, cols, s.OC, s.channels, s.epilogue);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "ops/conv2d/conv2d.h"
 #include "ops/gemm/gemm.h"
+#include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
@@ -70,7 +71,6 @@ void add_columns(float* dx, const float* columns, const Conv2dShape& s, int64_t 
 
 static void forward(const Conv2dForward& call) {
     const Conv2dShape& s = call.shape;
-    const Epilogue& epilogue = call.epilogue;
     float* y = call.y;
     const float *x = call.x, *weight = call.packed;
     const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
@@ -82,11 +82,7 @@ static void forward(const Conv2dForward& call) {
             gemm(y + n * pixels * s.OC + g * s.group_OC(), s.OC, {columns, K, 1}, {weight + g * s.group_OC(), s.OC, 1},
                  images * pixels, s.group_OC(), K, false);
         }
-    parallel_for(s.N * pixels, grain_units(kGrainBytes, 8.0 * s.OC), [&](int64_t begin, int64_t end) {
-        float* rows = y + begin * s.OC;
-        if (epilogue.bias) kernels().add_bias(rows, epilogue.bias, end - begin, s.OC);
-        if (epilogue.relu) kernels().relu(rows, rows, (end - begin) * s.OC);
-    });
+    finish(y, y, s.N * pixels, s.OC, call.epilogue);
 }
 
 static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {

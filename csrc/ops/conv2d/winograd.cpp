@@ -61,12 +61,20 @@ void transform_output(const float* m, const Layout& at, const Correlation& s, co
     if (pool && (pool_rows <= 0 || pool_cols <= 0)) return;  // the odd last row of a VALID pool
     const int64_t pixel = pool ? (n * s.PH + h / 2) * s.PW + w / 2 : (n * s.OH + h) * s.OW + w;
     const int64_t to = pixel * s.OC + panels.first();
-    kernels().winograd_output(
-        {m, at.m_element, at.m_panel, s.out + to, s.where ? s.where + to : nullptr, (pool ? s.PW : s.OW) * s.OC, s.OC,
-         panels.channels(s.OC), rows, cols, pool ? pool_rows : 0, pool ? pool_cols : 0,
-         s.epilogue.bias ? s.epilogue.bias + panels.first() : nullptr, s.epilogue.relu,
-         s.epilogue.residual ? s.epilogue.residual + to : nullptr},
-        tiles.m);
+    kernels().winograd_output({.m = m,
+                               .m_element = at.m_element,
+                               .m_panel = at.m_panel,
+                               .y = s.out + to,
+                               .where = s.where ? s.where + to : nullptr,
+                               .row = (pool ? s.PW : s.OW) * s.OC,
+                               .OC = s.OC,
+                               .channels = panels.channels(s.OC),
+                               .rows = rows,
+                               .cols = cols,
+                               .pool_rows = pool ? pool_rows : 0,
+                               .pool_cols = pool ? pool_cols : 0,
+                               .epilogue = part_of(s.epilogue, panels.first(), to)},
+                              tiles.m);
 }
 
 // Tiles that are computed together: v and m, about 384 KB of them, stay in L2 between their three uses.

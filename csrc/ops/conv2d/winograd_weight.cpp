@@ -63,8 +63,16 @@ void multiply(const Problem& p, int64_t unit, int64_t panels, int64_t parts, int
         c[i] = p.du + (e * C + first + i) * OC + jr;
     }
     const Steps all{0, count};
-    kernels().indirect_block({c.data(), a.data(), rows, std::min(kernels().NR, OC - jr), offset.data(),
-                              p.z + e * p.z_element + jr, p.OC16, &all, 1, nullptr, false, accumulate});
+    kernels().indirect_block({.c = c.data(),
+                              .a = a.data(),
+                              .rows = rows,
+                              .columns = std::min(kernels().NR, OC - jr),
+                              .offset = offset.data(),
+                              .b = p.z + e * p.z_element + jr,
+                              .ldb = p.OC16,
+                              .steps = &all,
+                              .ranges = 1,
+                              .accumulate = accumulate});
 }
 
 }  // namespace

@@ -105,7 +105,7 @@ void conv2d_norm_forward(float* y, float* z, float* mean, float* variance, const
         convolve(z, parts, x, packed_in_scratch(direct::algorithm, weight, s), bias, s, l);
         norm::merge_statistics(mean, variance, parts, l);
     } else {
-        conv2d_forward(z, x, weight, s, {bias, false, nullptr});
+        conv2d_forward(z, x, weight, s, {.bias = bias});
         batch_statistics(mean, variance, z, rows, s.OC);
     }
     batch_norm_apply(y, z, f, rows, s.OC);

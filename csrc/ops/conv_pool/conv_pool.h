@@ -15,7 +15,7 @@ namespace pycnn {
 struct ConvPoolShape {
     Conv2dShape conv;
     int64_t PH, PW;  // floor (VALID) or ceil (SAME) of OH / 2, OW / 2
-    bool relu;
+    bool relu = false;
 
     int64_t window_rows(int64_t ph) const { return std::min<int64_t>(2, conv.OH() - 2 * ph); }
     int64_t window_cols(int64_t pw) const { return std::min<int64_t>(2, conv.OW() - 2 * pw); }

@@ -10,7 +10,7 @@ namespace pycnn {
 
 void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
     const Conv2dShape& s = call.shape;
-    const ConvPoolShape b{s, call.PH, call.PW, call.epilogue.relu};
+    const ConvPoolShape b{.conv = s, .PH = call.PH, .PW = call.PW};
     const int64_t OH = s.OH(), OW = s.OW(), map = OH * OW * s.OC, row = b.PW * s.OC;
     constexpr int64_t kFloats = 65536;  // 256 KB
     const int64_t chunk = std::max<int64_t>(std::min(kFloats / map, s.N), 1);
@@ -27,8 +27,12 @@ void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
             for (int64_t r = 0; r < part.N * b.PH; ++r) {
                 const int64_t n = r / b.PH, ph = r % b.PH, at = (first * b.PH + r) * row;
                 kernels().conv_pool_row(call.y + at, call.where ? call.where + at : nullptr,
-                                        {room + n * map + 2 * ph * OW * s.OC, OW, s.OC, b.PW, b.window_rows(ph),
-                                         call.epilogue.bias, call.epilogue.relu});
+                                        {.map = room + n * map + 2 * ph * OW * s.OC,
+                                         .OW = OW,
+                                         .C = s.OC,
+                                         .PW = b.PW,
+                                         .rows = b.window_rows(ph),
+                                         .epilogue = call.epilogue});
             }
         }
     });
@@ -42,7 +46,7 @@ void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* we
                     .x = x,
                     .packed = packed_in_scratch(a, weight, b.conv),
                     .shape = b.conv,
-                    .epilogue = {.bias = bias, .relu = b.relu},
+                    .epilogue = {.bias = bias, .activation = b.relu ? kRelu : Activation{}},
                     .PH = b.PH,
                     .PW = b.PW,
                     .where = where});

@@ -14,7 +14,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
+#include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/workspace.h"
@@ -71,7 +73,16 @@ void indirect_rows(float* c, int64_t ldc, const Matrix& a, const float* b, int64
             c_rows[i] = c + (first + i) * ldc;
         }
         const Steps all{0, k};
-        kernels().indirect_block({c_rows, a_rows, rows, columns, offset, b, ldb, &all, 1, nullptr, false, accumulate});
+        kernels().indirect_block({.c = c_rows,
+                                  .a = a_rows,
+                                  .rows = rows,
+                                  .columns = columns,
+                                  .offset = offset,
+                                  .b = b,
+                                  .ldb = ldb,
+                                  .steps = &all,
+                                  .ranges = 1,
+                                  .accumulate = accumulate});
     }
 }
 
@@ -180,5 +191,16 @@ void gemm_plain(double* c, const double* a, int64_t a_row, int64_t a_col, const 
         }
     });
 }
+
+template <class T>
+void linear(T* y, const T* x, const T* weight, const LinearShape& s, const EpilogueOf<T>& epilogue) {
+    if constexpr (std::is_same_v<T, float>)
+        gemm(y, s.out, {x, s.in, 1}, {weight, s.out, 1}, s.N, s.out, s.in, false);
+    else
+        gemm_plain(y, x, s.in, 1, weight, s.out, 1, s.N, s.out, s.in);
+    finish(y, y, s.N, s.out, epilogue);
+}
+template void linear(float*, const float*, const float*, const LinearShape&, const EpilogueOf<float>&);
+template void linear(double*, const double*, const double*, const LinearShape&, const EpilogueOf<double>&);
 
 }  // namespace pycnn

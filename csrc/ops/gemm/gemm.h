@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "ops/epilogue.h"
 
 namespace pycnn {
 
@@ -19,5 +20,12 @@ void gemm_in_order(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int6
 // The same in plain float64 loops; element (i, p) of a at a[i * a_row + p * a_col].
 void gemm_plain(double* c, const double* a, int64_t a_row, int64_t a_col, const double* b, int64_t b_row, int64_t b_col,
                 int64_t m, int64_t n, int64_t k);
+
+struct LinearShape {
+    int64_t N, in, out;
+};
+// y [N][out] = activation(x [N][in] weight [in][out] + bias), float32 or float64: the product, then a pass over it.
+template <class T>
+void linear(T* y, const T* x, const T* weight, const LinearShape&, const EpilogueOf<T>&);
 
 }  // namespace pycnn
