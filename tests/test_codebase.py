@@ -20,6 +20,7 @@ KERNEL_HEADERS = {
     "finish.h",
     "kernels.h",
     "kernels_grouped.h",
+    "kernels_maps.h",
     "simd.h",
     "simd_lists.h",
     "table.h",

@@ -73,21 +73,21 @@ void relu_backward(float* dx, const float* dy, const float* y, int64_t size) {
 
 void accumulate(float* total, const float* part, int64_t size) { combine_all<Combine::add>(total, total, part, size); }
 
-void combine(float* y, const float* a, const float* b, int64_t size, Combine op) {
-    switch (op) {
+void combine(const Combination& s) {
+    switch (s.op) {
         case Combine::add:
-            return combine_all<Combine::add>(y, a, b, size);
+            return combine_all<Combine::add>(s.y, s.a, s.b, s.size);
         case Combine::subtract:
-            return combine_all<Combine::subtract>(y, a, b, size);
+            return combine_all<Combine::subtract>(s.y, s.a, s.b, s.size);
         case Combine::multiply:
-            return combine_all<Combine::multiply>(y, a, b, size);
+            return combine_all<Combine::multiply>(s.y, s.a, s.b, s.size);
     }
 }
 
-void affine(float* y, const float* x, float scale, float shift, int64_t size) {
-    for (int64_t i = 0; i < size; i += VL) {
-        const int64_t lanes = lanes_from(i, size);
-        store_first(y + i, load_first(x + i, lanes) * splat(scale) + splat(shift), lanes);
+void affine(const Affine& s) {
+    for (int64_t i = 0; i < s.size; i += VL) {
+        const int64_t lanes = lanes_from(i, s.size);
+        store_first(s.y + i, load_first(s.x + i, lanes) * splat(s.scale) + splat(s.shift), lanes);
     }
 }
 

@@ -144,36 +144,36 @@ PYCNN_INLINE void input_tile(const WinogradInput& s) {
 }
 
 template <int M>
-PYCNN_INLINE void filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size) {
+PYCNN_INLINE void filter(const WinogradFilter& s) {
     constexpr int T = M + 2;
-    for (int64_t at = 0; at < size; at += VL) {
+    for (int64_t at = 0; at < s.size; at += VL) {
         vec half[T][3], row[T];
         PYCNN_UNROLL for (int j = 0; j < 3; ++j) {
             vec g[3];
-            PYCNN_UNROLL for (int i = 0; i < 3; ++i) g[i] = load(w + (i * 3 + j) * w_tap + at);
+            PYCNN_UNROLL for (int i = 0; i < 3; ++i) g[i] = load(s.from + (i * 3 + j) * s.from_step + at);
             apply(&half[0][j], 3, Points<M>::G, g);
         }
         for (int i = 0; i < T; ++i) {
             apply(row, 1, Points<M>::G, half[i]);
-            PYCNN_UNROLL for (int j = 0; j < T; ++j) store(u + (i * T + j) * u_element + at, row[j]);
+            PYCNN_UNROLL for (int j = 0; j < T; ++j) store(s.to + (i * T + j) * s.to_step + at, row[j]);
         }
     }
 }
 
 template <int M>
-PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size) {
+PYCNN_INLINE void filter_gradient(const WinogradFilter& s) {
     constexpr int T = M + 2;
-    for (int64_t at = 0; at < size; at += VL) {
-        const int64_t lanes = size - at < VL ? size - at : VL;
+    for (int64_t at = 0; at < s.size; at += VL) {
+        const int64_t lanes = s.size - at < VL ? s.size - at : VL;
         vec half[3][T], row[3];
         for (int j = 0; j < T; ++j) {
             vec d[T];
-            PYCNN_UNROLL for (int i = 0; i < T; ++i) d[i] = load_first(du + (i * T + j) * du_element + at, lanes);
+            PYCNN_UNROLL for (int i = 0; i < T; ++i) d[i] = load_first(s.from + (i * T + j) * s.from_step + at, lanes);
             apply_transposed(&half[0][j], T, Points<M>::G, d);
         }
         for (int i = 0; i < 3; ++i) {
             apply_transposed(row, 1, Points<M>::G, half[i]);
-            PYCNN_UNROLL for (int j = 0; j < 3; ++j) store_first(dw + (i * 3 + j) * dw_tap + at, row[j], lanes);
+            PYCNN_UNROLL for (int j = 0; j < 3; ++j) store_first(s.to + (i * 3 + j) * s.to_step + at, row[j], lanes);
         }
     }
 }
@@ -241,13 +241,10 @@ void winograd_gradient(const WinogradInput& s, int64_t m) {
 
 void winograd_output(const WinogradOutput& s, int64_t m) { m == 2 ? output_tile<2>(s) : output_tile<4>(s); }
 
-void winograd_filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t size, int64_t m) {
-    m == 2 ? filter<2>(u, u_element, w, w_tap, size) : filter<4>(u, u_element, w, w_tap, size);
-}
+void winograd_filter(const WinogradFilter& s, int64_t m) { m == 2 ? filter<2>(s) : filter<4>(s); }
 
-void winograd_filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size, int64_t m) {
-    m == 2 ? filter_gradient<2>(dw, dw_tap, du, du_element, size)
-           : filter_gradient<4>(dw, dw_tap, du, du_element, size);
+void winograd_filter_gradient(const WinogradFilter& s, int64_t m) {
+    m == 2 ? filter_gradient<2>(s) : filter_gradient<4>(s);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -55,13 +55,14 @@ PYCNN_INLINE void panel_product(float* m, const float* v, const float* u, int64_
 
 }  // namespace
 
-void winograd_product(float* m, int64_t m_panel, const float* v, const float* u, int64_t tiles, int64_t K,
-                      int64_t columns) {
-    for (; columns > 0; columns -= NR, m += m_panel, u += K * NR) {
+void winograd_product(const WinogradProduct& s) {
+    float* m = s.m;
+    const float* u = s.u;
+    for (int64_t columns = s.columns; columns > 0; columns -= NR, m += s.m_panel, u += s.K * NR) {
         if (NV == 1 || columns <= VL)
-            panel_product<1>(m, v, u, tiles, K);
+            panel_product<1>(m, s.v, u, s.tiles, s.K);
         else
-            panel_product<NV>(m, v, u, tiles, K);
+            panel_product<NV>(m, s.v, u, s.tiles, s.K);
     }
 }
 

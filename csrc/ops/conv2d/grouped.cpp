@@ -95,7 +95,9 @@ void turn_tap(float* to, const float* tap, const Conv2dShape& s, const Side& sid
     const int64_t G = side.G, OC = s.group_OC(), lanes = side.lanes(block, v);
     if (lanes < kLanes) std::memset(to, 0, sizeof(float) * OC * kLanes);
     tap += v * kLanes * s.OC + block * G * OC;
-    if (G == 1) return kernels().transpose(to, kLanes, tap, s.OC, lanes, OC);
+    if (G == 1)
+        return kernels().transpose(
+            {.to = to, .to_row = kLanes, .from = tap, .from_row = s.OC, .rows = lanes, .columns = OC});
     for (int64_t c = 0; c < side.width; ++c)
         for (int64_t g = 0; g < lanes / side.width; ++g)
             for (int64_t oc = 0; oc < OC; ++oc) to[oc * kLanes + c * G + g] = tap[c * s.OC + g * OC + oc];

@@ -38,8 +38,16 @@ void transform_input(float* v, const Layout& at, const Correlation& s, const Til
     const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
     const int64_t h = th * tiles.m - s.top, w = tw * tiles.m - s.left, T = tiles.m + 2;
     const Inside rows = inside(h, T, s.H), cols = inside(w, T, s.W);
-    kernels().winograd_input({v, at.v_element, kernels().MR * 16, s.in + ((n * s.H + h) * s.W + w) * s.C, s.W * s.C,
-                              s.C, rows.begin, rows.end, cols.begin, cols.end},
+    kernels().winograd_input({.v = v,
+                              .v_element = at.v_element,
+                              .v_chunk = kernels().MR * 16,
+                              .d = s.in + ((n * s.H + h) * s.W + w) * s.C,
+                              .row = s.W * s.C,
+                              .C = s.C,
+                              .row_begin = rows.begin,
+                              .row_end = rows.end,
+                              .col_begin = cols.begin,
+                              .col_end = cols.end},
                              tiles.m);
 }
 
@@ -96,9 +104,13 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
         for (int64_t t = 0; t < count; ++t)
             transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
         for (int64_t e = 0; e < E; ++e)
-            kernels().winograd_product(product + e * at.m_element, at.m_panel, v + e * at.v_element,
-                                       u + e * at.u_element + panels.begin * s.C * NR, count, s.C,
-                                       panels.channels(s.OC));
+            kernels().winograd_product({.m = product + e * at.m_element,
+                                        .m_panel = at.m_panel,
+                                        .v = v + e * at.v_element,
+                                        .u = u + e * at.u_element + panels.begin * s.C * NR,
+                                        .tiles = count,
+                                        .K = s.C,
+                                        .columns = panels.channels(s.OC)});
         for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, panels);
     }
 }
@@ -117,8 +129,12 @@ void transform_filter(float* u, const float* taps, int64_t C, int64_t OC, int64_
                  [&](int64_t begin, int64_t end) {
                      for (int64_t unit = begin; unit < end; ++unit) {
                          const int64_t p = unit / parts, c = unit % parts * kRows, rows = std::min(kRows, C - c);
-                         kernels().winograd_filter(u + p * panel + c * NR, element, taps + p * 9 * panel + c * NR,
-                                                   panel, rows * NR, m);
+                         kernels().winograd_filter({.to = u + p * panel + c * NR,
+                                                    .to_step = element,
+                                                    .from = taps + p * 9 * panel + c * NR,
+                                                    .from_step = panel,
+                                                    .size = rows * NR},
+                                                   m);
                      }
                  });
 }

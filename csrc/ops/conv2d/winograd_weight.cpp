@@ -34,11 +34,27 @@ void transform(const Problem& p, int64_t tile, int64_t slot) {
     const int64_t oh = tile / p.tiles.cols % p.tiles.rows * m, ow = tile % p.tiles.cols * m;
     const int64_t h = oh - s.pad.top, w = ow - s.pad.left;
     const Inside rows = inside(h, m + 2, s.H), cols = inside(w, m + 2, s.W);
-    kernels().winograd_input({p.v + slot * p.C16, p.v_element, 16, p.x + ((n * s.H + h) * s.W + w) * s.C, s.W * s.C,
-                              s.C, rows.begin, rows.end, cols.begin, cols.end},
+    kernels().winograd_input({.v = p.v + slot * p.C16,
+                              .v_element = p.v_element,
+                              .v_chunk = 16,
+                              .d = p.x + ((n * s.H + h) * s.W + w) * s.C,
+                              .row = s.W * s.C,
+                              .C = s.C,
+                              .row_begin = rows.begin,
+                              .row_end = rows.end,
+                              .col_begin = cols.begin,
+                              .col_end = cols.end},
                              m);
-    kernels().winograd_gradient({p.z + slot * p.OC16, p.z_element, 16, p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC,
-                                 s.OW() * s.OC, s.OC, 0, std::min(m, s.OH() - oh), 0, std::min(m, s.OW() - ow)},
+    kernels().winograd_gradient({.v = p.z + slot * p.OC16,
+                                 .v_element = p.z_element,
+                                 .v_chunk = 16,
+                                 .d = p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC,
+                                 .row = s.OW() * s.OC,
+                                 .C = s.OC,
+                                 .row_begin = 0,
+                                 .row_end = std::min(m, s.OH() - oh),
+                                 .col_begin = 0,
+                                 .col_end = std::min(m, s.OW() - ow)},
                                 m);
 }
 
@@ -118,7 +134,9 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     parallel_for(ceil_div(size, kChunk), grain_units(kGrainBytes, 4.0 * kChunk * (E + 9)),
                  [&](int64_t begin, int64_t end) {
                      const int64_t at = begin * kChunk, last = std::min(end * kChunk, size);
-                     kernels().winograd_filter_gradient(dweight + at, size, p.du + at, size, last - at, tiles.m);
+                     kernels().winograd_filter_gradient(
+                         {.to = dweight + at, .to_step = size, .from = p.du + at, .from_step = size, .size = last - at},
+                         tiles.m);
                  });
 }
 

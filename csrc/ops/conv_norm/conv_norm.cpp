@@ -67,8 +67,13 @@ void add_rows(const Backward& b, const Conv2dShape& s, const Layout& l, int64_t 
         const int64_t r1 = std::min(r0 + block, end), rows = r1 - r0, next = std::min(r1 + block, end) - r1;
         for (int64_t r = r0; r < r1; r += l.chunk) {
             const int64_t at = r * s.OC, count = std::min(l.chunk, r1 - r);
-            kernels().norm_gradient(dz + (r - r0) * s.OC, b.dy + at, b.z + at,
-                                    {count, s.OC, b.k.mean, b.k.scale, b.k.shift, b.relu}, b.k.constant, b.k.slope);
+            kernels().norm_gradient(
+                {.dx = dz + (r - r0) * s.OC,
+                 .dy = b.dy + at,
+                 .x = b.z + at,
+                 .constant = b.k.constant,
+                 .slope = b.k.slope},
+                {.rows = count, .C = s.OC, .mean = b.k.mean, .scale = b.k.scale, .shift = b.k.shift, .relu = b.relu});
         }
         const Fetch next_dy = lines(b.dy + r1 * s.OC, next * s.OC), next_z = lines(b.z + r1 * s.OC, next * s.OC);
         conv_norm::add_transposed({dweight, b.x + r0 * s.C, dz, rows, s.C, s.OC}, lists,

@@ -61,8 +61,12 @@ void add_slots(const Arrays& a, const Conv2dShape& s, const Layout& l, float* sl
     const int64_t c = block * l.width, channels = std::min(l.width, s.C - c);
     for (int64_t kh = 0; kh < s.KH; ++kh)
         for (int64_t kw = 0; kw < s.KW; ++kw)
-            kernels().transpose(a.dweight + ((kh * s.KW + kw) * s.C + c) * s.OC + oc, s.OC,
-                                sums + kh * l.row + kw * l.width, each, count, channels);
+            kernels().transpose({.to = a.dweight + ((kh * s.KW + kw) * s.C + c) * s.OC + oc,
+                                 .to_row = s.OC,
+                                 .from = sums + kh * l.row + kw * l.width,
+                                 .from_row = each,
+                                 .rows = count,
+                                 .columns = channels});
 }
 
 void add_bias_slots(float* dbias, const float* first, int64_t S, int64_t slot_size, int64_t OC) {

@@ -47,8 +47,16 @@ void dots(float* c, int64_t c_row, int64_t c_col, const Matrix& a, const Matrix&
     int64_t ldb = 0;
     const float* columns = contiguous_rows(b.data, b.col, b.row, n, k, &ldb);
     parallel_for(m, grain_rows(n, k), [&](int64_t begin, int64_t end) {
-        kernels().gemm_dots(c + begin * c_row, c_row, c_col, a.data + begin * a.row, a.row, columns, ldb, end - begin,
-                            n, k);
+        kernels().gemm_dots({.c = c + begin * c_row,
+                             .c_row = c_row,
+                             .c_col = c_col,
+                             .a = a.data + begin * a.row,
+                             .lda = a.row,
+                             .b = columns,
+                             .ldb = ldb,
+                             .m = end - begin,
+                             .n = n,
+                             .k = k});
     });
 }
 
@@ -56,7 +64,8 @@ void one_row(float* c, const float* x, int64_t x_step, const float* b, int64_t l
     constexpr int64_t kChunk = 128;  // columns: whole cache lines for every thread
     parallel_for(ceil_div(n, kChunk), grain_units(kGrainFlop / 4, 2.0 * kChunk * k), [&](int64_t begin, int64_t end) {
         const int64_t first = begin * kChunk, last = std::min(end * kChunk, n);
-        kernels().gemm_one_row(c + first, x, x_step, b + first, ldb, last - first, k);
+        kernels().gemm_one_row(
+            {.c = c + first, .x = x, .x_step = x_step, .b = b + first, .ldb = ldb, .n = last - first, .k = k});
     });
 }
 
@@ -111,7 +120,14 @@ void thread_share(float* c, int64_t ldc, const Matrix& a, const float* packed_b,
     for (int64_t ic = i0; ic < i1; ic += isa.MC) {
         const int64_t mc = std::min(isa.MC, i1 - ic);
         isa.gemm_pack_a(packed_a, {a.data + ic * a.row, a.row, a.col}, mc, kc);
-        isa.gemm_block({c + ic * ldc + j0, ldc, packed_a, packed_b + j0 * kc, mc, j1 - j0, kc, accumulate});
+        isa.gemm_block({.c = c + ic * ldc + j0,
+                        .ldc = ldc,
+                        .a = packed_a,
+                        .b = packed_b + j0 * kc,
+                        .mc = mc,
+                        .nc = j1 - j0,
+                        .kc = kc,
+                        .accumulate = accumulate});
     }
 }
 

@@ -103,7 +103,8 @@ void accumulate(T* total, const T* part, int64_t size) {
 template <class T>
 void combine(T* y, const T* a, const T* b, int64_t size, Combine op) {
     for_elements(size, 3.0 * sizeof(T), [&](int64_t begin, int64_t end) {
-        if constexpr (vectorised<T>) return kernels().combine(y + begin, a + begin, b + begin, end - begin, op);
+        if constexpr (vectorised<T>)
+            return kernels().combine({.y = y + begin, .a = a + begin, .b = b + begin, .size = end - begin, .op = op});
         for (int64_t i = begin; i < end; ++i)
             y[i] = op == Combine::subtract ? a[i] - b[i] : op == Combine::multiply ? a[i] * b[i] : a[i] + b[i];
     });
@@ -112,7 +113,9 @@ void combine(T* y, const T* a, const T* b, int64_t size, Combine op) {
 template <class T>
 void affine(T* y, const T* x, T scale, T shift, int64_t size) {
     for_elements(size, 2.0 * sizeof(T), [&](int64_t begin, int64_t end) {
-        if constexpr (vectorised<T>) return kernels().affine(y + begin, x + begin, scale, shift, end - begin);
+        if constexpr (vectorised<T>)
+            return kernels().affine(
+                {.y = y + begin, .x = x + begin, .size = end - begin, .scale = scale, .shift = shift});
         for (int64_t i = begin; i < end; ++i) y[i] = x[i] * scale + shift;
     });
 }
