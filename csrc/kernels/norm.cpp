@@ -241,7 +241,8 @@ void norm_gradient_sums(float* sums, const float* dy, const float* x, const Norm
         gradient_sums<Mask::written>(sums, dy, x, s);
 }
 
-void norm_gradient(const NormGradient& a, const NormRows& s) {
+void norm_gradient(const NormGradient& given, const NormRows& s) {
+    const NormGradient a = given;  // a copy, which no store can change
     if (!s.relu)
         gradient<Mask::none>(a, s);
     else if (!s.y)
