@@ -17,9 +17,10 @@ namespace pycnn {
 namespace {
 
 // [m][k] as a strided matrix, or its transpose.
-Matrix as_matrix(const py::array& a, bool transpose) {
+template <class T>
+MatrixOf<T> as_matrix(const py::array& a, bool transpose) {
     const int64_t columns = a.shape(1);
-    return transpose ? Matrix{readable<float>(a), 1, columns} : Matrix{readable<float>(a), columns, 1};
+    return transpose ? MatrixOf<T>{readable<T>(a), 1, columns} : MatrixOf<T>{readable<T>(a), columns, 1};
 }
 
 void check_operand(const py::array& a, const char* name, bool float64) {
@@ -57,15 +58,14 @@ py::array matmul(const py::array& a, const py::array& b, bool transpose_a, bool 
     }
     if (float64) {
         double* result = writable<double>(c);
-        const int64_t a_columns = a.shape(1), b_columns = b.shape(1);
+        const MatrixOf<double> left = as_matrix<double>(a, transpose_a), right = as_matrix<double>(b, transpose_b);
         const WithoutGil running;
-        gemm_plain(result, readable<double>(a), transpose_a ? 1 : a_columns, transpose_a ? a_columns : 1,
-                   readable<double>(b), transpose_b ? 1 : b_columns, transpose_b ? b_columns : 1, m, n, k);
+        gemm_plain({.c = result, .ldc = n, .a = left, .b = right, .m = m, .n = n, .k = k});
     } else {
         float* result = writable<float>(c);
-        const Matrix left = as_matrix(a, transpose_a), right = as_matrix(b, transpose_b);
+        const Matrix left = as_matrix<float>(a, transpose_a), right = as_matrix<float>(b, transpose_b);
         const WithoutGil running;
-        gemm(result, n, left, right, m, n, k, false);
+        gemm({.c = result, .ldc = n, .a = left, .b = right, .m = m, .n = n, .k = k});
     }
     return c;
 }

@@ -40,7 +40,11 @@ void relu(py::array y, const py::array& x) {
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        finish<T>(static_cast<T*>(result), readable<T>(x), 1, size, {.activation = kRelu});
+        finish<T>({.y = static_cast<T*>(result),
+                   .x = readable<T>(x),
+                   .rows = 1,
+                   .C = size,
+                   .epilogue = {.activation = kRelu}});
     });
 }
 
@@ -150,7 +154,8 @@ void add_bias_to(py::array y, const py::array& bias) {
         using T = decltype(zero);
         const WithoutGil running;
         T* rows_of_y = static_cast<T*>(result);
-        finish<T>(rows_of_y, rows_of_y, rows.count, rows.K, {.bias = readable<T>(bias)});
+        finish<T>(
+            {.y = rows_of_y, .x = rows_of_y, .rows = rows.count, .C = rows.K, .epilogue = {.bias = readable<T>(bias)}});
     });
 }
 

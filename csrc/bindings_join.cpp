@@ -27,7 +27,11 @@ void combine_arrays(py::array y, const py::array& a, const py::array& b, const s
         const WithoutGil running;
         T* to = static_cast<T*>(result);
         if (op == "add")
-            finish<T>(to, readable<T>(a), 1, size, {.residual = readable<T>(b), .activation = activation});
+            finish<T>({.y = to,
+                       .x = readable<T>(a),
+                       .rows = 1,
+                       .C = size,
+                       .epilogue = {.residual = readable<T>(b), .activation = activation}});
         else
             combine(to, readable<T>(a), readable<T>(b), size, op == "subtract" ? Combine::subtract : Combine::multiply);
     });

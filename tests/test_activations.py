@@ -87,6 +87,14 @@ def test_a_convolution_activates_the_sums_that_it_has_without(isa, num_threads, 
             assert (room[-1] == 7).all()
 
 
+def test_linear_without_rows_or_columns():
+    for dtype in (np.float32, np.float64):
+        for N, features, out in ((0, 3, 4), (2, 3, 0), (2, 0, 3)):
+            y = ops.linear(np.ones((N, features), dtype), np.ones((features, out), dtype),
+                           np.ones(out, dtype), activation="relu6")  # fmt: skip
+            np.testing.assert_array_equal(y, np.ones((N, out), dtype))
+
+
 def test_linear_activates_the_product_and_bias(isa, num_threads, rng):
     for N, features, out in ((1, 40, 35), (7, 33, 5), (5, 19, 2100)):
         x, weight = rng.standard_normal((N, features)), rng.standard_normal((features, out))

@@ -33,11 +33,13 @@ struct EpilogueOf {
 using Epilogue = EpilogueOf<float>;
 
 // y [rows][C] = activation(x + bias + residual); y may be x or residual.
-struct FinishRows {
-    float* y;
-    const float* x;
+template <class T>
+struct FinishRowsOf {
+    T* y;
+    const T* x;
     int64_t rows, C;
-    Epilogue epilogue;
+    EpilogueOf<T> epilogue;
 };
+using FinishRows = FinishRowsOf<float>;
 
 }  // namespace pycnn

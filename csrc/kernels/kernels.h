@@ -20,10 +20,12 @@ struct GemmBlock {
 };
 
 // A strided matrix: element (i, j) lies at data[i * row + j * col].
-struct Matrix {
-    const float* data;
+template <class T>
+struct MatrixOf {
+    const T* data;
     int64_t row, col;
 };
+using Matrix = MatrixOf<float>;
 
 // c[i * c_row + j * c_col] = sum over p of a[i * lda + p] * b[j * ldb + p]. For products whose result is narrow.
 struct GemmDots {

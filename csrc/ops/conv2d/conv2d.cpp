@@ -74,7 +74,11 @@ static void add_residual_after(const Algorithm& a, const Conv2dForward& call) {
     float* map = call.y == call.epilogue.residual ? scratch(Scratch::map, size) : call.y;
     a.forward(
         {.y = map, .x = call.x, .packed = call.packed, .shape = call.shape, .epilogue = {.bias = call.epilogue.bias}});
-    finish<float>(call.y, map, 1, size, {.residual = call.epilogue.residual, .activation = call.epilogue.activation});
+    finish<float>({.y = call.y,
+                   .x = map,
+                   .rows = 1,
+                   .C = size,
+                   .epilogue = {.residual = call.epilogue.residual, .activation = call.epilogue.activation}});
 }
 
 void run_forward(const Algorithm& a, const Conv2dForward& call) {

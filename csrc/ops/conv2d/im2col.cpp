@@ -79,10 +79,15 @@ static void forward(const Conv2dForward& call) {
             const int64_t images = std::min(step, s.N - n);
             float* columns = scratch(Scratch::slots, images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
-            gemm(y + n * pixels * s.OC + g * s.group_OC(), s.OC, {columns, K, 1}, {weight + g * s.group_OC(), s.OC, 1},
-                 images * pixels, s.group_OC(), K, false);
+            gemm({.c = y + n * pixels * s.OC + g * s.group_OC(),
+                  .ldc = s.OC,
+                  .a = {columns, K, 1},
+                  .b = {weight + g * s.group_OC(), s.OC, 1},
+                  .m = images * pixels,
+                  .n = s.group_OC(),
+                  .k = K});
         }
-    finish(y, y, s.N * pixels, s.OC, call.epilogue);
+    finish<float>({.y = y, .x = y, .rows = s.N * pixels, .C = s.OC, .epilogue = call.epilogue});
 }
 
 static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
@@ -92,8 +97,13 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
         for (int64_t g = 0; g < s.groups; ++g) {
             const int64_t images = std::min(step, s.N - n);
             float* columns = scratch(Scratch::slots, images * pixels * K);
-            gemm(columns, K, {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, {weight + g * s.group_OC(), 1, s.OC},
-                 images * pixels, K, s.group_OC(), false);
+            gemm({.c = columns,
+                  .ldc = K,
+                  .a = {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1},
+                  .b = {weight + g * s.group_OC(), 1, s.OC},
+                  .m = images * pixels,
+                  .n = K,
+                  .k = s.group_OC()});
             add_columns(dx + n * s.H * s.W * s.C, columns, s, images, g);
         }
 }
@@ -106,8 +116,14 @@ static void backward_weight(float* dweight, const float* x, const float* dy, con
             const int64_t images = std::min(step, s.N - n);
             float* columns = scratch(Scratch::slots, images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
-            gemm(dweight + g * s.group_OC(), s.OC, {columns, 1, K},
-                 {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, K, s.group_OC(), images * pixels, true);
+            gemm({.c = dweight + g * s.group_OC(),
+                  .ldc = s.OC,
+                  .a = {columns, 1, K},
+                  .b = {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1},
+                  .m = K,
+                  .n = s.group_OC(),
+                  .k = images * pixels,
+                  .accumulate = true});
         }
 }
 

@@ -38,7 +38,8 @@ void forward(T* y, const T* x, const T* weight, const Conv2dShape& s, const Epil
                                 for (int64_t oc = g * OCg; oc < (g + 1) * OCg; ++oc)
                                     out[oc] += pixel[g * Cg + c] * tap[c * s.OC + oc];
                     }
-                finish_here(y + to, out.data(), 1, s.OC, part_of(epilogue, 0, to));
+                finish_here<T>(
+                    {.y = y + to, .x = out.data(), .rows = 1, .C = s.OC, .epilogue = part_of(epilogue, 0, to)});
             }
     });
 }

@@ -101,44 +101,43 @@ bool conv2d_norm_pays(const Conv2dShape& s) {
     return s.C > kFewChannels && s.N * s.H * s.W >= 2 * kSlots * s.C;
 }
 
-void conv2d_norm_forward(float* y, float* z, float* mean, float* variance, const float* x, const float* weight,
-                         const float* bias, const NormFunction<float>& f, const Conv2dShape& s) {
+void conv2d_norm_forward(const ConvNormForward& a, const NormFunction<float>& f, const Conv2dShape& s) {
     const int64_t rows = s.N * s.H * s.W;
     if (conv2d_norm_pays(s)) {
         const Layout l(rows, s.OC);
         float* parts = scratch(Scratch::slots, l.chunks * 3 * l.C);
-        convolve(z, parts, x, packed_in_scratch(direct::algorithm, weight, s), bias, s, l);
-        norm::merge_statistics(mean, variance, parts, l);
+        convolve(a.z, parts, a.x, packed_in_scratch(direct::algorithm, a.weight, s), a.bias, s, l);
+        norm::merge_statistics(a.mean, a.variance, parts, l);
     } else {
-        conv2d_forward(z, x, weight, s, {.bias = bias});
-        batch_statistics(mean, variance, z, rows, s.OC);
+        conv2d_forward(a.z, a.x, a.weight, s, {.bias = a.bias});
+        batch_statistics(a.mean, a.variance, a.z, rows, s.OC);
     }
-    batch_norm_apply(y, z, f, rows, s.OC);
+    batch_norm_apply(a.y, a.z, f, rows, s.OC);
 }
 
-void conv2d_norm_backward(float* dx, float* dweight, float* dgamma, float* dbeta, const float* dy, const float* z,
-                          const float* x, const float* weight, const NormFunction<float>& f, const Conv2dShape& s) {
+void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& f, const Conv2dShape& s) {
     const int64_t rows = s.N * s.H * s.W, size = s.C * s.OC;
     if (!conv2d_norm_pays(s)) {
         float* dz = scratch(Scratch::block_slots, rows * s.OC);
-        batch_norm_backward(dz, dgamma, dbeta, dy, z, f, rows, s.OC);
-        conv2d_backward_weight(dweight, x, dz, s);
-        if (dx) conv2d_backward_input(dx, dz, weight, s);
+        batch_norm_backward(dz, a.dgamma, a.dbeta, a.dy, a.z, f, rows, s.OC);
+        conv2d_backward_weight(a.dweight, a.x, dz, s);
+        if (a.dx) conv2d_backward_input(a.dx, dz, a.weight, s);
         return;
     }
     const Layout l(rows, s.OC);
     float* parts = scratch(Scratch::slots, l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
-    norm::gradient_coefficients(dgamma, dbeta, k, parts, dy, z, f, l, {});
-    const float* packed = dx ? pack_backward(weight, s, {0}, {0}) : nullptr;
+    norm::gradient_coefficients(a.dgamma, a.dbeta, k, parts, a.dy, a.z, f, l, {});
+    const float* packed = a.dx ? pack_backward(a.weight, s, {0}, {0}) : nullptr;
     float* slots = scratch(Scratch::block_slots, kSlots * size);
-    const Backward b{dx, slots, dy, z, x, packed, k, f.relu};
+    const Backward b{
+        .dx = a.dx, .slots = slots, .dy = a.dy, .z = a.z, .x = a.x, .packed = packed, .k = k, .relu = f.relu};
     parallel_for(kSlots, grain_units(kGrainFlop, 2 * row_cost(s) * rows / kSlots), [&](int64_t begin, int64_t end) {
         Lists lists;
         for (int64_t slot = begin; slot < end; ++slot)
             add_rows(b, s, l, slot, slot * rows / kSlots, (slot + 1) * rows / kSlots, lists);
     });
-    add_slots(dweight, slots, kSlots, size);
+    add_slots(a.dweight, slots, kSlots, size);
 }
 
 }  // namespace pycnn

@@ -168,10 +168,9 @@ const char* conv_pool_way(const ConvPoolShape& b, bool wants_dx) {
     }
 }
 
-void conv_pool_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
-                        const float* x, const float* weight, const ConvPoolShape& b) {
-    conv_pool::Arrays a{dweight, dbias, dx, dy, y, where, x, weight};
-    switch (conv_pool::choose_way(b, dx != nullptr)) {
+void conv_pool_backward(const ConvPoolBackward& given, const ConvPoolShape& b) {
+    ConvPoolBackward a = given;
+    switch (conv_pool::choose_way(b, a.dx != nullptr)) {
         case conv_pool::Way::sparse:
             return conv_pool::sparse(a, b);
         case conv_pool::Way::sparse_dweight:

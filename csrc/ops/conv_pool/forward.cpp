@@ -38,18 +38,17 @@ void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
     });
 }
 
-void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
-                       const ConvPoolShape& b, std::string_view algorithm) {
+void conv_pool_forward(const ConvPoolForward& call, const ConvPoolShape& b, std::string_view algorithm) {
     if (b.PH == 0 || b.PW == 0) return;  // a VALID pool of a map of one row or column
     const Algorithm& a = *find_algorithm(algorithm, b.conv, Direction::forward);
-    run_forward(a, {.y = y,
-                    .x = x,
-                    .packed = packed_in_scratch(a, weight, b.conv),
+    run_forward(a, {.y = call.y,
+                    .x = call.x,
+                    .packed = packed_in_scratch(a, call.weight, b.conv),
                     .shape = b.conv,
-                    .epilogue = {.bias = bias, .activation = b.relu ? kRelu : Activation{}},
+                    .epilogue = {.bias = call.bias, .activation = b.relu ? kRelu : Activation{}},
                     .PH = b.PH,
                     .PW = b.PW,
-                    .where = where});
+                    .where = call.where});
 }
 
 }  // namespace pycnn

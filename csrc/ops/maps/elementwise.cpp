@@ -58,29 +58,33 @@ double activated(double x, const Activation& a) {  // std::min and std::max keep
 }  // namespace
 
 template <>
-void finish_here(float* y, const float* x, int64_t rows, int64_t C, const Epilogue& e) {
-    kernels().finish({.y = y, .x = x, .rows = rows, .C = C, .epilogue = e});
+void finish_here(const FinishRows& s) {
+    kernels().finish(s);
 }
 
 template <>
-void finish_here(double* y, const double* x, int64_t rows, int64_t C, const EpilogueOf<double>& e) {
-    for (int64_t i = 0; i < rows * C; ++i) {
-        double v = x[i];
-        if (e.bias) v += e.bias[i % C];
+void finish_here(const FinishRowsOf<double>& s) {
+    const EpilogueOf<double>& e = s.epilogue;
+    for (int64_t i = 0; i < s.rows * s.C; ++i) {
+        double v = s.x[i];
+        if (e.bias) v += e.bias[i % s.C];
         if (e.residual) v += e.residual[i];
-        y[i] = activated(v, e.activation);
+        s.y[i] = activated(v, e.activation);
     }
 }
 
 template <class T>
-void finish(T* y, const T* x, int64_t rows, int64_t C, const EpilogueOf<T>& e) {
-    const double bytes = (e.residual ? 3.0 : 2.0) * sizeof(T);
-    if (rows == 1)
-        return for_elements(C, bytes, [&](int64_t begin, int64_t end) {
-            finish_here(y + begin, x + begin, 1, end - begin, part_of(e, begin, begin));
-        });
-    for_elements(rows, bytes * C, [&](int64_t begin, int64_t end) {
-        finish_here(y + begin * C, x + begin * C, end - begin, C, part_of(e, 0, begin * C));
+void finish(const FinishRowsOf<T>& s) {
+    if (s.rows * s.C == 0) return;
+    const double bytes = (s.epilogue.residual ? 3.0 : 2.0) * sizeof(T);
+    const int64_t unit = s.rows == 1 ? 1 : s.C;  // numbers: one row is cut, too
+    for_elements(s.rows * s.C / unit, bytes * unit, [&](int64_t begin, int64_t end) {
+        const int64_t at = begin * unit;
+        finish_here<T>({.y = s.y + at,
+                        .x = s.x + at,
+                        .rows = s.rows == 1 ? 1 : end - begin,
+                        .C = s.rows == 1 ? end - begin : s.C,
+                        .epilogue = part_of(s.epilogue, s.rows == 1 ? begin : 0, at)});
     });
 }
 
@@ -143,8 +147,8 @@ void sum_rows(T* total, const T* x, int64_t rows, int64_t C) {
         for (int64_t c = 0; c < C; ++c) total[c] += slots[slot * C + c];
 }
 
-template void finish(float*, const float*, int64_t, int64_t, const EpilogueOf<float>&);
-template void finish(double*, const double*, int64_t, int64_t, const EpilogueOf<double>&);
+template void finish(const FinishRowsOf<float>&);
+template void finish(const FinishRowsOf<double>&);
 template void relu_backward(float*, const float*, const float*, int64_t);
 template void relu_backward(double*, const double*, const double*, int64_t);
 template void accumulate(float*, const float*, int64_t);

@@ -7,12 +7,10 @@
 
 namespace pycnn {
 
-// y [rows][C] = activation(x + bias + residual); y may be x or residual.
 template <class T>
-void finish(T* y, const T* x, int64_t rows, int64_t C, const EpilogueOf<T>&);
-// The same on this thread.
+void finish(const FinishRowsOf<T>&);
 template <class T>
-void finish_here(T* y, const T* x, int64_t rows, int64_t C, const EpilogueOf<T>&);
+void finish_here(const FinishRowsOf<T>&);  // on this thread
 template <class T>
 void relu_backward(T* dx, const T* dy, const T* y, int64_t size);  // dx may be dy
 template <class T>

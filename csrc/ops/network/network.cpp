@@ -73,13 +73,19 @@ void Network::add_batch_norm(Index x, Index y, const NormVectors& v, int64_t C, 
 
 void Network::add_relu(Index x, Index y) {
     const int64_t size = floats(x);
-    add([=](Place at, int64_t n) { finish<float>(at[y], at[x], 1, n * size, {.activation = kRelu}); });
+    add([=](Place at, int64_t n) {
+        finish<float>({.y = at[y], .x = at[x], .rows = 1, .C = n * size, .epilogue = {.activation = kRelu}});
+    });
 }
 
 void Network::add_add(Index a, Index b, Index y, const Activation& activation) {
     const int64_t size = floats(y);
     add([=](Place at, int64_t n) {
-        finish<float>(at[y], at[a], 1, n * size, {.residual = at[b], .activation = activation});
+        finish<float>({.y = at[y],
+                       .x = at[a],
+                       .rows = 1,
+                       .C = n * size,
+                       .epilogue = {.residual = at[b], .activation = activation}});
     });
 }
 
