@@ -59,9 +59,10 @@ PYCNN_INLINE void shift(Sums<R, A>& sums) {
 }
 
 template <int R>
-PYCNN_INLINE void finish(const DepthwiseTile& s, const reg (&sum)[R], reg bias, int64_t q, int64_t c, int64_t lanes) {
+PYCNN_INLINE void finish(const DepthwiseTile& s, const reg (&sum)[R], reg bias, bool relu, int64_t q, int64_t c,
+                         int64_t lanes) {
     PYCNN_UNROLL for (int r = 0; r < R; ++r) {
-        const reg y = relu_if(has_relu(s.epilogue), sum[r] + bias);
+        const reg y = relu_if(relu, sum[r] + bias);
         float* out = s.out + r * s.out_row + q * s.out_pixel + c;
         if (kWholeLines && s.stream)
             stream_reg(out, y);
@@ -77,6 +78,7 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
     PYCNN_UNROLL for (int kh = 0; kh < K; ++kh) PYCNN_UNROLL for (int kw = 0; kw < K; ++kw) w[kh][kw] =
         load_reg(s.w + kh * s.w_row + kw * s.w_column + c, lanes);
     const reg bias = s.epilogue.bias ? load_reg(s.epilogue.bias + c, lanes) : reg{};
+    const bool relu = has_relu(s.epilogue);
     Sums<R, A> sums;
     PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int a = 0; a < A; ++a) sums.of[r][a] = reg{};
     const auto edge = [&](int64_t q) __attribute__((always_inline)) {
@@ -84,7 +86,7 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
         if (q >= A - 1) {
             reg sum[R];
             PYCNN_UNROLL for (int r = 0; r < R; ++r) sum[r] = sums.of[r][A - 1];
-            finish<R>(s, sum, bias, q - (A - 1), c, lanes);
+            finish<R>(s, sum, bias, relu, q - (A - 1), c, lanes);
         }
         shift(sums);
     };
@@ -99,7 +101,7 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
         step<K, S, R, false>(s, w, sums, q, c, lanes);
         reg sum[R];
         PYCNN_UNROLL for (int r = 0; r < R; ++r) sum[r] = sums.of[r][A - 1];
-        finish<R>(s, sum, bias, q - (A - 1), c, lanes);
+        finish<R>(s, sum, bias, relu, q - (A - 1), c, lanes);
         shift(sums);
     }
     for (; q < end; ++q) edge(q);
