@@ -143,3 +143,9 @@ def test_a_program_prints_a_line_a_call():
     assert lines[5].split()[:2] == ["v5,", "v6"]
     assert lines[-1].split() == ["output", "v8,", "v10,", "v1"]
     assert len(lines) == 2 + len(model.program((None, 5), (None, 3)).nodes) + 1
+
+
+@pytest.mark.parametrize("method", ["program", "summary", "output_shape", "compile_inference"])
+def test_what_needs_input_shapes_asks_for_them(method):
+    with pytest.raises(TypeError, match=r"^Conv2d: no input shape; expected one for each input: "):
+        getattr(Conv2d(3, 4, 1), method)()

@@ -165,6 +165,10 @@ class Layer:
         input_shape: for example `(None, 28, 28, 1)`, one for each input. `print` shows it. None in
         the place of a shape traces without shapes, where no layer and no forward asks for one.
         """
+        if not input_shape:
+            self.refuse(
+                "no input shape; expected one for each input: write (None, 28, 28, 1).", TypeError
+            )
         shapes = [s if s is None else summary.one_image(s) for s in input_shape]
         return self._running.program(shapes)
 

@@ -14,7 +14,7 @@
 #include "ops/conv2d/depthwise.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::depthwise {
 
@@ -83,7 +83,8 @@ void each_image(const Image& out, const ConstImage& in, const Conv2dShape& s, in
     }
     const int64_t blocks = ceil_div(C, kBlock);
     parallel_for(s.N * blocks, grain(s, s.N * blocks), [&](int64_t begin, int64_t end) {
-        float* from = scratch(Scratch::padded, in_size * kStaged);
+        Scratch scratch;
+        float* from = scratch.floats(in_size * kStaged);
         for (int64_t u = begin; u < end; ++u) {
             const int64_t n = u / blocks, c = u % blocks * kBlock, channels = std::min(kBlock, C - c);
             copy(from, kStaged, in.data + n * in_size * C + c, C, in_size, channels);
@@ -97,7 +98,7 @@ void each_image(const Image& out, const ConstImage& in, const Conv2dShape& s, in
 class RowPair {
   public:
     RowPair(const Image& out, bool copies, int64_t channels) : out_(out), channels_(channels) {
-        if (copies) copy_ = scratch(Scratch::edge, kRows * out.W * kStaged);
+        if (copies) copy_ = scratch_.floats(kRows * out.W * kStaged);
     }
     int64_t pixel() const { return copy_ ? kStaged : out_.pixel; }
     int64_t row() const { return out_.W * pixel(); }
@@ -114,6 +115,7 @@ class RowPair {
   private:
     const Image& out_;
     int64_t channels_;
+    Scratch scratch_;
     float* copy_ = nullptr;
 };
 
@@ -220,9 +222,10 @@ void weight_slot(float* dw, const float* x, const float* dy, const Conv2dShape& 
         const int64_t n = t / tiles;
         next = std::min(end, (n + 1) * tiles);
         ConstImage from{x + n * x_size * s.C + c, s.H, s.W, s.C}, out{dy + n * dy_size * s.C + c, s.OH(), s.OW(), s.C};
+        Scratch scratch;
         if (staged(s)) {
-            float* staged_x = scratch(Scratch::padded, x_size * kStaged);
-            float* staged_dy = scratch(Scratch::edge, dy_size * kStaged);
+            float* staged_x = scratch.floats(x_size * kStaged);
+            float* staged_dy = scratch.floats(dy_size * kStaged);
             copy(staged_x, kStaged, from.data, s.C, x_size, channels);
             copy(staged_dy, kStaged, out.data, s.C, dy_size, channels);
             from = {staged_x, s.H, s.W, kStaged}, out = {staged_dy, s.OH(), s.OW(), kStaged};
@@ -269,7 +272,8 @@ bool tiled_backward_weight(float* dweight, const float* x, const float* dy, cons
     const WeightCut cut(s);
     const int64_t block = cut.block, blocks = cut.blocks, runs = cut.runs, run = cut.run, S = cut.S;
     const int64_t size = s.taps() * s.C;
-    float* slots = S == 1 ? nullptr : scratch(Scratch::slots, (S - 1) * size);
+    Scratch scratch;
+    float* slots = S == 1 ? nullptr : scratch.floats((S - 1) * size);
     const auto slot = [&](int64_t i) { return i ? slots + (i - 1) * size : dweight; };
     parallel_for(S * blocks, grain(s, S * blocks), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {

@@ -14,7 +14,7 @@
 #include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::im2col {
 namespace {
@@ -77,7 +77,8 @@ static void forward(const Conv2dForward& call) {
     for (int64_t n = 0; n < s.N; n += step)
         for (int64_t g = 0; g < s.groups; ++g) {
             const int64_t images = std::min(step, s.N - n);
-            float* columns = scratch(Scratch::slots, images * pixels * K);
+            Scratch scratch;
+            float* columns = scratch.floats(images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
             gemm({.c = y + n * pixels * s.OC + g * s.group_OC(),
                   .ldc = s.OC,
@@ -96,7 +97,8 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
     for (int64_t n = 0; n < s.N; n += step)
         for (int64_t g = 0; g < s.groups; ++g) {
             const int64_t images = std::min(step, s.N - n);
-            float* columns = scratch(Scratch::slots, images * pixels * K);
+            Scratch scratch;
+            float* columns = scratch.floats(images * pixels * K);
             gemm({.c = columns,
                   .ldc = K,
                   .a = {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1},
@@ -114,7 +116,8 @@ static void backward_weight(float* dweight, const float* x, const float* dy, con
     for (int64_t n = 0; n < s.N; n += step)
         for (int64_t g = 0; g < s.groups; ++g) {
             const int64_t images = std::min(step, s.N - n);
-            float* columns = scratch(Scratch::slots, images * pixels * K);
+            Scratch scratch;
+            float* columns = scratch.floats(images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
             gemm({.c = dweight + g * s.group_OC(),
                   .ldc = s.OC,

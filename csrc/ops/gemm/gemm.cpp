@@ -19,7 +19,7 @@
 #include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -32,10 +32,11 @@ constexpr int64_t kDotsWidth = 16, kDotsDepth = 128;
 int64_t grain_rows(int64_t n, int64_t k) { return grain_units(kGrainFlop, 2.0 * n * k); }
 
 // A matrix of `rows` contiguous vectors of length k, copied only if it is not that already.
-const float* contiguous_rows(const float* data, int64_t row, int64_t step, int64_t rows, int64_t k, int64_t* stride) {
+const float* contiguous_rows(Scratch& scratch, const float* data, int64_t row, int64_t step, int64_t rows, int64_t k,
+                             int64_t* stride) {
     *stride = row;
     if (step == 1) return data;
-    float* copy = scratch(Scratch::columns, rows * k);
+    float* copy = scratch.floats(rows * k);
     for (int64_t r = 0; r < rows; ++r)
         for (int64_t p = 0; p < k; ++p) copy[r * k + p] = data[r * row + p * step];
     *stride = k;
@@ -50,7 +51,8 @@ struct Dots {  // c[i * c_row + j * c_col]: n <= kDotsWidth vectors of b against
 };
 void dots(const Dots& s) {
     int64_t ldb = 0;
-    const float* columns = contiguous_rows(s.b.data, s.b.col, s.b.row, s.n, s.k, &ldb);
+    Scratch scratch;
+    const float* columns = contiguous_rows(scratch, s.b.data, s.b.col, s.b.row, s.n, s.k, &ldb);
     parallel_for(s.m, grain_rows(s.n, s.k), [&](int64_t begin, int64_t end) {
         kernels().gemm_dots({.c = s.c + begin * s.c_row,
                              .c_row = s.c_row,
@@ -101,17 +103,18 @@ void indirect_rows(const Gemm& g, const float* packed, const int64_t* offset, in
     }
 }
 
-const int64_t* column_offsets(const Matrix& a, int64_t k) {
-    int64_t* offset = reinterpret_cast<int64_t*>(scratch(Scratch::rows, 2 * k));
+const int64_t* column_offsets(Scratch& scratch, const Matrix& a, int64_t k) {
+    int64_t* offset = scratch.array<int64_t>(k);
     for (int64_t p = 0; p < k; ++p) offset[p] = p * a.col;
     return offset;
 }
 
 // n <= NR: one packed panel of B, any number of rows of A.
 void narrow(const Gemm& g) {
-    float* packed = scratch(Scratch::packed_b, g.k * kernels().NR);
+    Scratch scratch;
+    float* packed = scratch.floats(g.k * kernels().NR);
     kernels().gemm_pack_b(packed, g.b, g.k, g.n);
-    const int64_t* offset = column_offsets(g.a, g.k);
+    const int64_t* offset = column_offsets(scratch, g.a, g.k);
     parallel_for(g.m, grain_rows(g.n, g.k),
                  [&](int64_t begin, int64_t end) { indirect_rows(g, packed, offset, begin, end); });
 }
@@ -125,7 +128,8 @@ void thread_share(const Gemm& g, const float* packed_b, const Share& share) {
     const auto [i0, i1, j0, j1] = share;
     const int64_t kc = g.k;
     const Kernels& isa = kernels();
-    float* packed_a = scratch(Scratch::packed_a, ceil_div(std::min(isa.MC, i1 - i0), isa.MR) * isa.MR * kc);
+    Scratch scratch;
+    float* packed_a = scratch.floats(ceil_div(std::min(isa.MC, i1 - i0), isa.MR) * isa.MR * kc);
     for (int64_t ic = i0; ic < i1; ic += isa.MC) {
         const int64_t mc = std::min(isa.MC, i1 - ic);
         isa.gemm_pack_a(packed_a, {g.a.data + ic * g.a.row, g.a.row, g.a.col}, mc, kc);
@@ -143,7 +147,8 @@ void thread_share(const Gemm& g, const float* packed_b, const Share& share) {
 void blocked(const Gemm& g) {
     const int64_t MR = kernels().MR, NR = kernels().NR, m = g.m, n = g.n, k = g.k;
     const Matrix &a = g.a, &b = g.b;
-    float* packed_b = scratch(Scratch::packed_b, kKC * std::min(ceil_div(n, NR) * NR, kNC));
+    Scratch scratch;
+    float* packed_b = scratch.floats(kKC * std::min(ceil_div(n, NR) * NR, kNC));
     for (int64_t jc = 0; jc < n; jc += kNC) {
         const int64_t nc = std::min(kNC, n - jc), panels = ceil_div(nc, NR);
         for (int64_t pc = 0; pc < k; pc += kKC) {
