@@ -89,7 +89,7 @@ PYCNN_INLINE void row_times_panels(const LinearRow& s, int64_t j, int64_t last) 
 }  // namespace
 
 void gemm_dots(const GemmDots& given) {
-    const GemmDots s = given;  // a copy, which no store can change
+    const GemmDots s = given;                                   // a copy, which no store can change
     constexpr int SIDE = REG == 64 ? 4 : 2, COLUMN = 2 * SIDE;  // 16 of 32 registers, 8 of 16
     s.n == 1 ? dots_tiles<COLUMN, 1>(s) : dots_tiles<SIDE, SIDE>(s);
 }
