@@ -1,4 +1,4 @@
-// The module `_pycnn`: configuration, threads, matmul. The bindings are the only files that know Python: arrays become
+// The module `_pycnn`: configuration, threads, matmul and linear. The bindings are the only files that know Python: arrays become
 // pointers and shapes, are checked, and an operator runs inside WithoutGil.
 
 #include <pybind11/stl.h>
@@ -19,9 +19,10 @@ namespace pycnn {
 namespace {
 
 // [m][k] as a strided matrix, or its transpose.
-Matrix as_matrix(const py::array& a, bool transpose) {
+template <class T>
+MatrixOf<T> as_matrix(const py::array& a, bool transpose) {
     const int64_t columns = a.shape(1);
-    return transpose ? Matrix{readable<float>(a), 1, columns} : Matrix{readable<float>(a), columns, 1};
+    return transpose ? MatrixOf<T>{readable<T>(a), 1, columns} : MatrixOf<T>{readable<T>(a), columns, 1};
 }
 
 void check_operand(const py::array& a, const char* name, bool float64) {
@@ -59,17 +60,44 @@ py::array matmul(const py::array& a, const py::array& b, bool transpose_a, bool 
     }
     if (float64) {
         double* result = writable<double>(c);
-        const int64_t a_columns = a.shape(1), b_columns = b.shape(1);
+        const MatrixOf<double> left = as_matrix<double>(a, transpose_a), right = as_matrix<double>(b, transpose_b);
         const WithoutGil running;
-        gemm_plain(result, readable<double>(a), transpose_a ? 1 : a_columns, transpose_a ? a_columns : 1,
-                   readable<double>(b), transpose_b ? 1 : b_columns, transpose_b ? b_columns : 1, m, n, k);
+        gemm_plain({.c = result, .ldc = n, .a = left, .b = right, .m = m, .n = n, .k = k});
     } else {
         float* result = writable<float>(c);
-        const Matrix left = as_matrix(a, transpose_a), right = as_matrix(b, transpose_b);
+        const Matrix left = as_matrix<float>(a, transpose_a), right = as_matrix<float>(b, transpose_b);
         const WithoutGil running;
-        gemm(result, n, left, right, m, n, k, false);
+        gemm({.c = result, .ldc = n, .a = left, .b = right, .m = m, .n = n, .k = k});
     }
     return c;
+}
+
+void linear_into(py::array y, const py::array& x, const py::array& weight, const py::object& bias,
+                 const Activation& activation) {
+    const char* op = "linear";
+    const bool float64 = check_floating(x, {op, "x"});
+    check_rank(x, {op, "x"}, "NI");
+    check_contiguous(x, {op, "x"});
+    check_rank(weight, {op, "weight"}, "IO");
+    const LinearShape s{.N = x.shape(0), .in = x.shape(1), .out = weight.shape(1)};
+    check_input(weight, {op, "weight"}, float64, "x", {s.in, s.out}, "[in, out], as x [N, in]");
+    check_output(y, {op, "out"}, float64, "x", {s.N, s.out}, "[N, out]");
+    check_apart(y, {op, "out"}, x, "x");
+    check_apart(y, {op, "out"}, weight, "weight");
+    py::array b;
+    if (!bias.is_none()) {
+        b = py::reinterpret_borrow<py::array>(bias);
+        check_input(b, {op, "bias"}, float64, "x", {s.out}, "[out]");
+        check_apart(y, {op, "out"}, b, "bias");
+    }
+    void* result = y.mutable_data();
+    const bool has_bias = !bias.is_none();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        const WithoutGil running;
+        linear<T>(static_cast<T*>(result), readable<T>(x), readable<T>(weight), s,
+                  {.bias = has_bias ? readable<T>(b) : nullptr, .activation = activation});
+    });
 }
 
 // GFLOP/s of independent FMAs on this thread with the active instruction set, the best of many short runs.
@@ -125,6 +153,7 @@ void bind_config(py::module_& m) {
     m.def("tile_sizes", tile_sizes);
     m.def("fma_peak", fma_peak, py::arg("seconds"));
     m.def("matmul", matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a"), py::arg("transpose_b"), py::arg("out"));
+    m.def("linear", linear_into, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("activation"));
 }
 
 }  // namespace
@@ -135,12 +164,12 @@ PYBIND11_MODULE(_pycnn, m) {
         throw pybind11::import_error(
             "pycnn: this CPU lacks SSE4.2 and POPCNT (x86-64-v2), which the baseline kernels need; it cannot run "
             "here.");
+    pycnn::bind_elementwise(m);  // the type of activations, which others take
     pycnn::bind_config(m);
     pycnn::bind_conv2d(m);
     pycnn::bind_conv_pool(m);
     pycnn::bind_conv_norm(m);
     pycnn::bind_pool2d(m);
-    pycnn::bind_elementwise(m);
     pycnn::bind_images(m);
     pycnn::bind_join(m);
     pycnn::bind_network(m);

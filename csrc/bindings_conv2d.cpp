@@ -86,7 +86,7 @@ Extents y_shape(const Conv2dShape& s) { return {s.N, s.OH(), s.OW(), s.OC}; }
 py::tuple as_tuple(const Extents& e) { return py::tuple(py::cast(e)); }
 
 void forward(py::array y, const py::array& x, const py::array& weight, const py::object& bias, const Conv2dShape& s,
-             bool relu, const std::string& algorithm, const py::object& residual) {
+             const Activation& activation, const std::string& algorithm, const py::object& residual) {
     const char* op = "conv2d";
     const bool float64 = check_floating(x, {op, "x"});
     check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
@@ -111,11 +111,15 @@ void forward(py::array y, const py::array& x, const py::array& weight, const py:
     void* result = y.mutable_data();
     const WithoutGil running;
     if (float64)
-        naive::forward(static_cast<double*>(result), readable<double>(x), readable<double>(weight),
-                       has_bias ? readable<double>(b) : nullptr, relu, s, adds ? readable<double>(other) : nullptr);
+        naive::forward<double>(static_cast<double*>(result), readable<double>(x), readable<double>(weight), s,
+                               {.bias = has_bias ? readable<double>(b) : nullptr,
+                                .residual = adds ? readable<double>(other) : nullptr,
+                                .activation = activation});
     else
         conv2d_forward(static_cast<float*>(result), readable<float>(x), readable<float>(weight), s,
-                       {has_bias ? readable<float>(b) : nullptr, relu, adds ? readable<float>(other) : nullptr},
+                       {.bias = has_bias ? readable<float>(b) : nullptr,
+                        .residual = adds ? readable<float>(other) : nullptr,
+                        .activation = activation},
                        algorithm);
 }
 
@@ -223,7 +227,7 @@ void bind_conv2d(py::module_& m) {
         .def("choice", choice, py::arg("direction"), py::arg("packed") = false)
         .def("balance", balance, py::arg("direction"), py::arg("threads"));
     m.def("conv2d_forward", forward, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("shape"),
-          py::arg("relu"), py::arg("algorithm"), py::arg("residual") = py::none());
+          py::arg("activation"), py::arg("algorithm"), py::arg("residual") = py::none());
     m.def("conv2d_backward_input", backward_input, py::arg("dx"), py::arg("dy"), py::arg("weight"), py::arg("shape"),
           py::arg("algorithm"));
     m.def("conv2d_backward_weight", backward_weight, py::arg("dweight"), py::arg("x"), py::arg("dy"), py::arg("shape"),

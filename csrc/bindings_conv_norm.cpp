@@ -95,7 +95,8 @@ void forward(py::array y, py::array z, py::array mean, py::array var, const py::
         std::fill_n(v, OC, 0.0f);
         return;
     }
-    conv2d_norm_forward(to, map, m, v, from, w, b, f, call.shape);
+    conv2d_norm_forward({.y = to, .z = map, .mean = m, .variance = v, .x = from, .weight = w, .bias = b}, f,
+                        call.shape);
     if (runs) update_running_statistics(old[0], old[1], f, momentum, rows, OC);
 }
 
@@ -130,8 +131,15 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dgamma,
         std::fill_n(db, call.shape.OC, 0.0f);
         return;
     }
-    conv2d_norm_backward(di, dw, dg, db, readable<float>(dy), readable<float>(z), readable<float>(x),
-                         readable<float>(weight), f, call.shape);
+    conv2d_norm_backward({.dx = di,
+                          .dweight = dw,
+                          .dgamma = dg,
+                          .dbeta = db,
+                          .dy = readable<float>(dy),
+                          .z = readable<float>(z),
+                          .x = readable<float>(x),
+                          .weight = readable<float>(weight)},
+                         f, call.shape);
 }
 
 }  // namespace

@@ -80,8 +80,12 @@ void forward(py::array y, const py::object& where_or_none, const py::array& x, c
     float* result = writable<float>(y);
     uint8_t* bytes = has_where ? writable<uint8_t>(where) : nullptr;
     const WithoutGil running;
-    conv_pool_forward(result, bytes, readable<float>(x), readable<float>(weight),
-                      has_bias ? readable<float>(bias) : nullptr, b, algorithm);
+    conv_pool_forward({.y = result,
+                       .where = bytes,
+                       .x = readable<float>(x),
+                       .weight = readable<float>(weight),
+                       .bias = has_bias ? readable<float>(bias) : nullptr},
+                      b, algorithm);
 }
 
 // Every result apart from every input and from the results before it.
@@ -124,8 +128,15 @@ void backward(py::array dweight, const py::object& dbias_or_none, const py::obje
         const WithoutGil running;
         bad = bad_window(bytes, b);
         if (bad < 0)
-            conv_pool_backward(dw, db, di, readable<float>(dy), readable<float>(y), bytes, readable<float>(x),
-                               readable<float>(weight), b);
+            conv_pool_backward({.dweight = dw,
+                                .dbias = db,
+                                .dx = di,
+                                .dy = readable<float>(dy),
+                                .y = readable<float>(y),
+                                .where = bytes,
+                                .x = readable<float>(x),
+                                .weight = readable<float>(weight)},
+                               b);
     }
     if (bad < 0) return;
     const int64_t cell = bad / b.conv.OC, ph = cell / b.PW % b.PH, pw = cell % b.PW;
@@ -163,8 +174,15 @@ void conv_relu_backward(py::array dweight, const py::object& dbias_or_none, cons
     float* dw = writable<float>(dweight);
     float *db = has_dbias ? writable<float>(dbias) : nullptr, *di = has_dx ? writable<float>(dx) : nullptr;
     const WithoutGil running;
-    conv2d_relu_backward(dw, db, di, readable<float>(dy), readable<float>(y), readable<float>(x),
-                         readable<float>(weight), s, algorithm);
+    conv2d_relu_backward({.dweight = dw,
+                          .dbias = db,
+                          .dx = di,
+                          .dy = readable<float>(dy),
+                          .y = readable<float>(y),
+                          .where = nullptr,
+                          .x = readable<float>(x),
+                          .weight = readable<float>(weight)},
+                         s, algorithm);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Elementwise operators, softmax, loss and dropout, for Python.
+// Activations, elementwise operators, softmax, loss and dropout, for Python.
 
 #include <pybind11/stl.h>
 
@@ -11,6 +11,24 @@ namespace pycnn {
 namespace elementwise_bindings {
 namespace {
 
+Activation make_activation(const std::string& name, double slope) {
+    constexpr std::pair<const char*, Activation::Kind> kinds[] = {
+        {"none", Activation::none},
+        {"relu", Activation::relu},
+        {"relu6", Activation::relu6},
+        {"leaky_relu", Activation::leaky_relu},
+        {"hard_sigmoid", Activation::hard_sigmoid},
+        {"hard_swish", Activation::hard_swish},
+        {"sigmoid", Activation::sigmoid},
+        {"silu", Activation::silu},
+        {"tanh", Activation::tanh},
+        {"gelu_tanh", Activation::gelu_tanh},
+    };
+    for (const auto& [known, kind] : kinds)
+        if (name == known) return {.kind = kind, .slope = slope};
+    throw py::value_error("Activation: name is \"" + name + "\"; expected \"none\", or one of ops.conv2d.");
+}
+
 void relu(py::array y, const py::array& x) {
     const char* op = "relu";
     const bool float64 = check_floating(x, {op, "x"});
@@ -22,7 +40,11 @@ void relu(py::array y, const py::array& x) {
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        relu_forward(static_cast<T*>(result), readable<T>(x), size);
+        finish<T>({.y = static_cast<T*>(result),
+                   .x = readable<T>(x),
+                   .rows = 1,
+                   .C = size,
+                   .epilogue = {.activation = kRelu}});
     });
 }
 
@@ -131,7 +153,9 @@ void add_bias_to(py::array y, const py::array& bias) {
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        add_bias(static_cast<T*>(result), readable<T>(bias), rows.count, rows.K);
+        T* rows_of_y = static_cast<T*>(result);
+        finish<T>(
+            {.y = rows_of_y, .x = rows_of_y, .rows = rows.count, .C = rows.K, .epilogue = {.bias = readable<T>(bias)}});
     });
 }
 
@@ -170,6 +194,7 @@ void drop(py::array y, const py::array& x, double p, uint64_t seed, uint64_t cal
 
 void bind_elementwise(py::module_& m) {
     using namespace elementwise_bindings;
+    py::class_<Activation>(m, "Activation").def(py::init(&make_activation), py::arg("name"), py::arg("slope"));
     m.def("relu", relu, py::arg("y"), py::arg("x"));
     m.def("relu_backward", relu_gradient, py::arg("dx"), py::arg("dy"), py::arg("y"));
     m.def("softmax", softmax, py::arg("y"), py::arg("x"), py::arg("logarithm"));

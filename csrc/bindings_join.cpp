@@ -10,13 +10,10 @@ namespace pycnn {
 namespace join_bindings {
 namespace {
 
-// `op` is the name in sentences; a and b are called so too.
-void combine_arrays(py::array y, const py::array& a, const py::array& b, const std::string& op, bool relu) {
+// `op` is the name in sentences; a and b are called so too. activation: of a sum alone.
+void combine_arrays(py::array y, const py::array& a, const py::array& b, const std::string& op,
+                    const Activation& activation) {
     const char* name = op.c_str();
-    const Combine what = op == "subtract"   ? Combine::subtract
-                         : op == "multiply" ? Combine::multiply
-                         : relu             ? Combine::add_relu
-                                            : Combine::add;
     const bool float64 = check_floating(a, {name, "a"});
     check_contiguous(a, {name, "a"});
     check_input(b, {name, "b"}, float64, "a", extents(a), "as a");
@@ -28,7 +25,15 @@ void combine_arrays(py::array y, const py::array& a, const py::array& b, const s
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        combine(static_cast<T*>(result), readable<T>(a), readable<T>(b), size, what);
+        T* to = static_cast<T*>(result);
+        if (op == "add")
+            finish<T>({.y = to,
+                       .x = readable<T>(a),
+                       .rows = 1,
+                       .C = size,
+                       .epilogue = {.residual = readable<T>(b), .activation = activation}});
+        else
+            combine(to, readable<T>(a), readable<T>(b), size, op == "subtract" ? Combine::subtract : Combine::multiply);
     });
 }
 
@@ -131,7 +136,7 @@ void split_array(const py::array& x, const std::vector<int64_t>& sizes, const st
 
 void bind_join(py::module_& m) {
     using namespace join_bindings;
-    m.def("combine", combine_arrays, py::arg("y"), py::arg("a"), py::arg("b"), py::arg("op"), py::arg("relu"));
+    m.def("combine", combine_arrays, py::arg("y"), py::arg("a"), py::arg("b"), py::arg("op"), py::arg("activation"));
     m.def("affine", affine_of, py::arg("y"), py::arg("x"), py::arg("scale"), py::arg("shift"));
     m.def("concat", concat_arrays, py::arg("y"), py::arg("arrays"));
     m.def("split", split_array, py::arg("x"), py::arg("sizes"), py::arg("outs"));

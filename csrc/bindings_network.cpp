@@ -90,14 +90,21 @@ Weights kept(const py::array& a) {
 }
 
 void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::object& weight, const py::object& bias,
-                bool relu, const std::string& pool, Index residual) {
+                const Activation& activation, const std::string& pool, Index residual) {
     Adding step(p, "add_conv2d");
     if (pool != "none" && pool != "same" && pool != "valid")
         step.refuse("pool is \"" + pool + "\"; expected \"none\", \"same\" or \"valid\".");
     if (residual != Network::kNone && pool != "none")
         step.refuse("residual is " + value_text(residual) + " with pool=\"" + pool +
                     "\"; expected pool=\"none\": what is pooled is added in a step of its own.");
-    const Conv2dCall call{s, relu, pool == "same" ? Pool::same : pool == "valid" ? Pool::valid : Pool::none};
+    if (pool != "none" && !never_decreases(activation))
+        step.refuse("activation decreases somewhere, with pool=\"" + pool +
+                    "\", which takes the maximum before it; expected pool=\"none\", and a pool in a step of its own.");
+    const Conv2dCall call{.shape = s,
+                          .activation = activation,
+                          .pool = pool == "same"    ? Pool::same
+                                  : pool == "valid" ? Pool::valid
+                                                    : Pool::none};
     const bool pooled = call.pool != Pool::none;
     const int64_t size = product({pooled ? call.PH() : s.OH(), pooled ? call.PW() : s.OW(), s.OC});
     const py::array w = checked(step, weight, "weight", {s.KH, s.KW, s.group_C(), s.OC}, "[KH, KW, C/groups, OC]");
@@ -151,7 +158,8 @@ void add_batch_norm(Program& p, Index x, Index y, const py::object& weight, cons
     step.done();
 }
 
-void add_linear(Program& p, Index x, Index y, const py::object& weight, const py::object& bias, bool relu) {
+void add_linear(Program& p, Index x, Index y, const py::object& weight, const py::object& bias,
+                const Activation& activation) {
     Adding step(p, "add_linear");
     const py::array sizes = ranked(step, weight, "IO", "[in, out]");
     const int64_t in = sizes.shape(0), out = sizes.shape(1);
@@ -159,7 +167,8 @@ void add_linear(Program& p, Index x, Index y, const py::object& weight, const py
     const py::array b = checked(step, bias, "bias", {out}, "[out]", true);
     step.reads(x, "x", in);
     step.writes(y, "y", out);
-    const LinearCall call{.weight = kept(w), .bias = data_or_null(bias, b), .in = in, .out = out, .relu = relu};
+    const LinearCall call{
+        .weight = kept(w), .bias = data_or_null(bias, b), .in = in, .out = out, .activation = activation};
     Network::Step made;
     {
         const WithoutGil running;
@@ -175,6 +184,16 @@ void add_relu(Program& p, Index x, Index y) {
     step.reads(x, "x", step.floats(x, "x"), true);
     step.writes(y, "y", step.floats(x, "x"));
     p.net.add_relu(x, y);
+    step.done();
+}
+
+void add_add(Program& p, Index a, Index b, Index y, const Activation& activation) {
+    Adding step(p, "add_add");
+    const int64_t size = step.floats(a, "a");
+    step.reads(a, "a", size, true);
+    step.reads(b, "b", size, true);
+    step.writes(y, "y", size);
+    p.net.add_add(a, b, y, activation);
     step.done();
 }
 
@@ -254,21 +273,16 @@ void bind_network(py::module_& m) {
         .def(py::init(&make_network), py::arg("floats"), py::arg("offsets"), py::arg("inputs"), py::arg("outputs"),
              py::arg("chunk"))
         .def("add_conv2d", add_conv2d, py::arg("x"), py::arg("y"), py::arg("shape"), py::arg("weight"), py::arg("bias"),
-             py::arg("relu"), py::arg("pool"), py::arg("residual") = Network::kNone)
+             py::arg("activation"), py::arg("pool"), py::arg("residual") = Network::kNone)
         .def("add_max_pool2d", add_max_pool2d, py::arg("x"), py::arg("y"), py::arg("shape"))
         .def("add_avg_pool2d", add_avg_pool2d, py::arg("x"), py::arg("y"), py::arg("shape"),
              py::arg("count_include_pad"))
         .def("add_batch_norm", add_batch_norm, py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"),
              py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"), py::arg("residual") = Network::kNone)
         .def("add_linear", add_linear, py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"),
-             py::arg("relu") = false)
+             py::arg("activation"))
         .def("add_relu", add_relu, py::arg("x"), py::arg("y"))
-        .def(
-            "add_add",
-            [](Program& p, Index a, Index b, Index y, bool relu) {
-                add_combine(p, "add_add", a, b, y, relu ? Combine::add_relu : Combine::add);
-            },
-            py::arg("a"), py::arg("b"), py::arg("y"), py::arg("relu"))
+        .def("add_add", add_add, py::arg("a"), py::arg("b"), py::arg("y"), py::arg("activation"))
         .def("add_subtract", combined("add_subtract", Combine::subtract), py::arg("a"), py::arg("b"), py::arg("y"))
         .def("add_multiply", combined("add_multiply", Combine::multiply), py::arg("a"), py::arg("b"), py::arg("y"))
         .def("add_affine", add_affine, py::arg("x"), py::arg("y"), py::arg("scale"), py::arg("shift"))

@@ -195,6 +195,16 @@ BAD = {
         ),
         "vector": Bad({"b": normal(11)}, ValueError, ("b", r"\(11,\)", "2")),
     },
+    "linear": {
+        "inner_size": Bad({"weight": normal(12, 18)}, ValueError, ("weight", "12, 18", "11, 18")),
+        "bias_length": Bad({"bias": normal(17)}, ValueError, ("bias", "17", "18", "out")),
+        "slope_nan": Bad(
+            {"activation": ("leaky_relu", np.nan)}, ValueError, ("activation", "nan", "slope")
+        ),
+        "slope_missing": Bad(
+            {"activation": "leaky_relu"}, ValueError, ("activation", "leaky_relu", "slope")
+        ),
+    },
     "relu": {},
     "relu_backward": _OTHER_SHAPE,
     "softmax_cross_entropy": {
@@ -230,7 +240,7 @@ BAD = {
     },
     "add": {
         **_OTHER_B,
-        "activation": Bad({"activation": "tanh"}, ValueError, ("activation", "tanh", "relu")),
+        "activation": Bad({"activation": "Relu"}, ValueError, ("activation", "Relu", "tanh")),
         "activation_array": Bad(
             {"activation": np.array(["relu"])}, ValueError, ("activation", "array")
         ),

@@ -6,6 +6,7 @@ import _pycnn
 import numpy as np
 import reference
 
+from pycnn.ops.activations import parse
 from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
 
@@ -36,7 +37,11 @@ class Built:
         self.references.append((y, compute))
         return y
 
-    def conv2d(self, x, weight, bias, *, relu=False, pool="none", residual=-1, at=None, **geometry):
+    def conv2d(
+        self, x, weight, bias, *, relu=False, activation=None, pool="none", residual=-1, at=None,
+        **geometry,
+    ):  # fmt: skip
+        activation = "relu" if relu else activation
         geometry = {"stride": 1, "padding": "same", "dilation": 1, "groups": 1, **geometry}
         shape = conv2d_shape("test", (1, *self.shapes[x]), weight.shape, **geometry)
         out = shape.output_shape[1:]
@@ -48,10 +53,11 @@ class Built:
             z = reference.conv2d(values[x], weight, bias, **geometry)
             if residual >= 0:
                 z = z + values[residual]
-            z = np.maximum(z, 0) if relu else z
+            z = reference.activated(z, activation)
             return z if pool == "none" else reference.max_pool2d(z, 2, padding=pool)[0]
 
-        return self.step("conv2d", y, compute, x, y, shape, weight, bias, relu, pool, residual)
+        function = parse(activation, "test")
+        return self.step("conv2d", y, compute, x, y, shape, weight, bias, function, pool, residual)
 
     def pool(self, kind, x, size, at=None, **options):
         options = {"stride": None, "padding": "valid", **options}
@@ -89,15 +95,16 @@ class Built:
 
         return self.step("batch_norm", y, compute, x, y, *vectors, eps, relu, residual)
 
-    def linear(self, x, weight, bias, relu=False):
+    def linear(self, x, weight, bias, relu=False, activation=None):
+        activation = "relu" if relu else activation
         y = self.value((weight.shape[1],))
 
         def compute(values):
             z = values[x].reshape(len(values[x]), -1) @ np.float64(weight)
             z = z if bias is None else z + bias
-            return np.maximum(z, 0) if relu else z
+            return reference.activated(z, activation)
 
-        return self.step("linear", y, compute, x, y, weight, bias, relu)
+        return self.step("linear", y, compute, x, y, weight, bias, parse(activation, "test"))
 
     def elementwise(self, name, operands, compute, *options, at=None):
         y = self.value(self.shapes[operands[0]], at)

@@ -48,6 +48,9 @@ FORWARD = {k: Sample((x, w, b), o) for k, (x, w, b, _, o) in CONVS.items()}
 FORWARD["relu"] = Sample(
     FORWARD["groups"].arrays, {**FORWARD["groups"].options, "activation": "relu"}
 )
+FORWARD["silu"] = Sample(
+    FORWARD["groups"].arrays, {**FORWARD["groups"].options, "activation": "silu"}
+)
 INPUT = {k: Sample((dy, w), {"input_shape": x.shape, **o}) for k, (x, w, _, dy, o) in CONVS.items()}
 WEIGHT = {
     k: Sample((x, dy), {"weight_shape": w.shape, **o}) for k, (x, w, _, dy, o) in CONVS.items()

@@ -165,6 +165,17 @@ _ALL = [
         batch=("a",),
     ),
     Operator(
+        "linear",
+        ("x", "weight", "bias"),
+        {
+            "plain": Sample((normal(7, 11), normal(11, 18), normal(18))),
+            "leaky": Sample(
+                (normal(3, 40), normal(40, 5), normal(5)), {"activation": ("leaky_relu", 0.1)}
+            ),
+        },
+        batch=("x",),
+    ),
+    Operator(
         "relu",
         ("x",),
         {key: Sample((normal(*shape),)) for key, shape in ROWS.items()},

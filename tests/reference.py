@@ -8,6 +8,7 @@ right)).
 import itertools
 
 import numpy as np
+from activation_reference import activated, relu
 from augment_reference import augment_images  # noqa: F401
 
 
@@ -73,7 +74,7 @@ def _groups(C, OC, groups):
 def conv2d(x, weight, bias=None, stride=1, padding="valid", dilation=1, groups=1, activation=None):
     """y[n, oh, ow, oc] = bias[oc] + sum over kh, kw, c of x[n, h, w, c] * weight[kh, kw, c, oc].
 
-    Its relu with activation="relu".
+    Its activation with `activation`.
     """
     x, weight = np.float64(x), np.float64(weight)
     (N, H, W, C), (KH, KW, _, OC) = x.shape, weight.shape
@@ -82,8 +83,7 @@ def conv2d(x, weight, bias=None, stride=1, padding="valid", dilation=1, groups=1
     for oh, ow, kh, kw, h, w in windows:
         for c, oc in _groups(C, OC, groups):
             y[:, oh, ow, oc] += x[:, h, w, c] @ weight[kh, kw, :, oc]
-    y = y if bias is None else y + np.float64(bias)
-    return relu(y) if activation == "relu" else y
+    return activated(y if bias is None else y + np.float64(bias), activation)
 
 
 def conv2d_backward_input(dy, weight, input_shape, stride=1, padding="valid", dilation=1, groups=1):
@@ -187,10 +187,10 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
     return c
 
 
-def relu(x):
-    """max(x, 0); NaN stays NaN."""
-    x = np.float64(x)
-    return np.where(x < 0, 0.0, x)
+def linear(x, weight, bias=None, activation=None):
+    """activation(x weight + bias)."""
+    y = matmul(x, weight)
+    return activated(y if bias is None else y + np.float64(bias), activation)
 
 
 def relu_backward(dy, y):
@@ -266,8 +266,7 @@ def accumulate(total, part):
 
 
 def add(a, b, activation=None):
-    y = np.float64(a) + b
-    return relu(y) if activation == "relu" else y
+    return activated(np.float64(a) + b, activation)
 
 
 def subtract(a, b):

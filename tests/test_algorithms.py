@@ -9,6 +9,7 @@ from test_conv2d import CASES, DIRECTIONS
 
 from pycnn import ops
 from pycnn.ops import arrays
+from pycnn.ops.activations import NONE
 
 
 def test_python_and_the_registry_know_the_same_algorithms():
@@ -16,7 +17,7 @@ def test_python_and_the_registry_know_the_same_algorithms():
     y = np.empty((1, 2, 2, 1), np.float32)
     shape = _pycnn.Conv2dShape(x.shape, w.shape, (1, 1), (0, 0, 0, 0), (1, 1), 1, False)
     with pytest.raises(ValueError, match="expected one of") as caught:
-        _pycnn.conv2d_forward(y, x, w, None, shape, False, "fft")
+        _pycnn.conv2d_forward(y, x, w, None, shape, NONE, "fft")
     assert tuple(re.findall(r'"(\w+)"', str(caught.value))[1:]) == arrays.ALGORITHMS
 
 

@@ -89,7 +89,7 @@ def test_gaps_in_arrays_do_not_matter(name):
 def test_an_array_with_gaps_is_copied_once(name, monkeypatch):
     layer, x, dy = make_with_dy(name)
     received = []
-    for op in ("conv2d", "conv2d_backward_weight", "conv2d_backward_input", "matmul"):
+    for op in ("conv2d", "conv2d_backward_weight", "conv2d_backward_input", "linear", "matmul"):
         original = getattr(prepared, op)
         monkeypatch.setattr(
             prepared, op, lambda *a, _run=original, **k: received.extend(a[:2]) or _run(*a, **k)

@@ -10,6 +10,7 @@ from network_builder import Built
 
 import pycnn
 from pycnn import ops
+from pycnn.ops.activations import NONE, RELU
 
 
 def close(results, expected):
@@ -120,8 +121,8 @@ def test_linear_has_the_bits_of_one_image_in_any_batch(isa, rng, relu):
 
 ELEMENTWISE = {
     "relu": (1, lambda x: np.where(x < 0, 0, x), ()),
-    "add": (2, lambda a, b: a + b, (False,)),
-    "add_then_relu": (2, lambda a, b: np.maximum(a + b, 0), (True,)),
+    "add": (2, lambda a, b: a + b, (NONE,)),
+    "add_then_relu": (2, lambda a, b: np.maximum(a + b, 0), (RELU,)),
     "subtract": (2, lambda a, b: a - b, ()),
     "multiply": (2, lambda a, b: a * b, ()),
     "affine": (1, lambda x: x * np.float32(-1.5) + np.float32(0.25), (-1.5, 0.25)),
@@ -171,7 +172,7 @@ def residual_network(rng, C=32):
     """Two inputs, two residual blocks, a branch that is joined again, two outputs."""
     built = Built([(12, 10, 3), (12, 10, C)])
     stem = built.conv2d(0, he(rng, 3, 3, 3, C), vector(rng, C), relu=True)
-    met = built.elementwise("add", [stem, 1], lambda a, b: a + b, False, at=stem)
+    met = built.elementwise("add", [stem, 1], lambda a, b: a + b, NONE, at=stem)
     a = built.conv2d(met, he(rng, 3, 3, C, C), vector(rng, C), relu=True)
     a = built.conv2d(a, he(rng, 3, 3, C, C), vector(rng, C), relu=True, residual=met, at=met)
     b = built.batch_norm(a, norm_vectors(rng, C), relu=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from test_network import close, he, vector
 
+from pycnn.ops.activations import NONE, parse
 from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
 
@@ -63,39 +64,47 @@ BAD = {
     "in_part": (lambda n: n.add_relu(1, 3), r"y \(value 3\) lies over x \(value 1\).*same offset"),
     "size": (lambda n: n.add_relu(1, 4), "y is value 4 with 24 floats an image; expected 120"),
     "copy": (lambda n: n.add_copy(1, 6), r"y \(value 6\) lies over x \(value 1\).*apart from it"),
-    "add_sizes": (lambda n: n.add_add(1, 4, 2, False), "b is value 4 with 24 floats"),
+    "add_sizes": (lambda n: n.add_add(1, 4, 2, NONE), "b is value 4 with 24 floats"),
     "subtract": (lambda n: n.add_subtract(1, 2, 5), "b is value 2, which no step has written"),
     "multiply": (lambda n: n.add_multiply(0, 1, 3), r"lies over b \(value 1\)"),
     "affine": (lambda n: n.add_affine(1, 4, 1.0, 0.0), "add_affine: y is value 4 with 24"),
-    "conv_x": (lambda n: n.add_conv2d(4, 2, CONV, W, B, False, "none"), "x is value 4 with 24"),
+    "conv_x": (lambda n: n.add_conv2d(4, 2, CONV, W, B, NONE, "none"), "x is value 4 with 24"),
     "conv_y": (
-        lambda n: n.add_conv2d(1, 4, CONV, W, B, False, "none"),
+        lambda n: n.add_conv2d(1, 4, CONV, W, B, NONE, "none"),
         "4 with 24 floats an image",
     ),
-    "conv_pooled": (lambda n: n.add_conv2d(1, 2, CONV, W, B, False, "valid"), "120 .* expected 24"),
-    "conv_over_x": (lambda n: n.add_conv2d(1, 6, CONV, W, B, False, "none"), "lies over x"),
+    "conv_pooled": (lambda n: n.add_conv2d(1, 2, CONV, W, B, NONE, "valid"), "120 .* expected 24"),
+    "conv_pooled_silu": (
+        lambda n: n.add_conv2d(1, 4, CONV, W, B, parse("silu", "test"), "valid"),
+        'activation decreases somewhere, with pool="valid"',
+    ),
+    "conv_pooled_slope": (
+        lambda n: n.add_conv2d(1, 4, CONV, W, B, parse(("leaky_relu", -0.1), "test"), "same"),
+        'activation decreases somewhere, with pool="same"',
+    ),
+    "conv_over_x": (lambda n: n.add_conv2d(1, 6, CONV, W, B, NONE, "none"), "lies over x"),
     "conv_pool": (
-        lambda n: n.add_conv2d(1, 2, CONV, W, B, False, "SAME"),
+        lambda n: n.add_conv2d(1, 2, CONV, W, B, NONE, "SAME"),
         'pool is "SAME"; expect',
     ),
     "conv_residual_pool": (
-        lambda n: n.add_conv2d(1, 4, CONV, W, B, False, "valid", 0),
+        lambda n: n.add_conv2d(1, 4, CONV, W, B, NONE, "valid", 0),
         'residual is value 0 with pool="valid"',
     ),
     "conv_residual_size": (
-        lambda n: n.add_conv2d(1, 2, CONV, W, B, False, "none", 4),
+        lambda n: n.add_conv2d(1, 2, CONV, W, B, NONE, "none", 4),
         "residual is value 4",
     ),
     "conv_residual_index": (
-        lambda n: n.add_conv2d(1, 2, CONV, W, B, False, "none", -2),
+        lambda n: n.add_conv2d(1, 2, CONV, W, B, NONE, "none", -2),
         "residual is value -2",
     ),
     "conv_weight": (
-        lambda n: n.add_conv2d(1, 2, CONV, W[:2], B, False, "none"),
+        lambda n: n.add_conv2d(1, 2, CONV, W[:2], B, NONE, "none"),
         r"add_conv2d: weight has shape \(2, 3, 4, 4\); expected \(3, 3, 4, 4\)",
     ),
     "conv_bias": (
-        lambda n: n.add_conv2d(1, 2, CONV, W, B[:3], False, "none"),
+        lambda n: n.add_conv2d(1, 2, CONV, W, B[:3], NONE, "none"),
         r"bias has shape \(3,\)",
     ),
     "max_pool": (lambda n: n.add_max_pool2d(1, 2, POOL), "add_max_pool2d: y is value 2 with 120"),
@@ -118,19 +127,22 @@ BAD = {
     ),
     "norm_eps": (lambda n: n.add_batch_norm(1, 2, B, B, B, B, 0.0, False), "eps is 0"),
     "norm_nan": (lambda n: n.add_batch_norm(1, 2, B, B, B, B, np.nan, False), "eps is .*nan"),
-    "linear_in": (lambda n: n.add_linear(1, 4, np.ones((119, 24), F), None), "expected 119"),
-    "linear_out": (lambda n: n.add_linear(1, 4, np.ones((120, 23), F), None), "expected 23"),
-    "linear_rank": (lambda n: n.add_linear(1, 4, np.ones(120, F), None), "weight has shape .*2"),
+    "linear_in": (lambda n: n.add_linear(1, 4, np.ones((119, 24), F), None, NONE), "expected 119"),
+    "linear_out": (lambda n: n.add_linear(1, 4, np.ones((120, 23), F), None, NONE), "expected 23"),
+    "linear_rank": (
+        lambda n: n.add_linear(1, 4, np.ones(120, F), None, NONE),
+        "weight has shape .*2",
+    ),
     "linear_no_out": (
-        lambda n: n.add_linear(1, 4, np.ones((120, 0), F), None),
+        lambda n: n.add_linear(1, 4, np.ones((120, 0), F), None, NONE),
         r"add_linear: weight has shape \(120, 0\); expected at least one number",
     ),
     "linear_no_in": (
-        lambda n: n.add_linear(1, 4, np.ones((0, 24), F), None),
+        lambda n: n.add_linear(1, 4, np.ones((0, 24), F), None, NONE),
         r"add_linear: weight has shape \(0, 24\); expected at least one number",
     ),
     "linear_no_bias": (
-        lambda n: n.add_linear(1, 4, np.ones((120, 24), F), np.ones(0, F)),
+        lambda n: n.add_linear(1, 4, np.ones((120, 24), F), np.ones(0, F), NONE),
         r"bias has shape \(0,\); expected \(24,\)",
     ),
     "python_nothing": (
@@ -185,15 +197,15 @@ def test_a_step_that_does_not_fit(key):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda n: n.add_conv2d(1, 2, CONV, W.astype(np.float64), B, False, "none"),
-        lambda n: n.add_conv2d(1, 2, CONV, None, B, False, "none"),
-        lambda n: n.add_conv2d(1, 2, CONV, [1.0], B, False, "none"),
-        lambda n: n.add_conv2d(1, 2, CONV, W, B.astype(int), False, "none"),
-        lambda n: n.add_conv2d(1, 2, None, W, B, False, "none"),
+        lambda n: n.add_conv2d(1, 2, CONV, W.astype(np.float64), B, NONE, "none"),
+        lambda n: n.add_conv2d(1, 2, CONV, None, B, NONE, "none"),
+        lambda n: n.add_conv2d(1, 2, CONV, [1.0], B, NONE, "none"),
+        lambda n: n.add_conv2d(1, 2, CONV, W, B.astype(int), NONE, "none"),
+        lambda n: n.add_conv2d(1, 2, None, W, B, NONE, "none"),
         lambda n: n.add_max_pool2d(1, 4, CONV),
         lambda n: n.add_batch_norm(1, 2, B, B, None, B, 1e-5, False),
-        lambda n: n.add_linear(1, 4, None, None),
-        lambda n: n.add_linear(1, 4, np.ones((120, 24)), None),
+        lambda n: n.add_linear(1, 4, None, None, NONE),
+        lambda n: n.add_linear(1, 4, np.ones((120, 24)), None, NONE),
         lambda n: n.add_relu(None, 2),
         lambda n: n.add_python(3, [1], [2], [(120,)], [(120,)]),
     ],
@@ -207,7 +219,7 @@ def test_a_step_with_other_types(call):
 def test_a_weight_that_is_no_array_is_called_by_its_kind(weight):
     words = f"weight is a {type(weight).__name__}; expected a NumPy array of float32"
     with pytest.raises(TypeError, match=f"add_linear: {words}"):
-        new().add_linear(1, 4, weight, None)
+        new().add_linear(1, 4, weight, None, NONE)
     with pytest.raises(TypeError, match=f"add_batch_norm: {words}"):
         new().add_batch_norm(1, 2, weight, B, B, B, 1e-5, False)
 
@@ -228,7 +240,7 @@ def test_no_step_is_added_after_a_run():
     net.run([np.ones((1, 120), F)], [(1, 120)])
     for call in (
         lambda: net.add_relu(1, 5),
-        lambda: net.add_conv2d(1, 2, CONV, W, B, False, "none"),
+        lambda: net.add_conv2d(1, 2, CONV, W, B, NONE, "none"),
     ):
         with pytest.raises(ValueError, match="the network has run"):
             call()
@@ -266,7 +278,7 @@ def test_a_run_that_does_not_fit(arrays, shapes, error, words):
 
 def test_inputs_of_unlike_batches_are_refused():
     net = _pycnn.Network([4, 4, 4], [-1, -1, -1], [0, 1], [2], 1)
-    net.add_add(0, 1, 2, False)
+    net.add_add(0, 1, 2, NONE)
     with pytest.raises(ValueError, match=r"arrays\[1\] has shape \(3, 4\); expected 2 images of 4"):
         net.run([np.ones((2, 4), F), np.ones((3, 4), F)], [(2, 4)])
 
@@ -293,7 +305,7 @@ def test_an_array_may_be_two_inputs(rng):
 def test_an_output_may_be_read_and_written_in_place(rng):
     w = he(rng, 4, 4)
     net = _pycnn.Network([4, 4, 4], [-1, -1, -1], [0], [1, 2], 3)
-    net.add_linear(0, 1, w, None)
+    net.add_linear(0, 1, w, None, NONE)
     net.add_relu(1, 1)
     net.add_copy(1, 2)
     x = vector(rng, 40).reshape(10, 4)

@@ -57,13 +57,61 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
     return gamma(k + 2, a.dtype) * reference.matmul(np.abs(a), np.abs(b), transpose_a, transpose_b)
 
 
-def conv2d(x, weight, bias=None, **options):
+# How many times as fast as its argument an activation changes, at most.
+STEEPNESS = {
+    "hard_sigmoid": 1 / 6,
+    "hard_swish": 1.5,
+    "sigmoid": 0.25,
+    "silu": 1.1,
+    "gelu_tanh": 1.13,
+}
+# Roundings after the argument. leaky_relu: the slope and a product; hard_sigmoid: x + 3, the sixth
+# and a product; sigmoid: exp, a sum and a quotient. tanh, with e <= 0.287: (e E + 1) / (1 - e) <= 3
+# of the numerator 1 - e, 2 of the denominator and a quotient (E of exp); its polynomial has fewer.
+# x times the others: one more.
+ROUNDINGS = {
+    "leaky_relu": 2,
+    "hard_sigmoid": 3,
+    "hard_swish": 4,
+    "sigmoid": EXP_ROUNDINGS + 2,
+    "silu": EXP_ROUNDINGS + 3,
+    "tanh": EXP_ROUNDINGS + 3,
+    "gelu_tanh": EXP_ROUNDINGS + 3,
+}
+
+
+def activated(z, error, activation, dtype=np.float32):
+    """The bound of activation(z) where z is known within `error`.
+
+    gelu_tanh = x sigmoid(t), t = x (c + d x^2): t has 5 roundings, and sigmoid(t (1 + 5 u)) is
+    wrong by |t| 5 u (1 - sigmoid(t)), relative.
+    """
+    name, slope = activation if isinstance(activation, tuple) else (activation, 0.0)
+    y = np.abs(reference.activated(z, activation))
+    bound = (
+        max(STEEPNESS.get(name, 1.0), abs(slope)) * error + gamma(ROUNDINGS.get(name, 0), dtype) * y
+    )
+    if name == "gelu_tanh":
+        t = 2 * np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)
+        bound = bound + gamma(5, dtype) * np.abs(t) * y * reference.activated(-t, "sigmoid")
+    return bound + (TINY if name in ROUNDINGS else 0.0)
+
+
+def linear(x, weight, bias=None, activation=None):
+    """The sum, a bias, and the activation."""
+    z = reference.linear(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias))
+    error = gamma(x.shape[1] + 2, x.dtype) * z
+    return activated(reference.linear(x, weight, bias), error, activation, x.dtype)
+
+
+def conv2d(x, weight, bias=None, activation=None, **options):
     """k = KH * KW * C / groups products, and the bias."""
     k = weight[..., 0].size
     magnitude = reference.conv2d(
         np.abs(x), np.abs(weight), None if bias is None else np.abs(bias), **options
     )
-    return gamma(k + 2, x.dtype) * magnitude
+    error = gamma(k + 2, x.dtype) * magnitude
+    return activated(reference.conv2d(x, weight, bias, **options), error, activation, x.dtype)
 
 
 def conv2d_backward_input(dy, weight, input_shape, groups=1, **options):
@@ -204,7 +252,8 @@ def accumulate(total, part):
 
 
 def add(a, b, activation=None):
-    return gamma(1, a.dtype) * np.abs(reference.add(a, b))
+    z = reference.add(a, b)
+    return activated(z, gamma(1, a.dtype) * np.abs(z), activation, a.dtype)
 
 
 def subtract(a, b):

@@ -29,14 +29,14 @@ PYCNN_INLINE vec count_from(int64_t first) {
 
 // V vecs of sums at once, so that an addition need not wait for the one before it.
 template <int V>
-PYCNN_INLINE void smooth(float* y, const float* x, int64_t step, const float* weights, int64_t taps) {
+PYCNN_INLINE void smooth(const SmoothRow& s, int64_t j) {
     vec sum[V];
     PYCNN_UNROLL for (int v = 0; v < V; ++v) sum[v] = splat(0.0f);
-    for (int64_t k = 0; k < taps; ++k) {
-        const vec weight = splat(weights[k]);
-        PYCNN_UNROLL for (int v = 0; v < V; ++v) sum[v] = sum[v] + weight * load(x + k * step + v * VL);
+    for (int64_t k = 0; k < s.taps; ++k) {
+        const vec weight = splat(s.weights[k]);
+        PYCNN_UNROLL for (int v = 0; v < V; ++v) sum[v] = sum[v] + weight * load(s.x + k * s.step + j + v * VL);
     }
-    PYCNN_UNROLL for (int v = 0; v < V; ++v) store(y + v * VL, sum[v]);
+    PYCNN_UNROLL for (int v = 0; v < V; ++v) store(s.y + j + v * VL, sum[v]);
 }
 
 }  // namespace
@@ -80,11 +80,11 @@ void sample_row(const SampleRow& a) {
     }
 }
 
-void smooth_row(float* y, const float* x, int64_t step, const float* weights, int64_t taps, int64_t size) {
+void smooth_row(const SmoothRow& s) {
     int64_t j = 0;
-    for (; j + 4 * VL <= size; j += 4 * VL) smooth<4>(y + j, x + j, step, weights, taps);
-    for (; j + 2 * VL <= size; j += 2 * VL) smooth<2>(y + j, x + j, step, weights, taps);
-    if (j < size) smooth<1>(y + j, x + j, step, weights, taps);
+    for (; j + 4 * VL <= s.size; j += 4 * VL) smooth<4>(s, j);
+    for (; j + 2 * VL <= s.size; j += 2 * VL) smooth<2>(s, j);
+    if (j < s.size) smooth<1>(s, j);
 }
 
 }  // namespace pycnn::PYCNN_ISA

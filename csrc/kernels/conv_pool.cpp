@@ -1,12 +1,13 @@
-// The end of a block: 2 x 2 max pool of the map of a convolution, bias, relu; one row of windows a call.
+// The end of a block: 2 x 2 max pool of the map of a convolution, and the epilogue; one row of windows a call.
 //
-//   y[pw][c]     = relu(max over i, j of map[i][2 pw + j][c] + bias[c])
+//   y[pw][c]     = activation(max over i, j of map[i][2 pw + j][c] + bias[c])
 //   where[pw][c] = 2 i + j of that maximum
 //
 //   map [rows][OW][C], rows 1 or 2; y, where [PW][C], overwritten. Windows are cut to the map.
 //
-// The first maximum wins. A NaN wins over every number, and the first NaN over later ones.
+// The maximum, its NaN and ties: simd.h. The activation never decreases, or the maximum of its results may be another.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -16,20 +17,13 @@ namespace {
 
 PYCNN_INLINE void window(float* y, uint8_t* where, const float* map, const ConvPoolRow& s, int64_t c, int64_t columns,
                          int64_t lanes) {
-    vec best = load_first(map, lanes);
-    ivec at = isplat(0);
+    Maximum best{load_first(map, lanes), isplat(0)};
     for (int64_t i = 0; i < s.rows; ++i)
-        for (int64_t j = i == 0; j < columns; ++j) {
-            const vec v = load_first(map + (i * s.OW + j) * s.C, lanes);
-            const ivec better = greater(v, best) | and_not(is_nan(v), is_nan(best));
-            best = select(better, v, best);
-            at = select(better, isplat(static_cast<int32_t>(2 * i + j)), at);
-        }
-    if (s.bias) best = best + load_first(s.bias + c, lanes);
-    const vec zero = splat(0.0f);
-    if (s.relu) best = select(greater(zero, best), zero, best);
-    store_first(y, best, lanes);
-    if (where) store_bytes(where, at, lanes);
+        for (int64_t j = i == 0; j < columns; ++j) take(best, load_first(map + (i * s.OW + j) * s.C, lanes), 2 * i + j);
+    vec sum = best.value;
+    if (s.epilogue.bias) sum = sum + load_first(s.epilogue.bias + c, lanes);
+    store_first(y, relu_if(has_relu(s.epilogue), sum), lanes);
+    if (where) store_bytes(where, best.at, lanes);
 }
 
 }  // namespace
@@ -47,6 +41,7 @@ void conv_pool_row(float* y, uint8_t* where, const ConvPoolRow& s) {
                 window(y + at, bytes, map + c, s, c, columns, s.C - c);
         }
     }
+    finish_late(y, 1, 0, s.PW * s.C, s.epilogue);
 }
 
 }  // namespace pycnn::PYCNN_ISA

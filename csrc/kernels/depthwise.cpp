@@ -1,11 +1,12 @@
 // Depthwise convolution: 16 channels at a time, a row of outputs at a time.
 //
-//   forward, gradient of the input   out[q][c] = sum over taps of in[q * step + offset][c] * w[tap][c]  (+ bias, relu)
+//   forward, gradient of the input   out[q][c] = sum over taps of in[q * step + offset][c] * w[tap][c], and the epilogue
 //   gradient of the weight           dw[tap][c] += sum over q of x[q * step + offset][c] * dy[q][c]
 //
 // Forward, four outputs share each load of the weight; for the weight, up to nine taps share each load of dy and stay
 // in registers over the row. Terms are added in the order of the taps, or of q.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -23,12 +24,10 @@ PYCNN_INLINE void outputs(const DepthwiseRow& s, int64_t q, int64_t c, int64_t l
         PYCNN_UNROLL for (int i = 0; i < Q; ++i) acc[i] =
             fma(load_first(in + s.taps[t].offset + i * s.in_step, lanes), w, acc[i]);
     }
-    const vec zero = splat(0.0f), bias = s.bias ? load_first(s.bias + c, lanes) : zero;
-    PYCNN_UNROLL for (int i = 0; i < Q; ++i) {
-        acc[i] = acc[i] + bias;
-        if (s.relu) acc[i] = select(greater(zero, acc[i]), zero, acc[i]);
-        store_first(s.out + (q + i) * s.out_step + c, acc[i], lanes);
-    }
+    const vec bias = bias_of(s.epilogue, c, lanes);
+    const bool relu = has_relu(s.epilogue);
+    PYCNN_UNROLL for (int i = 0; i < Q; ++i)
+        store_first(s.out + (q + i) * s.out_step + c, relu_if(relu, acc[i] + bias), lanes);
 }
 
 PYCNN_INLINE void row(const DepthwiseRow& s, int64_t c, int64_t lanes) {
@@ -65,6 +64,7 @@ void depthwise_row(const DepthwiseRow& s) {
     int64_t c = 0;
     for (; c + VL <= s.C; c += VL) row(s, c, VL);
     if (c < s.C) row(s, c, s.C - c);
+    finish_late(s.out, s.outputs, s.out_step, s.C, s.epilogue);
 }
 
 void depthwise_weight_row(const DepthwiseWeightRow& s) {

@@ -8,6 +8,7 @@
 // confine to a few sets, and 18 FMAs have 4 loads. Lanes never meet, hence registers instead of vecs: with AVX2 a vec
 // would need 18 registers for the weights alone. Taps outside the image are skipped.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -58,10 +59,10 @@ PYCNN_INLINE void shift(Sums<R, A>& sums) {
 }
 
 template <int R>
-PYCNN_INLINE void finish(const DepthwiseTile& s, const reg (&sum)[R], reg bias, int64_t q, int64_t c, int64_t lanes) {
+PYCNN_INLINE void finish(const DepthwiseTile& s, const reg (&sum)[R], reg bias, bool relu, int64_t q, int64_t c,
+                         int64_t lanes) {
     PYCNN_UNROLL for (int r = 0; r < R; ++r) {
-        reg y = sum[r] + bias;
-        if (s.relu) y = reg{} > y ? reg{} : y;
+        const reg y = relu_if(relu, sum[r] + bias);
         float* out = s.out + r * s.out_row + q * s.out_pixel + c;
         if (kWholeLines && s.stream)
             stream_reg(out, y);
@@ -76,7 +77,8 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
     reg w[K][K];
     PYCNN_UNROLL for (int kh = 0; kh < K; ++kh) PYCNN_UNROLL for (int kw = 0; kw < K; ++kw) w[kh][kw] =
         load_reg(s.w + kh * s.w_row + kw * s.w_column + c, lanes);
-    const reg bias = s.bias ? load_reg(s.bias + c, lanes) : reg{};
+    const reg bias = s.epilogue.bias ? load_reg(s.epilogue.bias + c, lanes) : reg{};
+    const bool relu = has_relu(s.epilogue);
     Sums<R, A> sums;
     PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int a = 0; a < A; ++a) sums.of[r][a] = reg{};
     const auto edge = [&](int64_t q) __attribute__((always_inline)) {
@@ -84,7 +86,7 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
         if (q >= A - 1) {
             reg sum[R];
             PYCNN_UNROLL for (int r = 0; r < R; ++r) sum[r] = sums.of[r][A - 1];
-            finish<R>(s, sum, bias, q - (A - 1), c, lanes);
+            finish<R>(s, sum, bias, relu, q - (A - 1), c, lanes);
         }
         shift(sums);
     };
@@ -99,7 +101,7 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
         step<K, S, R, false>(s, w, sums, q, c, lanes);
         reg sum[R];
         PYCNN_UNROLL for (int r = 0; r < R; ++r) sum[r] = sums.of[r][A - 1];
-        finish<R>(s, sum, bias, q - (A - 1), c, lanes);
+        finish<R>(s, sum, bias, relu, q - (A - 1), c, lanes);
         shift(sums);
     }
     for (; q < end; ++q) edge(q);
@@ -117,6 +119,7 @@ template <int K, int S, int R>
 void tiles(const DepthwiseTile& s) {
     each_register(s.channels,
                   [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { tile<K, S, R>(s, c, lanes); });
+    for (int r = 0; r < R; ++r) finish_late(s.out + r * s.out_row, s.out_columns, s.out_pixel, s.channels, s.epilogue);
 }
 
 // ---- gradient of the input, stride 2 ----------------------------------------------------------------------------

@@ -22,18 +22,19 @@ PYCNN_INLINE uvec mix(uvec h) {
 
 const uint32_t kLane[VL] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-PYCNN_INLINE void dropout_vec(float* y, const float* x, uint32_t first, const DropoutMask& s, int64_t lanes) {
+PYCNN_INLINE void dropout_vec(const Dropout& s, int64_t i, int64_t lanes) {
+    const uint32_t first = s.first + static_cast<uint32_t>(i);
     const uvec draw = shift_right(mix(mix(load(kLane) + usplat(first + s.key0)) ^ usplat(s.key1)), 8);
     const vec mask = select(at_least(draw, usplat(s.least)), splat(s.scale), splat(0.0f));
-    store_first(y, load_first(x, lanes) * mask, lanes);
+    store_first(s.y + i, load_first(s.x + i, lanes) * mask, lanes);
 }
 
 }  // namespace
 
-void dropout(float* y, const float* x, uint32_t first, int64_t size, const DropoutMask& s) {
+void dropout(const Dropout& s) {
     int64_t i = 0;
-    for (; i + VL <= size; i += VL) dropout_vec(y + i, x + i, first + static_cast<uint32_t>(i), s, VL);
-    if (i < size) dropout_vec(y + i, x + i, first + static_cast<uint32_t>(i), s, size - i);
+    for (; i + VL <= s.size; i += VL) dropout_vec(s, i, VL);
+    if (i < s.size) dropout_vec(s, i, s.size - i);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -1,10 +1,8 @@
-// Element by element, 16 at a time: relu and its gradient, bias, sums, the conversion of bytes.
+// Element by element, 16 at a time: the gradient of relu, sums, the conversion of bytes.
 //
-//   relu            y = x > 0 ? x : 0           NaN stays NaN; may run in place
 //   relu_backward   dx = y <= 0 ? 0 : dy        the mask comes from the output; may run in place on dy
-//   add_bias        y[r][c] += bias[c]
 //   accumulate      total += part
-//   combine         y = a + b, max(a + b, 0), a - b or a * b; relu as above; y may be a or b
+//   combine         y = a + b, a - b or a * b; y may be a or b
 //   affine          y = x * scale + shift, rounded twice everywhere (no fma); y may be x
 //   sum_rows        total[c] += sum over r of x[r][c], r in order
 //   scale_bytes     y = float(x) * scale
@@ -22,24 +20,14 @@ namespace {
 
 PYCNN_INLINE int64_t lanes_from(int64_t at, int64_t size) { return size - at < VL ? size - at : VL; }
 
-PYCNN_INLINE void relu_vec(float* y, const float* x, int64_t lanes) {
-    const vec v = load_first(x, lanes), zero = splat(0.0f);
-    store_first(y, select(greater(zero, v), zero, v), lanes);
-}
 PYCNN_INLINE void relu_backward_vec(float* dx, const float* dy, const float* y, int64_t lanes) {
-    const vec zero = splat(0.0f), out = load_first(y, lanes);
-    const ivec passes = greater(out, zero) | is_nan(out);
-    store_first(dx, select(passes, load_first(dy, lanes), zero), lanes);
-}
-PYCNN_INLINE void add_vec(float* total, const float* part, int64_t lanes) {
-    store_first(total, load_first(total, lanes) + load_first(part, lanes), lanes);
+    store_first(dx, select(relu_passes(load_first(y, lanes)), load_first(dy, lanes), splat(0.0f)), lanes);
 }
 
 template <Combine OP>
 PYCNN_INLINE void combine_vec(float* y, const float* a, const float* b, int64_t lanes) {
-    const vec left = load_first(a, lanes), right = load_first(b, lanes), zero = splat(0.0f);
-    vec v = OP == Combine::subtract ? left - right : OP == Combine::multiply ? left * right : left + right;
-    if (OP == Combine::add_relu) v = select(greater(zero, v), zero, v);
+    const vec left = load_first(a, lanes), right = load_first(b, lanes);
+    const vec v = OP == Combine::subtract ? left - right : OP == Combine::multiply ? left * right : left + right;
     store_first(y, v, lanes);
 }
 template <Combine OP>
@@ -77,12 +65,6 @@ PYCNN_INLINE void sum_columns(float* total, const float* x, int64_t rows, int64_
 
 }  // namespace
 
-void relu(float* y, const float* x, int64_t size) {
-    int64_t i = 0;
-    for (; i + VL <= size; i += VL) relu_vec(y + i, x + i, VL);
-    if (i < size) relu_vec(y + i, x + i, size - i);
-}
-
 void relu_backward(float* dx, const float* dy, const float* y, int64_t size) {
     int64_t i = 0;
     for (; i + VL <= size; i += VL) relu_backward_vec(dx + i, dy + i, y + i, VL);
@@ -91,29 +73,22 @@ void relu_backward(float* dx, const float* dy, const float* y, int64_t size) {
 
 void accumulate(float* total, const float* part, int64_t size) { combine_all<Combine::add>(total, total, part, size); }
 
-void combine(float* y, const float* a, const float* b, int64_t size, Combine op) {
-    switch (op) {
+void combine(const Combination& s) {
+    switch (s.op) {
         case Combine::add:
-            return combine_all<Combine::add>(y, a, b, size);
-        case Combine::add_relu:
-            return combine_all<Combine::add_relu>(y, a, b, size);
+            return combine_all<Combine::add>(s.y, s.a, s.b, s.size);
         case Combine::subtract:
-            return combine_all<Combine::subtract>(y, a, b, size);
+            return combine_all<Combine::subtract>(s.y, s.a, s.b, s.size);
         case Combine::multiply:
-            return combine_all<Combine::multiply>(y, a, b, size);
+            return combine_all<Combine::multiply>(s.y, s.a, s.b, s.size);
     }
 }
 
-void affine(float* y, const float* x, float scale, float shift, int64_t size) {
-    for (int64_t i = 0; i < size; i += VL) {
-        const int64_t lanes = lanes_from(i, size);
-        store_first(y + i, load_first(x + i, lanes) * splat(scale) + splat(shift), lanes);
+void affine(const Affine& s) {
+    for (int64_t i = 0; i < s.size; i += VL) {
+        const int64_t lanes = lanes_from(i, s.size);
+        store_first(s.y + i, load_first(s.x + i, lanes) * splat(s.scale) + splat(s.shift), lanes);
     }
-}
-
-void add_bias(float* y, const float* bias, int64_t rows, int64_t C) {
-    for (int64_t r = 0; r < rows; ++r, y += C)
-        for (int64_t c = 0; c < C; c += VL) add_vec(y + c, bias + c, lanes_from(c, C));
 }
 
 void sum_rows(float* total, const float* x, int64_t rows, int64_t C) {

@@ -1,14 +1,15 @@
 // Convolution of images with few channels, a row of outputs at a time: some outputs by NR channels stay in registers. A
 // tap t is (kh, kw, c).
 //
-//   y[q][oc] = sum over t of x[at(q) + offset[t]] * w[t][oc] + bias[oc], then relu       un-pooled: q along the row
+//   y[q][oc] = sum over t of x[at(q) + offset[t]] * w[t][oc], and the epilogue       un-pooled: q along the row
 //   y[p][oc] = the same for the largest of the four outputs q of a 2 x 2 window          pooled
 //
 //   x  an image with its zero rim    w packed, panels of [taps][NR]    y [outputs][OC], overwritten    where beside it
 //
 // Each x is one broadcast for NR products. Terms are added in
-// the order of t, as in indirect.cpp, so both give the same bits. The first maximum wins, NaN wins over numbers.
+// the order of t, as in indirect.cpp, so both give the same bits.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -23,6 +24,7 @@ struct Panel {
     const float* w;     // [taps][NR]
     const float* bias;  // [NR], zeros past the last channel
     int64_t oc;
+    bool relu;
 };
 
 // acc = Q outputs.
@@ -43,12 +45,6 @@ PYCNN_INLINE void multiply(vec (&acc)[Q][V], const float* const (&from)[Q], cons
     }
 }
 
-PYCNN_INLINE vec finish(vec v, vec bias, bool relu) {
-    v = v + bias;
-    const vec zero = splat(0.0f);
-    return relu ? select(greater(zero, v), zero, v) : v;
-}
-
 // Outputs [first, first + Q), of which those past the end of the row are the last output again, not stored.
 template <int Q, int V>
 PYCNN_INLINE void map_outputs(const FewChannelsRow& s, const Panel& panel, int64_t first, int64_t last) {
@@ -60,7 +56,7 @@ PYCNN_INLINE void map_outputs(const FewChannelsRow& s, const Panel& panel, int64
     PYCNN_UNROLL for (int q = 0; q < Q; ++q) if (first + q < s.outputs) {
         float* y = s.y + (first + q) * s.OC + panel.oc;
         PYCNN_UNROLL for (int v = 0; v < V; ++v)
-            store_first(y + v * VL, finish(acc[q][v], load(panel.bias + v * VL), s.relu), v == V - 1 ? last : VL);
+            store_first(y + v * VL, relu_if(panel.relu, acc[q][v] + load(panel.bias + v * VL)), v == V - 1 ? last : VL);
     }
 }
 
@@ -83,16 +79,11 @@ PYCNN_INLINE void pooled_panel(const FewChannelsRow& s, const Panel& panel, int6
         vec acc[kWindow][V];
         multiply<kWindow, V>(acc, x, s, panel.w);
         PYCNN_UNROLL for (int v = 0; v < V; ++v) {
-            vec best = acc[0][v];
-            ivec where = isplat(0);
-            PYCNN_UNROLL for (int q = 1; q < kWindow; ++q) {
-                const ivec better = greater(acc[q][v], best) | and_not(is_nan(acc[q][v]), is_nan(best));
-                best = select(better, acc[q][v], best);
-                where = select(better, isplat(q), where);
-            }
+            Maximum best{acc[0][v], isplat(0)};
+            PYCNN_UNROLL for (int q = 1; q < kWindow; ++q) take(best, acc[q][v], q);
             const int64_t to = p * s.OC + panel.oc + v * VL, lanes = v == V - 1 ? last : VL;
-            store_first(s.y + to, finish(best, load(panel.bias + v * VL), s.relu), lanes);
-            if (s.where) store_bytes(s.where + to, where, lanes);
+            store_first(s.y + to, relu_if(panel.relu, best.value + load(panel.bias + v * VL)), lanes);
+            if (s.where) store_bytes(s.where + to, best.at, lanes);
         }
     }
 }
@@ -108,8 +99,8 @@ void few_channels_row(const FewChannelsRow& s) {
     for (int64_t oc = 0; oc < s.OC; oc += NR) {
         const int64_t columns = s.OC - oc < NR ? s.OC - oc : NR;
         float bias[NR] = {};
-        for (int64_t j = 0; s.bias && j < columns; ++j) bias[j] = s.bias[oc + j];
-        const Panel panel{s.w + oc * s.taps, bias, oc};
+        for (int64_t j = 0; s.epilogue.bias && j < columns; ++j) bias[j] = s.epilogue.bias[oc + j];
+        const Panel panel{.w = s.w + oc * s.taps, .bias = bias, .oc = oc, .relu = has_relu(s.epilogue)};
         if (columns == NR)  // the same bodies with a constant number of lanes: plain stores
             run_panel<NV>(s, panel, VL);
         else if (columns > VL)
@@ -119,6 +110,7 @@ void few_channels_row(const FewChannelsRow& s) {
         else
             run_panel<1>(s, panel, columns);
     }
+    finish_late(s.y, 1, 0, s.outputs * s.OC, s.epilogue);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -1,7 +1,7 @@
 // Grouped convolution: the 16 lanes of a vector are the channels of several groups side by side.
 //
 //   forward, gradient of the input   out[q][lane] = sum over taps, c of in[q + tap][c][lane % G] * w[tap][c][lane]
-//                                    (from zero or a residual, + bias, then relu)
+//                                    (from zero or a residual, and the epilogue)
 //   gradient of the weight           dw[tap][c][lane] += sum over pixels of x[pixel + tap][c][lane % G] * dy[pixel][lane]
 //
 // G groups of up to 16 / G channels lie in a vector, interleaved: lane % G is the group, lane / G the channel. Then the
@@ -9,6 +9,7 @@
 // the groups one after the other each would need a permutation. grouped_copy brings pixels, weights and results into
 // this order and back. Terms are added in order, taps before c, or pixels row by row.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "simd_lists.h"
@@ -33,10 +34,10 @@ PYCNN_INLINE void tile(const GroupedRow& s, int64_t q, int64_t outputs) {
     float* out = s.out + q * s.out_step;
     for (int i = 0; i < R; ++i)
         __builtin_prefetch(out + i * s.out_step, 1);  // the line of a result, while it is computed
-    if (s.residual) {
+    if (s.epilogue.residual) {
         const ivec index = load_index(s.to_lane);
         PYCNN_UNROLL for (int i = 0; i < R; ++i) if (i < outputs) {
-            const vec start = load_first(out + i * s.out_step + s.from_out, s.lanes);
+            const vec start = load_first(s.epilogue.residual + (q + i) * s.out_step, s.lanes);
             acc[i] = G == 1 ? start : permute(start, index);
         }
     }
@@ -48,17 +49,18 @@ PYCNN_INLINE void tile(const GroupedRow& s, int64_t q, int64_t outputs) {
             PYCNN_UNROLL for (int i = 0; i < R; ++i) acc[i] = fma(repeat<G>(in + i * PIXEL), row, acc[i]);
         }
     }
-    if (s.bias) {
-        const vec given = load_first(s.bias, s.lanes), bias = G == 1 ? given : permute(given, load_index(s.to_lane));
+    if (s.epilogue.bias) {
+        const vec given = load_first(s.epilogue.bias, s.lanes),
+                  bias = G == 1 ? given : permute(given, load_index(s.to_lane));
         PYCNN_UNROLL for (int i = 0; i < R; ++i) acc[i] = acc[i] + bias;
     }
-    if (s.relu) {
-        const vec zero = splat(0.0f);
-        PYCNN_UNROLL for (int i = 0; i < R; ++i) acc[i] = select(greater(zero, acc[i]), zero, acc[i]);
+    if (s.epilogue.activation.kind == Activation::relu) {
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) acc[i] = relu(acc[i]);
     }
     const ivec index = load_index(s.to_out);
     PYCNN_UNROLL for (int i = 0; i < R; ++i) if (i < outputs)
         store_first(out + i * s.out_step, G == 1 ? acc[i] : permute(acc[i], index), s.lanes);
+    finish_late(out, outputs < R ? outputs : R, s.out_step, s.lanes, s.epilogue);
 }
 
 template <int G, int PIXEL>

@@ -3,7 +3,9 @@
 #pragma once
 #include <cstdint>
 
+#include "epilogue.h"
 #include "kernels_grouped.h"
+#include "kernels_maps.h"
 
 namespace pycnn {
 
@@ -18,18 +20,38 @@ struct GemmBlock {
 };
 
 // A strided matrix: element (i, j) lies at data[i * row + j * col].
-struct Matrix {
-    const float* data;
+template <class T>
+struct MatrixOf {
+    const T* data;
     int64_t row, col;
 };
+using Matrix = MatrixOf<float>;
 
-struct LinearRow {        // y[j] = sum over k of x[k] * packed[j][k], plus bias, then relu on request
+// c[i * c_row + j * c_col] = sum over p of a[i * lda + p] * b[j * ldb + p]. For products whose result is narrow.
+struct GemmDots {
+    float* c;
+    int64_t c_row, c_col;
+    const float* a;
+    int64_t lda;
+    const float* b;
+    int64_t ldb, m, n, k;
+};
+
+// c[j] = sum over p of x[p * x_step] * b[p * ldb + j]: one row times a matrix that is read once, un-packed.
+struct GemmOneRow {
+    float* c;
+    const float* x;
+    int64_t x_step;
+    const float* b;
+    int64_t ldb, n, k;
+};
+
+struct LinearRow {        // y[j] = sum over k of x[k] * packed[j][k], and its epilogue
     float* y;             // [out]
     const float* x;       // [in]
     const float* packed;  // panels [in][NR]; the last one [in][16] where 16 or fewer columns are left
-    const float* bias;    // [out] or null
     int64_t in, out;
-    bool relu;
+    Epilogue epilogue = {};  // without a residual
 };
 
 struct Fetch {  // memory that comes to L2 while a product runs
@@ -52,12 +74,11 @@ struct IndirectBlock {
     int64_t ldb;
     const Steps* steps;  // [ranges] the k that take part, ascending; for the others neither a nor b is read
     int64_t ranges;
-    const float* bias;      // [columns] or null
-    bool relu, accumulate;  // relu after bias; accumulate: c is read first, or what from_c says
-    bool ahead = false;     // fetch what the next tile reads of a, where each pixel comes from memory and is read once
-    Fetch fetch[2] = {};    // what the caller reads next
-    bool stream = false;    // write c past the caches; whole vectors at multiples of 64 bytes only
-    int64_t from_c = 0;     // with accumulate: floats from c to what is read first, a residual
+    Epilogue epilogue = {};   // its residual, which lies beside c[0], is what the sums start from
+    bool accumulate = false;  // they start from c
+    bool ahead = false;   // fetch what the next tile reads of a, where each pixel comes from memory and is read once
+    Fetch fetch[2] = {};  // what the caller reads next
+    bool stream = false;  // write c past the caches; whole vectors at multiples of 64 bytes only
 };
 
 constexpr int64_t kMaxFewChannelsTaps = 49;  // 7 x 7; a tap is (kh, kw, c)
@@ -71,8 +92,7 @@ struct FewChannelsRow {      // one row of outputs, or of 2 x 2 windows, of a co
     const int64_t* offset;   // [taps]
     int64_t taps, OC, outputs;
     int64_t cols, pool_rows;  // of the map: its columns; the rows of a window inside it, 1 or 2; 0: no pool
-    const float* bias;        // [OC] or null
-    bool relu;
+    Epilogue epilogue = {};   // without a residual
 };
 
 // dw[t][oc] += sum over r, q of x[r * x_row + q * x_step + offset[t]] * dy[r][q][oc]
@@ -109,8 +129,7 @@ struct DepthwiseRow {  // a run of outputs whose taps are the same
     const float* w;
     const DepthwiseTap* taps;  // [count], all inside the image
     int64_t count, outputs, C;
-    const float* bias;  // [C] or null
-    bool relu;
+    Epilogue epilogue = {};  // without a residual
 };
 
 struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
@@ -133,8 +152,8 @@ struct DepthwiseTile {
     const float* w;           // of the first tap
     int64_t w_row, w_column;  // floats from tap to tap, perhaps negative
     int64_t channels;
-    const float* bias;  // [channels] or null
-    bool relu, stream;  // stream: past the caches; out and its steps are multiples of 64 bytes, channels of 16
+    Epilogue epilogue = {};  // without a residual
+    bool stream = false;     // past the caches; out and its steps are multiples of 64 bytes, channels of 16
 };
 
 // Two rows of the gradient of the input of a 3x3 kernel with stride 2: row (column) u = 2 p + k of the padded dx gets
@@ -175,9 +194,43 @@ struct WinogradOutput {  // one tile of the map
     int64_t row, OC, channels;     // elements between rows of y, and between pixels; channels to compute
     int64_t rows, cols;            // of the tile, inside the map
     int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
-    const float* bias;             // [OC] or null
-    bool relu;
-    const float* residual = nullptr;  // added after bias, before relu; lies as y does, may be y; of a map without pool
+    Epilogue epilogue = {};        // with a residual only where there is no pool
+};
+
+struct WinogradFilter {  // of some rows of weights
+    float* u;            // element e lies e * element from here, rows NR apart, zeros to the end of a vector of 16
+    int64_t element;
+    const float* w;  // tap t lies t * tap from here, rows `row` apart
+    int64_t tap, row, rows, columns;
+};
+
+struct WinogradFilterGradient {
+    float* dw;  // tap t lies t * tap from here
+    int64_t tap;
+    const float* du;  // element e lies e * element from here
+    int64_t element, size;
+    bool add;
+};
+
+struct WinogradProduct {  // one element of all tiles
+    float* m;             // [panels][tiles][NR]
+    int64_t m_panel;
+    const float *v, *u;
+    int64_t tiles, K, columns;
+};
+
+struct WinogradGradientProduct {  // du[c][oc] = sum over tiles of v[tile][c] z[tile][oc]
+    float* du;                    // rows `pitch` apart, overwritten
+    int64_t pitch;
+    const float *v, *z;  // [chunks of 16 channels][tiles][16], chunks `chunk` apart
+    int64_t chunk, tiles, rows, columns;
+};
+
+struct Transpose {  // to[j * to_row + i] = from[i * from_row + j]
+    float* to;
+    int64_t to_row;
+    const float* from;
+    int64_t from_row, rows, columns;
 };
 
 // out[s][r][j] += sum over the list of segment s of values[e] * base[index[e] + r * base_row + j], for `columns` j.
@@ -244,68 +297,7 @@ struct PickedTaps {
 struct ConvPoolRow {   // one pooled row: windows of 2 x 2, cut to the map
     const float* map;  // [rows][OW][C], the two (or one) rows of this pooled row
     int64_t OW, C, PW, rows;
-    const float* bias;  // [C] or null
-    bool relu;
-};
-
-struct PoolRow {  // one output row of a pool: the windows of row oh
-    int64_t H, W, C, OW;
-    int64_t h_begin, h_end;         // the rows of the window inside the image, never empty
-    int64_t w_first, stride_w, KW;  // the window of output column ow covers w_first + ow * stride_w + [0, KW)
-};
-
-struct NormChunk {                // sums of a few rows of x around a value near their mean
-    float *near, *sum, *squares;  // [C]: that value, the sum of x - near, the sum of (x - near)^2
-    const float* x;               // [rows][C]
-    int64_t rows, C;
-    float* copy = nullptr;  // x is written there past the caches: whole vectors at multiples of 64 bytes only
-};
-
-struct NormRows {                       // y = relu((x - mean) * scale + shift + residual), relu on request
-    int64_t rows, C;                    // x, y, residual and their gradients are [rows][C]
-    const float *mean, *scale, *shift;  // [C]
-    bool relu;
-    const float* residual = nullptr;  // null: nothing is added
-    const float* y = nullptr;         // backward: where relu's mask is read; null: computed again from x
-    float* masked = nullptr;          // norm_gradient_sums writes g there, on request and with y; may be dy
-    bool stream = false;              // y (dx) past the caches: whole vectors at multiples of 64 bytes only
-};
-
-struct DropoutMask {
-    uint32_t key0, key1;  // the seed and the call, mixed
-    uint32_t least;       // of 24 bits: an element is kept where its draw is at least this
-    float scale;          // 1 / (1 - p)
-};
-
-// What becomes of a pixel: (pixel * scale - mean) / std. mean and std repeat every `period` numbers, a multiple of 16;
-// null: neither is applied.
-struct PixelMap {
-    float scale;
-    const float *mean, *std;
-    int64_t period;
-};
-
-// One row of an image that is looked up elsewhere, bilinearly: pixel j lies at (x + dx * j, y + dy * j) of the source,
-// moved by (move_x[j], move_y[j]) if there are such.
-struct SampleRow {
-    float* out;           // [columns][C]
-    const float* source;  // [H + 3][W + 3][C]: one zero pixel before the image, two behind it
-    int64_t H, W, C, columns;
-    float x, y, dx, dy;            // in pixels of `source` with its frame: the image begins at (1, 1)
-    const float *move_x, *move_y;  // [columns rounded up to 16] or null
-    const float *mean, *std;       // [C], or null: not applied
-};
-
-enum class Combine { add, add_relu, subtract, multiply };  // of two arrays, element by element
-
-struct AdamStep {
-    float lr, beta1, beta2, eps, weight_decay;
-    float rest1, rest2;              // 1 - beta1, 1 - beta2, rounded once
-    float correction1, correction2;  // 1 - beta1^t, 1 - beta2^t
-};
-
-struct RmspropStep {
-    float lr, alpha, rest, eps, momentum, weight_decay;  // rest: 1 - alpha, rounded once
+    Epilogue epilogue = {};  // without a residual
 };
 
 struct Kernels {
@@ -316,11 +308,8 @@ struct Kernels {
     void (*gemm_pack_a)(float* packed, const Matrix& a, int64_t mc, int64_t kc);
     void (*gemm_pack_b)(float* packed, const Matrix& b, int64_t kc, int64_t nc);
     void (*gemm_block)(const GemmBlock&);
-    // c[i][j] = sum over p of a[i][p] * b[j][p]; both with contiguous p. For products whose result is narrow.
-    void (*gemm_dots)(float* c, int64_t c_row, int64_t c_col, const float* a, int64_t lda, const float* b, int64_t ldb,
-                      int64_t m, int64_t n, int64_t k);
-    // c[j] = sum over p of x[p * x_step] * b[p * ldb + j]: one row times a matrix that is read once, un-packed.
-    void (*gemm_one_row)(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k);
+    void (*gemm_dots)(const GemmDots&);
+    void (*gemm_one_row)(const GemmOneRow&);
     void (*linear_row)(const LinearRow&);
     void (*indirect_block)(const IndirectBlock&);
 
@@ -337,35 +326,33 @@ struct Kernels {
     void (*grouped_weight)(const GroupedWeight&);
     void (*end_stream)();  // after the last kernel that was told to stream, before others read
 
-    void (*winograd_input)(const WinogradInput&, int64_t m);     // v = B^T d B; m = 2 or 4: F(m x m, 3 x 3)
-    void (*winograd_gradient)(const WinogradInput&, int64_t m);  // v = A d A^T
-    void (*winograd_output)(const WinogradOutput&, int64_t m);   // y = A^T m A, and the epilogue
-    void (*winograd_filter)(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t w_row, int64_t rows,
-                            int64_t columns, int64_t m);
-    void (*winograd_filter_gradient)(float* dw, int64_t, const float* du, int64_t, int64_t size, int64_t m, bool add);
-    void (*winograd_gradient_product)(float* du, int64_t pitch, const float* v, const float* z, int64_t chunk,
-                                      int64_t tiles, int64_t rows, int64_t columns);
-    void (*winograd_product)(float* m, int64_t m_panel, const float* v, const float* u, int64_t tiles, int64_t K,
-                             int64_t columns);
+    // F(m x m, 3 x 3) with m = 2 or 4; winograd.cpp has the formulas.
+    void (*winograd_input)(const WinogradInput&, int64_t m);                     // v = B^T d B
+    void (*winograd_gradient)(const WinogradInput&, int64_t m);                  // v = A d A^T
+    void (*winograd_output)(const WinogradOutput&, int64_t m);                   // y = A^T m A, and the epilogue
+    void (*winograd_filter)(const WinogradFilter&, int64_t m);                   // u = G w G^T
+    void (*winograd_filter_gradient)(const WinogradFilterGradient&, int64_t m);  // dw = G^T du G
+    void (*winograd_product)(const WinogradProduct&);
+    void (*winograd_gradient_product)(const WinogradGradientProduct&);
 
     void (*sparse_sum)(const SparseSum&);
     void (*sparse_row)(const SparseRow&);
     void (*sparse_channels)(const SparseChannels&);
     void (*sparse_pixels)(const SparsePixels&);
     void (*picked_taps)(const PickedTaps&);
-    void (*transpose)(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns);
+    void (*transpose)(const Transpose&);
     void (*conv_pool_row)(float* y, uint8_t* where, const ConvPoolRow&);  // where may be null
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);
     void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor);
 
-    void (*relu)(float* y, const float* x, int64_t size);
+    void (*activate)(float* y, const float* x, int64_t size, const Activation&);  // y may be x
+    void (*finish)(const FinishRows&);
     void (*relu_backward)(float* dx, const float* dy, const float* y, int64_t size);
-    void (*add_bias)(float* y, const float* bias, int64_t rows, int64_t C);
     void (*accumulate)(float* total, const float* part, int64_t size);
-    void (*combine)(float* y, const float* a, const float* b, int64_t size, Combine);
-    void (*affine)(float* y, const float* x, float scale, float shift, int64_t size);
+    void (*combine)(const Combination&);
+    void (*affine)(const Affine&);
     void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
     void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
     void (*scale)(float* x, float factor, int64_t size);
@@ -373,26 +360,22 @@ struct Kernels {
     void (*norm_chunk)(const NormChunk&);
     void (*norm_apply)(float* y, const float* x, const NormRows&);
     void (*norm_gradient_sums)(float* sums, const float* dy, const float* x, const NormRows&);
-    void (*norm_gradient)(float* dx, const float* dy, const float* x, const NormRows&, const float* constant,
-                          const float* slope);
-    // Element first + i of an array whose mask this is: bits 32 and up of the position are in the keys.
-    void (*dropout)(float* y, const float* x, uint32_t first, int64_t size, const DropoutMask&);
+    void (*norm_gradient)(const NormGradient&, const NormRows&);
+    void (*dropout)(const Dropout&);
 
     void (*map_bytes)(float* y, const uint8_t* x, const PixelMap&, int64_t size);
     void (*map_floats)(float* y, const float* x, const PixelMap&, int64_t size);
     void (*sample_row)(const SampleRow&);
-    // y[j] = sum over k < taps of weights[k] * x[k * step + j]; size: a multiple of 16.
-    void (*smooth_row)(float* y, const float* x, int64_t step, const float* weights, int64_t taps, int64_t size);
+    void (*smooth_row)(const SmoothRow&);
 
     void (*softmax_row)(float* y, const float* x, int64_t K);
     void (*log_softmax_row)(float* y, const float* x, int64_t K);
     void (*softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
     void (*log_softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
 
-    void (*adam)(float* param, const float* grad, float* m, float* v, int64_t size, const AdamStep&);
-    void (*sgd)(float* param, const float* grad, float* velocity, int64_t size, float lr, float momentum, bool nesterov,
-                float weight_decay);
-    void (*rmsprop)(float* param, const float* grad, float* square, float* buffer, int64_t size, const RmspropStep&);
+    void (*adam)(const AdamStep&);
+    void (*sgd)(const SgdStep&);
+    void (*rmsprop)(const RmspropStep&);
 
     double (*fma_peak)(int64_t rounds);  // runs `rounds` times a fixed number of FMAs; returns FLOP done
 };

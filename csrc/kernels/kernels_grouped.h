@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "epilogue.h"
+
 namespace pycnn {
 
 // Vectors that are copied one by one: lane j of a copy is lane index[j] of its source, of which `loaded` lanes exist
@@ -30,9 +32,7 @@ struct GroupedRow {
     int64_t count;
     const float* w;                   // [count][C][16]
     const int32_t *to_lane, *to_out;  // [16]: where a lane lies in an output, and which lane an output's element is
-    const float* bias;                // [lanes] in the order of an output, or null
-    bool relu, residual;
-    int64_t from_out;  // with residual: floats from an output to what its sum starts from
+    Epilogue epilogue = {};           // in the order of an output; its residual is what the sums start from
 };
 
 // dw[tap][c][lane] += sum over rows and columns of x[row * x_row + column * pixel + offset][c][lane % groups] * dy[lane]

@@ -93,8 +93,7 @@ PYCNN_INLINE Coefficients coefficients(const NormRows& s, int64_t c, int64_t lan
 
 template <bool RELU>
 PYCNN_INLINE vec relu_of(vec y) {
-    const vec zero = splat(0.0f);
-    return RELU ? select(greater(zero, y), zero, y) : y;
+    return RELU ? relu(y) : y;
 }
 
 // Where relu's mask comes from; WRITTEN: g is stored too, for the residual, and read where dx is made.
@@ -106,7 +105,7 @@ PYCNN_INLINE vec masked(const float* dy, vec x, const Coefficients& k, const Nor
     const vec g = load_first(dy + at, lanes), zero = splat(0.0f);
     if (MASK == Mask::none) return g;
     const vec y = MASK == Mask::from_x ? fma(x - k.mean, k.scale, k.shift) : load_first(s.y + at, lanes);
-    const vec passed = select(greater(y, zero) | is_nan(y), g, zero);
+    const vec passed = select(relu_passes(y), g, zero);
     if (MASK == Mask::written) store_first(s.masked + at, passed, lanes);
     return passed;
 }
@@ -182,13 +181,8 @@ PYCNN_INLINE void gradient_sums(float* sums, const float* dy, const float* x, co
     if (c < s.C) sum_columns<MASK, 1, 2>(sums, dy, x, s, c, s.C - c);
 }
 
-struct Gradient {
-    float* dx;
-    const float *dy, *x, *constant, *slope;
-};
-
 template <Mask MASK, bool STREAM, int V>
-PYCNN_INLINE void gradient_columns(const Gradient& a, const NormRows& s, int64_t c, int64_t last) {
+PYCNN_INLINE void gradient_columns(const NormGradient& a, const NormRows& s, int64_t c, int64_t last) {
     Coefficients k[V];
     vec constant[V], slope[V];
     PYCNN_UNROLL for (int v = 0; v < V; ++v) {
@@ -209,7 +203,7 @@ PYCNN_INLINE void gradient_columns(const Gradient& a, const NormRows& s, int64_t
 }
 
 template <Mask MASK, bool STREAM>
-PYCNN_INLINE void gradient_all(const Gradient& a, const NormRows& s) {
+PYCNN_INLINE void gradient_all(const NormGradient& a, const NormRows& s) {
     int64_t c = 0;
     for (; c + 2 * VL <= s.C; c += 2 * VL) gradient_columns<MASK, STREAM, 2>(a, s, c, VL);
     for (; c + VL <= s.C; c += VL) gradient_columns<MASK, STREAM, 1>(a, s, c, VL);
@@ -217,7 +211,7 @@ PYCNN_INLINE void gradient_all(const Gradient& a, const NormRows& s) {
 }
 
 template <Mask MASK>
-PYCNN_INLINE void gradient(const Gradient& a, const NormRows& s) {
+PYCNN_INLINE void gradient(const NormGradient& a, const NormRows& s) {
     s.stream ? gradient_all<MASK, true>(a, s) : gradient_all<MASK, false>(a, s);
     if (s.stream) end_stream();
 }
@@ -247,9 +241,8 @@ void norm_gradient_sums(float* sums, const float* dy, const float* x, const Norm
         gradient_sums<Mask::written>(sums, dy, x, s);
 }
 
-void norm_gradient(float* dx, const float* dy, const float* x, const NormRows& s, const float* constant,
-                   const float* slope) {
-    const Gradient a{dx, dy, x, constant, slope};
+void norm_gradient(const NormGradient& given, const NormRows& s) {
+    const NormGradient a = given;  // a copy, which no store can change
     if (!s.relu)
         gradient<Mask::none>(a, s);
     else if (!s.y)

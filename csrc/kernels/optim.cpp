@@ -23,64 +23,64 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-PYCNN_INLINE void adam_vec(float* param, const float* grad, float* m_, float* v_, const AdamStep& s, int64_t lanes) {
-    const vec g = load_first(grad, lanes);
-    const vec m = fma(splat(s.beta1), load_first(m_, lanes), splat(s.rest1) * g);
-    const vec v = fma(splat(s.beta2), load_first(v_, lanes), splat(s.rest2) * g * g);
+PYCNN_INLINE void adam_vec(const AdamStep& s, int64_t i, int64_t lanes) {
+    const vec g = load_first(s.grad + i, lanes);
+    const vec m = fma(splat(s.beta1), load_first(s.m + i, lanes), splat(s.rest1) * g);
+    const vec v = fma(splat(s.beta2), load_first(s.v + i, lanes), splat(s.rest2) * g * g);
     const vec m_hat = m / splat(s.correction1), v_hat = v / splat(s.correction2);
-    vec p = load_first(param, lanes);
+    vec p = load_first(s.param + i, lanes);
     p = p - splat(s.lr * s.weight_decay) * p;
     p = p - splat(s.lr) * m_hat / (square_root(v_hat) + splat(s.eps));
-    store_first(m_, m, lanes);
-    store_first(v_, v, lanes);
-    store_first(param, p, lanes);
+    store_first(s.m + i, m, lanes);
+    store_first(s.v + i, v, lanes);
+    store_first(s.param + i, p, lanes);
 }
 
-PYCNN_INLINE void sgd_vec(float* param, const float* grad, float* velocity, float lr, float momentum, bool nesterov,
-                          float weight_decay, int64_t lanes) {
-    const vec p = load_first(param, lanes);
-    const vec g = fma(splat(weight_decay), p, load_first(grad, lanes));
+PYCNN_INLINE void sgd_vec(const SgdStep& s, int64_t i, int64_t lanes) {
+    const vec p = load_first(s.param + i, lanes);
+    const vec g = fma(splat(s.weight_decay), p, load_first(s.grad + i, lanes));
     vec step = g;
-    if (velocity) {
-        const vec u = fma(splat(momentum), load_first(velocity, lanes), g);
-        store_first(velocity, u, lanes);
-        step = nesterov ? fma(splat(momentum), u, g) : u;
+    if (s.velocity) {
+        const vec u = fma(splat(s.momentum), load_first(s.velocity + i, lanes), g);
+        store_first(s.velocity + i, u, lanes);
+        step = s.nesterov ? fma(splat(s.momentum), u, g) : u;
     }
-    store_first(param, p - splat(lr) * step, lanes);
+    store_first(s.param + i, p - splat(s.lr) * step, lanes);
 }
 
-PYCNN_INLINE void rmsprop_vec(float* param, const float* grad, float* square, float* buffer, const RmspropStep& s,
-                              int64_t lanes) {
-    const vec p = load_first(param, lanes);
-    const vec g = fma(splat(s.weight_decay), p, load_first(grad, lanes));
-    const vec v = fma(splat(s.alpha), load_first(square, lanes), splat(s.rest) * g * g);
+PYCNN_INLINE void rmsprop_vec(const RmspropStep& s, int64_t i, int64_t lanes) {
+    const vec p = load_first(s.param + i, lanes);
+    const vec g = fma(splat(s.weight_decay), p, load_first(s.grad + i, lanes));
+    const vec v = fma(splat(s.alpha), load_first(s.square + i, lanes), splat(s.rest) * g * g);
     vec step = g / (square_root(v) + splat(s.eps));
-    store_first(square, v, lanes);
-    if (buffer) {
-        step = fma(splat(s.momentum), load_first(buffer, lanes), step);
-        store_first(buffer, step, lanes);
+    store_first(s.square + i, v, lanes);
+    if (s.buffer) {
+        step = fma(splat(s.momentum), load_first(s.buffer + i, lanes), step);
+        store_first(s.buffer + i, step, lanes);
     }
-    store_first(param, p - splat(s.lr) * step, lanes);
+    store_first(s.param + i, p - splat(s.lr) * step, lanes);
+}
+
+// step(i, lanes) for each vec; by value, so that stores do not make the compiler read the numbers of a step again.
+template <class Step>
+PYCNN_INLINE void each_vec(int64_t size, const Step& step) {
+    int64_t i = 0;
+    for (; i + VL <= size; i += VL) step(i, static_cast<int64_t>(VL));
+    if (i < size) step(i, size - i);
 }
 
 }  // namespace
 
-void adam(float* param, const float* grad, float* m, float* v, int64_t size, const AdamStep& s) {
-    int64_t i = 0;
-    for (; i + VL <= size; i += VL) adam_vec(param + i, grad + i, m + i, v + i, s, VL);
-    if (i < size) adam_vec(param + i, grad + i, m + i, v + i, s, size - i);
+void adam(const AdamStep& s) {
+    each_vec(s.size, [s](int64_t i, int64_t lanes) __attribute__((always_inline)) { adam_vec(s, i, lanes); });
 }
 
-void sgd(float* param, const float* grad, float* velocity, int64_t size, float lr, float momentum, bool nesterov,
-         float weight_decay) {
-    for (int64_t i = 0; i < size; i += VL)
-        sgd_vec(param + i, grad + i, velocity ? velocity + i : nullptr, lr, momentum, nesterov, weight_decay,
-                size - i < VL ? size - i : VL);
+void sgd(const SgdStep& s) {
+    each_vec(s.size, [s](int64_t i, int64_t lanes) __attribute__((always_inline)) { sgd_vec(s, i, lanes); });
 }
 
-void rmsprop(float* param, const float* grad, float* square, float* buffer, int64_t size, const RmspropStep& s) {
-    for (int64_t i = 0; i < size; i += VL)
-        rmsprop_vec(param + i, grad + i, square + i, buffer ? buffer + i : nullptr, s, size - i < VL ? size - i : VL);
+void rmsprop(const RmspropStep& s) {
+    each_vec(s.size, [s](int64_t i, int64_t lanes) __attribute__((always_inline)) { rmsprop_vec(s, i, lanes); });
 }
 
 }  // namespace pycnn::PYCNN_ISA

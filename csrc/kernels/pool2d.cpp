@@ -8,7 +8,7 @@
 //   y, dy, indices   [OW][C]      y and indices are overwritten
 //   The gradient of the maximum is a scatter by indices, without arithmetic to vectorise: ops/pool2d.cpp.
 //
-// The first maximum wins. A NaN wins over every number, and the first NaN over later ones, whatever C is.
+// The maximum, its NaN and ties: simd.h.
 
 #include "kernels.h"
 #include "simd.h"
@@ -34,7 +34,7 @@ PYCNN_INLINE void window_maximum(float* y, int32_t* indices, const float* x, con
     for (int64_t h = s.h_begin; h < s.h_end; ++h)
         for (int64_t w = columns.begin; w < columns.end; ++w) {
             const vec v = load_first(x + (h * s.W + w) * s.C, lanes);
-            const ivec better = greater(v, best) | and_not(is_nan(v), is_nan(best));
+            const ivec better = beats(v, best);
             best = select(better, v, best);
             if (INDICES) where = select(better, isplat(static_cast<int32_t>(h * s.W + w)), where);
         }

@@ -227,16 +227,17 @@ void picked_taps(const PickedTaps& s) {
     }
 }
 
-void transpose(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns) {
+void transpose(const Transpose& s) {
     int64_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
+    for (; i + 4 <= s.rows; i += 4) {
         int64_t j = 0;
-        for (; j + 4 <= columns; j += 4) transpose_4x4(to + j * to_row + i, to_row, from + i * from_row + j, from_row);
-        for (; j < columns; ++j)
-            for (int64_t k = i; k < i + 4; ++k) to[j * to_row + k] = from[k * from_row + j];
+        for (; j + 4 <= s.columns; j += 4)
+            transpose_4x4(s.to + j * s.to_row + i, s.to_row, s.from + i * s.from_row + j, s.from_row);
+        for (; j < s.columns; ++j)
+            for (int64_t k = i; k < i + 4; ++k) s.to[j * s.to_row + k] = s.from[k * s.from_row + j];
     }
-    for (; i < rows; ++i)
-        for (int64_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
+    for (; i < s.rows; ++i)
+        for (int64_t j = 0; j < s.columns; ++j) s.to[j * s.to_row + i] = s.from[i * s.from_row + j];
 }
 
 }  // namespace pycnn::PYCNN_ISA

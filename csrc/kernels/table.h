@@ -7,8 +7,8 @@ namespace pycnn::PYCNN_ISA {
 void gemm_pack_a(float*, const Matrix&, int64_t mc, int64_t kc);
 void gemm_pack_b(float*, const Matrix&, int64_t kc, int64_t nc);
 void gemm_block(const GemmBlock&);
-void gemm_dots(float*, int64_t, int64_t, const float*, int64_t, const float*, int64_t, int64_t, int64_t, int64_t);
-void gemm_one_row(float*, const float*, int64_t, const float*, int64_t, int64_t, int64_t);
+void gemm_dots(const GemmDots&);
+void gemm_one_row(const GemmOneRow&);
 void linear_row(const LinearRow&);
 void indirect_block(const IndirectBlock&);
 
@@ -28,30 +28,29 @@ void grouped_weight(const GroupedWeight&);
 void winograd_input(const WinogradInput&, int64_t m);
 void winograd_gradient(const WinogradInput&, int64_t m);
 void winograd_output(const WinogradOutput&, int64_t m);
-void winograd_filter(float*, int64_t, const float*, int64_t, int64_t, int64_t rows, int64_t columns, int64_t m);
-void winograd_filter_gradient(float*, int64_t, const float*, int64_t, int64_t size, int64_t m, bool add);
-void winograd_gradient_product(float*, int64_t pitch, const float*, const float*, int64_t chunk, int64_t tiles,
-                               int64_t rows, int64_t columns);
-void winograd_product(float*, int64_t, const float*, const float*, int64_t tiles, int64_t K, int64_t columns);
+void winograd_filter(const WinogradFilter&, int64_t m);
+void winograd_filter_gradient(const WinogradFilterGradient&, int64_t m);
+void winograd_product(const WinogradProduct&);
+void winograd_gradient_product(const WinogradGradientProduct&);
 
 void sparse_sum(const SparseSum&);
 void sparse_row(const SparseRow&);
 void sparse_channels(const SparseChannels&);
 void sparse_pixels(const SparsePixels&);
 void picked_taps(const PickedTaps&);
-void transpose(float*, int64_t, const float*, int64_t, int64_t, int64_t);
+void transpose(const Transpose&);
 void conv_pool_row(float*, uint8_t*, const ConvPoolRow&);
 
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
 void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);
 
-void relu(float*, const float*, int64_t);
+void activate(float*, const float*, int64_t, const Activation&);
+void finish(const FinishRows&);
 void relu_backward(float*, const float*, const float*, int64_t);
-void add_bias(float*, const float*, int64_t, int64_t);
 void accumulate(float*, const float*, int64_t);
-void combine(float*, const float*, const float*, int64_t, Combine);
-void affine(float*, const float*, float, float, int64_t);
+void combine(const Combination&);
+void affine(const Affine&);
 void sum_rows(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
 void scale(float*, float, int64_t);
@@ -59,22 +58,22 @@ void scale(float*, float, int64_t);
 void norm_chunk(const NormChunk&);
 void norm_apply(float*, const float*, const NormRows&);
 void norm_gradient_sums(float*, const float*, const float*, const NormRows&);
-void norm_gradient(float*, const float*, const float*, const NormRows&, const float*, const float*);
-void dropout(float*, const float*, uint32_t, int64_t, const DropoutMask&);
+void norm_gradient(const NormGradient&, const NormRows&);
+void dropout(const Dropout&);
 void map_bytes(float*, const uint8_t*, const PixelMap&, int64_t);
 void map_floats(float*, const float*, const PixelMap&, int64_t);
 
 void sample_row(const SampleRow&);
-void smooth_row(float*, const float*, int64_t, const float*, int64_t, int64_t);
+void smooth_row(const SmoothRow&);
 
 void softmax_row(float*, const float*, int64_t);
 void log_softmax_row(float*, const float*, int64_t);
 void softmax_backward_row(float*, const float*, const float*, int64_t);
 void log_softmax_backward_row(float*, const float*, const float*, int64_t);
 
-void adam(float*, const float*, float*, float*, int64_t, const AdamStep&);
-void sgd(float*, const float*, float*, int64_t, float, float, bool, float);
-void rmsprop(float*, const float*, float*, float*, int64_t, const RmspropStep&);
+void adam(const AdamStep&);
+void sgd(const SgdStep&);
+void rmsprop(const RmspropStep&);
 
 double fma_peak(int64_t);
 

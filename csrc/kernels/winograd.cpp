@@ -6,7 +6,7 @@
 //   input      v[e] = B^T d B          d [T][T] pixels of C channels, zero outside the image    e = i T + j
 //   filter     u[e] = G g G^T          g [3][3] taps
 //   product    m[e] = v[e] u[e]        one matrix product [tiles][C] x [C][OC] for each e
-//   output     y    = A^T m A          + bias, relu; or the maximum of each 2 x 2 window first
+//   output     y    = A^T m A          and the epilogue; or the maximum of each 2 x 2 window first
 //
 // The gradient of the weight is the adjoint: z = A dy A^T, du[e] = v[e]^T z[e], dg = G^T du G.
 //
@@ -14,6 +14,7 @@
 // kernels.md derives them). All entries of B and A are exact in binary. Lanes are channels; each element adds its terms
 // in the order of its row, so the bits are those of every instruction set with FMA.
 
+#include "finish.h"
 #include "kernels.h"
 #include "simd.h"
 #include "table.h"
@@ -143,66 +144,61 @@ PYCNN_INLINE void input_tile(const WinogradInput& s) {
 }
 
 template <int M>
-PYCNN_INLINE void filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t lanes) {
+PYCNN_INLINE void filter(const WinogradFilter& s, int64_t at, int64_t row_at, int64_t lanes) {
     constexpr int T = M + 2;
+    const float* w = s.w + row_at * s.row + at;
+    float* u = s.u + row_at * NR + at;
     vec half[T][3], row[T];
     PYCNN_UNROLL for (int j = 0; j < 3; ++j) {
         vec g[3];
-        PYCNN_UNROLL for (int i = 0; i < 3; ++i) g[i] = load_first(w + (i * 3 + j) * w_tap, lanes);
+        PYCNN_UNROLL for (int i = 0; i < 3; ++i) g[i] = load_first(w + (i * 3 + j) * s.tap, lanes);
         apply(&half[0][j], 3, Points<M>::G, g);
     }
     for (int i = 0; i < T; ++i) {
         apply(row, 1, Points<M>::G, half[i]);
-        PYCNN_UNROLL for (int j = 0; j < T; ++j) store(u + (i * T + j) * u_element, row[j]);
+        PYCNN_UNROLL for (int j = 0; j < T; ++j) store(u + (i * T + j) * s.element, row[j]);
     }
 }
 
-// u[e][row][columns], rows NR apart, zeros to the end of a vec, from taps [rows][columns], rows w_row apart.
 template <int M>
-PYCNN_INLINE void filter_rows(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t w_row, int64_t rows,
-                              int64_t columns) {
-    for (int64_t r = 0; r < rows; ++r, u += NR, w += w_row) {
+PYCNN_INLINE void filter_rows(const WinogradFilter& s) {
+    for (int64_t r = 0; r < s.rows; ++r) {
         int64_t j = 0;
-        for (; j + VL <= columns; j += VL) filter<M>(u + j, u_element, w + j, w_tap, VL);
-        if (j < columns) filter<M>(u + j, u_element, w + j, w_tap, columns - j);
+        for (; j + VL <= s.columns; j += VL) filter<M>(s, j, r, VL);
+        if (j < s.columns) filter<M>(s, j, r, s.columns - j);
     }
 }
 
 template <int M>
-PYCNN_INLINE void filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size,
-                                  bool add) {
+PYCNN_INLINE void filter_gradient(const WinogradFilterGradient& s) {
     constexpr int T = M + 2;
-    for (int64_t at = 0; at < size; at += VL) {
-        const int64_t lanes = size - at < VL ? size - at : VL;
+    for (int64_t at = 0; at < s.size; at += VL) {
+        const int64_t lanes = s.size - at < VL ? s.size - at : VL;
         vec half[3][T], row[3];
         for (int j = 0; j < T; ++j) {
             vec d[T];
-            PYCNN_UNROLL for (int i = 0; i < T; ++i) d[i] = load_first(du + (i * T + j) * du_element + at, lanes);
+            PYCNN_UNROLL for (int i = 0; i < T; ++i) d[i] = load_first(s.du + (i * T + j) * s.element + at, lanes);
             apply_transposed(&half[0][j], T, Points<M>::G, d);
         }
         for (int i = 0; i < 3; ++i) {
             apply_transposed(row, 1, Points<M>::G, half[i]);
             PYCNN_UNROLL for (int j = 0; j < 3; ++j) {
-                float* to = dw + (i * 3 + j) * dw_tap + at;
-                store_first(to, add ? load_first(to, lanes) + row[j] : row[j], lanes);
+                float* to = s.dw + (i * 3 + j) * s.tap + at;
+                store_first(to, s.add ? load_first(to, lanes) + row[j] : row[j], lanes);
             }
         }
     }
 }
 
-PYCNN_INLINE vec relu_of(vec v, bool relu) {
-    const vec zero = splat(0.0f);
-    return relu ? select(greater(zero, v), zero, v) : v;
-}
-
 template <int M>
 PYCNN_INLINE void store_map(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
+    const bool relu = has_relu(s.epilogue);
     for (int64_t i = 0; i < s.rows; ++i)
         for (int64_t j = 0; j < s.cols; ++j) {
             const int64_t at = i * s.row + j * s.OC + c;
             vec v = y[i][j] + bias;
-            if (s.residual) v = v + load_first(s.residual + at, lanes);
-            store_first(s.y + at, relu_of(v, s.relu), lanes);
+            if (s.epilogue.residual) v = v + load_first(s.epilogue.residual + at, lanes);
+            store_first(s.y + at, relu_if(relu, v), lanes);
         }
 }
 
@@ -211,19 +207,15 @@ template <int M>
 PYCNN_INLINE void store_pooled(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
     for (int64_t ph = 0; ph < s.pool_rows; ++ph)
         for (int64_t pw = 0; pw < s.pool_cols; ++pw) {
-            vec best = y[2 * ph][2 * pw];
-            ivec where = isplat(0);
+            Maximum best{y[2 * ph][2 * pw], isplat(0)};
             PYCNN_UNROLL for (int at = 1; at < 4; ++at) {
                 const int64_t i = 2 * ph + at / 2, j = 2 * pw + at % 2;
                 if (i >= s.rows || j >= s.cols) continue;
-                const vec v = y[i][j];
-                const ivec better = greater(v, best) | and_not(is_nan(v), is_nan(best));
-                best = select(better, v, best);
-                where = select(better, isplat(at), where);
+                take(best, y[i][j], at);
             }
             const int64_t to = ph * s.row + pw * s.OC + c;
-            store_first(s.y + to, relu_of(best + bias, s.relu), lanes);
-            if (s.where) store_bytes(s.where + to, where, lanes);
+            store_first(s.y + to, relu_if(has_relu(s.epilogue), best.value + bias), lanes);
+            if (s.where) store_bytes(s.where + to, best.at, lanes);
         }
 }
 
@@ -240,9 +232,12 @@ PYCNN_INLINE void output_tile(const WinogradOutput& s) {
             apply(&half[0][j], T, Points<M>::A, d);
         }
         PYCNN_UNROLL for (int i = 0; i < M; ++i) apply(y[i], 1, Points<M>::A, half[i]);
-        const vec bias = s.bias ? load_first(s.bias + c, lanes) : splat(0.0f);
+        const vec bias = bias_of(s.epilogue, c, lanes);
         s.pool_rows ? store_pooled<M>(s, y, c, lanes, bias) : store_map<M>(s, y, c, lanes, bias);
     }
+    if (!is_late(s.epilogue)) return;
+    const int64_t rows = s.pool_rows ? s.pool_rows : s.rows, cols = s.pool_rows ? s.pool_cols : s.cols;
+    for (int64_t i = 0; i < rows; ++i) finish_late(s.y + i * s.row, cols, s.OC, s.channels, s.epilogue);
 }
 
 }  // namespace
@@ -258,16 +253,10 @@ void winograd_gradient(const WinogradInput& s, int64_t m) {
 
 void winograd_output(const WinogradOutput& s, int64_t m) { m == 2 ? output_tile<2>(s) : output_tile<4>(s); }
 
-void winograd_filter(float* u, int64_t u_element, const float* w, int64_t w_tap, int64_t w_row, int64_t rows,
-                     int64_t columns, int64_t m) {
-    m == 2 ? filter_rows<2>(u, u_element, w, w_tap, w_row, rows, columns)
-           : filter_rows<4>(u, u_element, w, w_tap, w_row, rows, columns);
-}
+void winograd_filter(const WinogradFilter& s, int64_t m) { m == 2 ? filter_rows<2>(s) : filter_rows<4>(s); }
 
-void winograd_filter_gradient(float* dw, int64_t dw_tap, const float* du, int64_t du_element, int64_t size, int64_t m,
-                              bool add) {
-    m == 2 ? filter_gradient<2>(dw, dw_tap, du, du_element, size, add)
-           : filter_gradient<4>(dw, dw_tap, du, du_element, size, add);
+void winograd_filter_gradient(const WinogradFilterGradient& s, int64_t m) {
+    m == 2 ? filter_gradient<2>(s) : filter_gradient<4>(s);
 }
 
 }  // namespace pycnn::PYCNN_ISA

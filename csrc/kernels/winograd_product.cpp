@@ -99,20 +99,23 @@ PYCNN_INLINE void gradient_panel(float* du, int64_t pitch, const float* v, const
 
 }  // namespace
 
-void winograd_gradient_product(float* du, int64_t pitch, const float* v, const float* z, int64_t chunk, int64_t tiles,
-                               int64_t rows, int64_t columns) {
-    for (; columns >= NR; columns -= NR, du += NR, z += NV * chunk)
-        gradient_panel<NV>(du, pitch, v, z, chunk, tiles, rows);
-    if (columns > 0) gradient_panel<1>(du, pitch, v, z, chunk, tiles, rows);
+void winograd_gradient_product(const WinogradGradientProduct& s) {
+    float* du = s.du;
+    const float* z = s.z;
+    int64_t columns = s.columns;
+    for (; columns >= NR; columns -= NR, du += NR, z += NV * s.chunk)
+        gradient_panel<NV>(du, s.pitch, s.v, z, s.chunk, s.tiles, s.rows);
+    if (columns > 0) gradient_panel<1>(du, s.pitch, s.v, z, s.chunk, s.tiles, s.rows);
 }
 
-void winograd_product(float* m, int64_t m_panel, const float* v, const float* u, int64_t tiles, int64_t K,
-                      int64_t columns) {
-    for (; columns > 0; columns -= NR, m += m_panel, u += K * NR) {
+void winograd_product(const WinogradProduct& s) {
+    float* m = s.m;
+    const float* u = s.u;
+    for (int64_t columns = s.columns; columns > 0; columns -= NR, m += s.m_panel, u += s.K * NR) {
         if (NV == 1 || columns <= VL)
-            panel_product<1>(m, v, u, tiles, K, columns > NR);
+            panel_product<1>(m, s.v, u, s.tiles, s.K, columns > NR);
         else
-            panel_product<NV>(m, v, u, tiles, K, columns > NR);
+            panel_product<NV>(m, s.v, u, s.tiles, s.K, columns > NR);
     }
 }
 

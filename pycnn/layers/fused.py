@@ -18,6 +18,7 @@ from pycnn.layers.linear import Linear
 from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.pool import MaxPool2d
 from pycnn.ops import prepared
+from pycnn.ops.activations import RELU, relu_if
 from pycnn.ops.arrays import Array, aligned_empty
 
 
@@ -128,7 +129,7 @@ class ConvRelu(Fused):
     def compute(self, x: Array, out: Array) -> None:
         """relu(conv(x))."""
         conv = self.conv
-        prepared.conv2d(x, conv.weight.data, conv.bias_data, conv.options, out, relu=True)
+        prepared.conv2d(x, conv.weight.data, conv.bias_data, conv.options, out, activation=RELU)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -255,7 +256,7 @@ class ConvAddRelu(Fused):
         """relu(conv(x) + r)."""
         conv = self.conv
         arrays = x[0], conv.weight.data, conv.bias_data
-        prepared.conv2d(*arrays, conv.options, out, relu=True, residual=x[1])
+        prepared.conv2d(*arrays, conv.options, out, activation=RELU, residual=x[1])
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -295,7 +296,7 @@ class AddRelu(Fused):
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        to.net.add_add(to.x[0], to.x[1], to.y[0], True)
+        to.net.add_add(to.x[0], to.x[1], to.y[0], RELU)
 
     def gradients(self, dy: Array, dx: Any, x: None, y: Array, saved: None) -> None:
         """Dy where y > 0, for both; the first may be dy itself, so it comes last."""
@@ -327,8 +328,7 @@ class LinearRelu(Fused):
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        linear = self.linear
-        to.net.add_linear(to.x[0], to.y[0], linear.weight.data, linear.bias_data, True)
+        self.linear.lower_with(to, RELU)
 
 
 class ConvNorm(Fused):
@@ -360,8 +360,8 @@ class ConvNorm(Fused):
             self.norm.normalise(out, out, relu=self.relu, residual=residual)
             return
         weight, bias = folded(conv, self.norm)
-        relu = self.relu
-        prepared.conv2d(x, weight, bias, conv.options, out, relu=relu, residual=residual)
+        function = relu_if(self.relu)
+        prepared.conv2d(x, weight, bias, conv.options, out, activation=function, residual=residual)
 
     def notes(self, x: Any) -> str:
         """The algorithms."""

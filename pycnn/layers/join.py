@@ -12,6 +12,7 @@ from pycnn._runtime.checks import is_number
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape, Value
 from pycnn.layers.base import Layer
+from pycnn.ops.activations import NONE
 from pycnn.ops.arrays import Array
 
 Pair = tuple[Array, Array]
@@ -42,7 +43,7 @@ class Add(_Elementwise):
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        to.net.add_add(to.x[0], to.x[1], to.y[0], False)
+        to.net.add_add(to.x[0], to.x[1], to.y[0], NONE)
 
     def gradients(self, dy: Array, dx: Any, x: None, y: None, saved: None) -> None:
         """A copy of dy for each; the first may be dy itself, so it comes last."""

@@ -14,6 +14,7 @@ from pycnn.layers.arguments import positive
 from pycnn.layers.base import Layer
 from pycnn.layers.parameter import Parameter
 from pycnn.ops import prepared
+from pycnn.ops.activations import NONE, Activation
 from pycnn.ops.arrays import Array
 
 
@@ -54,13 +55,15 @@ class Linear(Layer):
 
     def compute(self, x: Array, out: Array) -> None:
         """Out = x @ weight + bias."""
-        prepared.matmul(x, self.weight.data, out)
-        if self.bias is not None:
-            ops.add_bias(out, self.bias.data)
+        prepared.linear(x, self.weight.data, self.bias_data, out)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        to.net.add_linear(to.x[0], to.y[0], self.weight.data, self.bias_data)
+        self.lower_with(to)
+
+    def lower_with(self, to: Lowering, activation: Activation = NONE) -> None:
+        """One step, with what stands behind it."""
+        to.net.add_linear(to.x[0], to.y[0], self.weight.data, self.bias_data, activation)
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """Three products and a sum."""

@@ -34,6 +34,7 @@ from pycnn.ops.conv_pool import (
 from pycnn.ops.dense import (
     accumulate,
     add_bias,
+    linear,
     log_softmax,
     log_softmax_backward,
     matmul,
@@ -98,6 +99,7 @@ __all__ = [
     "gather_images",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "linear",
     "log_softmax",
     "log_softmax_backward",
     "matmul",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn._runtime.checks import is_choice
+from pycnn.ops.activations import ActivationLike, parse
 from pycnn.ops.arrays import (
     Array,
     Padding,
@@ -93,16 +94,16 @@ def conv2d(
     padding: Padding = "valid",
     dilation: Pair = 1,
     groups: int = 1,
-    activation: str | None = None,
+    activation: ActivationLike = None,
     residual: npt.ArrayLike | None = None,
     data_format: str = "NHWC",
     algorithm: str = "auto",
     out: Array | None = None,
 ) -> Array:
-    """Two-dimensional convolution (cross-correlation), as tf.nn.conv2d, with bias and relu fused.
+    """Two-dimensional convolution (cross-correlation), as tf.nn.conv2d, with its epilogue fused.
 
     x: [N, H, W, C] ([N, C, H, W] with data_format="NCHW"); weight: [KH, KW, C/groups, OC];
-    bias: [OC] or None; residual: of y's shape, added before relu, or None; `out`
+    bias: [OC] or None; residual: of y's shape, added before the activation, or None; `out`
     may be the residual itself. Returns y: [N, OH, OW, OC],
 
         y[n, oh, ow, oc] = bias[oc] + sum over kh, kw, c of
@@ -112,7 +113,9 @@ def conv2d(
 
     stride, dilation: an int, (h, w) or [1, h, w, 1]. padding: "valid" (none), "same"
     (TensorFlow's: OH = ceil(H / stride_h), an odd pixel comes after), an int, (h, w), or
-    ((top, bottom), (left, right)), in pixels of zeros. activation: None or "relu".
+    ((top, bottom), (left, right)), in pixels of zeros. activation: None, "relu", "relu6",
+    "hard_sigmoid" (relu6(x + 3) / 6), "hard_swish" (x times that), "sigmoid", "silu", "tanh",
+    "gelu_tanh", or ("leaky_relu", slope). NaN stays NaN in all of them, and infinities give limits.
 
     algorithm: "auto", "direct", "winograd" (3 x 3 with stride 1, dilation 1, groups 1), "depthwise"
     (groups = C = OC), "grouped" (groups of at most 32 channels), "few_channels" (C <= 4, one
@@ -128,14 +131,12 @@ def conv2d(
     nchw = is_nchw(data_format, op)
     x_array, w_array = to_nhwc(x, nchw, op, "x"), contiguous(weight, op, "weight")
     bias_array = None if bias is None else contiguous(bias, op, "bias")
-    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
-        raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
     shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups, nchw)
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x), weight=w_array, bias=bias_array)
-    relu, how = activation is not None, algorithm_name(algorithm, op)
+    function, how = parse(activation, op), algorithm_name(algorithm, op)
     other = None if residual is None else to_nhwc(residual, nchw, op, "residual")
-    _pycnn.conv2d_forward(result.array, x_array, w_array, bias_array, shape, relu, how, other)
+    _pycnn.conv2d_forward(result.array, x_array, w_array, bias_array, shape, function, how, other)
     return result.finish()
 
 

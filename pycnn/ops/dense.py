@@ -5,6 +5,7 @@ from __future__ import annotations
 import _pycnn
 import numpy.typing as npt
 
+from pycnn.ops.activations import ActivationLike, parse
 from pycnn.ops.arrays import (
     Array,
     Result,
@@ -34,6 +35,29 @@ def matmul(
     turn_a, turn_b = flag(transpose_a, op, "transpose_a"), flag(transpose_b, op, "transpose_b")
     left, right = inputs(op, a=a, b=b)
     return _pycnn.matmul(left, right, turn_a, turn_b, out)
+
+
+def linear(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    *,
+    activation: ActivationLike = None,
+    out: Array | None = None,
+) -> Array:
+    """A dense layer: y = activation(x weight + bias).
+
+    x: [N, in]; weight: [in, out]; bias: [out] or None; activation: as in `conv2d`. Returns
+    y: [N, out], with the bits of `matmul` and what follows it. The gradients are those of `matmul`.
+    Raises ValueError for shapes or options that do not fit, TypeError for types.
+    """
+    op = "linear"
+    x_array, w_array = inputs(op, x=x, weight=weight)
+    bias_array = None if bias is None else contiguous(bias, op, "bias")
+    shape = (*x_array.shape[:1], *w_array.shape[-1:])
+    result = Result(out, shape, x_array.dtype, op, False)
+    _pycnn.linear(result.array, x_array, w_array, bias_array, parse(activation, op))
+    return result.finish()
 
 
 def relu(x: npt.ArrayLike, out: Array | None = None) -> Array:

@@ -9,23 +9,26 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn.ops.activations import NONE, ActivationLike, parse
 from pycnn.ops.arrays import LARGEST, Array, Result, contiguous, inputs, kind_of, number
 
 _T = TypeVar("_T")
 
 
 def add(
-    a: npt.ArrayLike, b: npt.ArrayLike, *, activation: str | None = None, out: Array | None = None
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    *,
+    activation: ActivationLike = None,
+    out: Array | None = None,
 ) -> Array:
-    """Y = a + b, or relu(a + b) with activation="relu", where NaN stays NaN.
+    """Y = activation(a + b); activation: as in `conv2d`.
 
     a, b: of one shape and type, any rank. `out` may be a or b. The gradient of both is that of y,
     with relu `relu_backward(dy, y)`. Raises ValueError if the shapes differ or for another
     activation, TypeError for types.
     """
-    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
-        raise ValueError(f'add: activation is {activation!r}; expected None or "relu".')
-    return _combined("add", a, b, out, activation is not None)
+    return _combined("add", a, b, out, parse(activation, "add"))
 
 
 def subtract(a: npt.ArrayLike, b: npt.ArrayLike, out: Array | None = None) -> Array:
@@ -46,11 +49,15 @@ def multiply(a: npt.ArrayLike, b: npt.ArrayLike, out: Array | None = None) -> Ar
 
 
 def _combined(
-    op: str, a: npt.ArrayLike, b: npt.ArrayLike, out: Array | None, relu: bool = False
+    op: str,
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    out: Array | None,
+    activation: _pycnn.Activation = NONE,
 ) -> Array:
     left, right = inputs(op, a=a, b=b)
     result = Result(out, left.shape, left.dtype, op, False)
-    _pycnn.combine(result.array, left, right, op, relu)
+    _pycnn.combine(result.array, left, right, op, activation)
     return result.finish()
 
 

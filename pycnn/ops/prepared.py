@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import _pycnn
 
+from pycnn.ops.activations import NONE
 from pycnn.ops.arrays import Array
 from pycnn.ops.conv2d import conv2d_shape
 
@@ -55,13 +56,18 @@ def conv2d(
     options: Options,
     out: Array,
     *,
-    relu: bool = False,
+    activation: _pycnn.Activation = NONE,
     algorithm: str = "auto",
     residual: Array | None = None,
 ) -> None:
     """`ops.conv2d`."""
     shape = convolution(x.shape, weight.shape, options)
-    _pycnn.conv2d_forward(out, x, weight, bias, shape, relu, algorithm, residual)
+    _pycnn.conv2d_forward(out, x, weight, bias, shape, activation, algorithm, residual)
+
+
+def linear(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+    """`ops.linear`."""
+    _pycnn.linear(out, x, weight, bias, NONE)
 
 
 def conv2d_backward_input(

@@ -80,7 +80,11 @@ static void add_residual_after(const Algorithm& a, const Conv2dForward& call) {
     float* map = call.y == call.epilogue.residual ? scratch.floats(size) : call.y;
     a.forward(
         {.y = map, .x = call.x, .packed = call.packed, .shape = call.shape, .epilogue = {.bias = call.epilogue.bias}});
-    combine(call.y, map, call.epilogue.residual, size, call.epilogue.relu ? Combine::add_relu : Combine::add);
+    finish<float>({.y = call.y,
+                   .x = map,
+                   .rows = 1,
+                   .C = size,
+                   .epilogue = {.residual = call.epilogue.residual, .activation = call.epilogue.activation}});
 }
 
 void run_forward(const Algorithm& a, const Conv2dForward& call) {

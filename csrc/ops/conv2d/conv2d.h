@@ -11,6 +11,7 @@
 #include <span>
 #include <string_view>
 
+#include "ops/epilogue.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
@@ -19,12 +20,6 @@ namespace pycnn {
 
 enum class Direction { forward, backward_input, backward_weight };
 
-struct Epilogue {                 // of the forward direction
-    const float* bias = nullptr;  // [OC]
-    bool relu = false;
-    const float* residual = nullptr;  // as y, added before relu; may be y itself; not with a pool
-};
-
 // One call of the forward direction with all that is fused to it.
 struct Conv2dForward {
     float* y;  // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
@@ -32,8 +27,8 @@ struct Conv2dForward {
     const float* packed;            // the weight as Algorithm::pack made it, or as it is where there is no pack
     const float* weight = nullptr;  // as it is, where packed is null: of an algorithm that packs parts by itself
     const Conv2dShape& shape;
-    Epilogue epilogue = {};
-    int64_t PH = 0, PW = 0;    // of 2 x 2 windows of stride 2 over relu's result; 0: no pool
+    Epilogue epilogue = {};    // with a pool: no residual, and an activation that never decreases
+    int64_t PH = 0, PW = 0;    // of 2 x 2 windows of stride 2; 0: no pool
     uint8_t* where = nullptr;  // beside a pooled y: 2 i + j of the maximum, or null
     int64_t like = 0;          // of a part that a thread has cut off: decide as for so many images
 
@@ -118,8 +113,7 @@ namespace naive {
 extern const Algorithm algorithm;
 
 template <class T>  // float or double
-void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape&,
-             const T* residual = nullptr);
+void forward(T* y, const T* x, const T* weight, const Conv2dShape&, const EpilogueOf<T>&);
 template <class T>
 void backward_input(T* dx, const T* dy, const T* weight, const Conv2dShape&);
 template <class T>

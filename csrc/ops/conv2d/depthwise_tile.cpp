@@ -128,18 +128,31 @@ struct Taps {
 // out = correlation of in with the taps, and the epilogue.
 void correlate(const Image& all_out, const ConstImage& all_in, const Taps& p, const Conv2dShape& s,
                const Epilogue& epilogue) {
-    const bool stream = !staged(s) && streams(all_out.data, s.N * all_out.H * all_out.W * s.C, s.C);
+    const bool stream =
+        !staged(s) && streams(all_out.data, s.N * all_out.H * all_out.W * s.C, s.C) && !reads_again(epilogue);
     each_image(all_out, all_in, s, ceil_div(all_out.H, kRows),
                [&](const Image& out, const ConstImage& in, int64_t c, int64_t channels, int64_t begin, int64_t end) {
                    const RowPair pair(out, staged(s), channels);
                    for (int64_t r = begin * kRows; r < std::min(end * kRows, out.H); r += kRows) {
                        const int64_t rows = std::min(kRows, out.H - r), first = r * p.stride - p.top;
-                       kernels().depthwise_tile(
-                           {pair.at(r, r), pair.row(), pair.pixel(), in.data + first * in.row(), in.row(), in.pixel,
-                            std::max<int64_t>(-first, 0), std::min((rows - 1) * p.stride + p.K, in.H - first), in.W,
-                            out.W, p.left, p.w + c, p.row, p.column, channels,
-                            epilogue.bias ? epilogue.bias + c : nullptr, epilogue.relu, stream},
-                           p.K, p.stride, rows);
+                       kernels().depthwise_tile({.out = pair.at(r, r),
+                                                 .out_row = pair.row(),
+                                                 .out_pixel = pair.pixel(),
+                                                 .in = in.data + first * in.row(),
+                                                 .in_row = in.row(),
+                                                 .in_pixel = in.pixel,
+                                                 .in_begin = std::max<int64_t>(-first, 0),
+                                                 .in_end = std::min((rows - 1) * p.stride + p.K, in.H - first),
+                                                 .in_columns = in.W,
+                                                 .out_columns = out.W,
+                                                 .before = p.left,
+                                                 .w = p.w + c,
+                                                 .w_row = p.row,
+                                                 .w_column = p.column,
+                                                 .channels = channels,
+                                                 .epilogue = part_of(epilogue, c, 0),
+                                                 .stream = stream},
+                                                p.K, p.stride, rows);
                        pair.put(r);
                    }
                    if (stream) kernels().end_stream();

@@ -40,13 +40,6 @@ struct Correlation {
     Epilogue epilogue;
     bool stream;  // out is larger than the caches
 
-    // Floats from an output to its residual. They are two arrays, so their addresses are subtracted as numbers.
-    int64_t from_out() const {
-        if (!epilogue.residual) return 0;
-        return static_cast<int64_t>(reinterpret_cast<uintptr_t>(epilogue.residual) - reinterpret_cast<uintptr_t>(out)) /
-               static_cast<int64_t>(sizeof(float));
-    }
-
     int64_t taps() const { return h.taps_count() * w.taps_count(); }
     int64_t group_in() const { return C / groups; }
     int64_t group_out() const { return out_C / groups; }
@@ -106,22 +99,18 @@ void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>
             pixels.a[i] = pixels.in[i] + g * s.group_in();
             pixels.c[i] = pixels.out[i] + oc;
         }
-        kernels().indirect_block({pixels.c.data(),
-                                  pixels.a.data(),
-                                  count,
-                                  std::min(NR, s.group_out() - jr),
-                                  offset.data(),
-                                  s.packed + panel * s.K() * NR,
-                                  NR,
-                                  steps.data(),
-                                  static_cast<int64_t>(steps.size()),
-                                  s.epilogue.bias ? s.epilogue.bias + oc : nullptr,
-                                  s.epilogue.relu,
-                                  s.epilogue.residual != nullptr,
-                                  ahead && (panel == begin || jr == 0),
-                                  {},
-                                  s.stream,
-                                  s.from_out()});
+        kernels().indirect_block({.c = pixels.c.data(),
+                                  .a = pixels.a.data(),
+                                  .rows = count,
+                                  .columns = std::min(NR, s.group_out() - jr),
+                                  .offset = offset.data(),
+                                  .b = s.packed + panel * s.K() * NR,
+                                  .ldb = NR,
+                                  .steps = steps.data(),
+                                  .ranges = static_cast<int64_t>(steps.size()),
+                                  .epilogue = part_of(s.epilogue, oc, pixels.c[0] - s.out),
+                                  .ahead = ahead && (panel == begin || jr == 0),
+                                  .stream = s.stream});
     }
 }
 
@@ -295,7 +284,7 @@ void run(Job& job, int64_t like) {
     for (Correlation& s : job.phases) {
         s.h.sort_outputs(), s.w.sort_outputs();
         s.stream = s.N * s.out_H * s.out_W * s.out_C >= kStream && s.group_out() % 16 == 0 &&
-                   reinterpret_cast<uintptr_t>(s.out) % 64 == 0;
+                   reinterpret_cast<uintptr_t>(s.out) % 64 == 0 && !reads_again(s.epilogue);
         job.in_place.push_back(tap_offsets(s, s.w.size, s.C));
         job.padded.push_back(tap_offsets(s, s.w.padded(), s.pitch()));
         job.rows = std::max(job.rows, s.h.outputs);

@@ -192,21 +192,18 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
                 a[i] = images + p.row_offset[i] + g * s.group_C();
                 c[i] = p.slots + (slot * p.M + i) * s.OC + oc;
             }
-            kernels().indirect_block({c.data() + i0,
-                                      a.data() + i0,
-                                      i1 - i0,
-                                      columns,
-                                      offset.data(),
-                                      b,
-                                      ldb,
-                                      steps[band].data(),
-                                      static_cast<int64_t>(steps[band].size()),
-                                      nullptr,
-                                      false,
-                                      first != fresh,
-                                      false,
-                                      {share(next_x, x_rows * from.W * s.C, at, at + count),
-                                       share(next_dy, (next - last) * OW * s.OC, at, at + count)}});
+            kernels().indirect_block({.c = c.data() + i0,
+                                      .a = a.data() + i0,
+                                      .rows = i1 - i0,
+                                      .columns = columns,
+                                      .offset = offset.data(),
+                                      .b = b,
+                                      .ldb = ldb,
+                                      .steps = steps[band].data(),
+                                      .ranges = static_cast<int64_t>(steps[band].size()),
+                                      .accumulate = first != fresh,
+                                      .fetch = {share(next_x, x_rows * from.W * s.C, at, at + count),
+                                                share(next_dy, (next - last) * OW * s.OC, at, at + count)}});
             at += count;
         }
     }

@@ -78,7 +78,14 @@ void multiply(const Problem& p, const Ring& ring, int64_t begin, int64_t end) {
         for (int64_t q = 0; q < pixels; q += NR) {
             const int64_t columns = std::min(NR, pixels - q);
             kernels().gemm_pack_b(panel, {p.dy + (r * p.OW + q) * OC, 1, OC}, OC, columns);
-            kernels().gemm_block({ring.data + slot * p.OW + q, ring.row, p.packed, panel, p.M, columns, OC, false});
+            kernels().gemm_block({.c = ring.data + slot * p.OW + q,
+                                  .ldc = ring.row,
+                                  .a = p.packed,
+                                  .b = panel,
+                                  .mc = p.M,
+                                  .nc = columns,
+                                  .kc = OC,
+                                  .accumulate = false});
         }
         r = last;
     }
@@ -103,12 +110,15 @@ void add_taps(const Problem& p, const Ring& ring, int64_t at, std::vector<TapRow
                     taps.push_back({products + ((kh * s.KW + column.kw) * s.C + c) * ring.row + column.shift,
                                     column.begin, column.end});
             }
-            kernels().tap_sums(
-                {room + (phase * s.C + c) * plane, p.width[phase], taps.data(), static_cast<int64_t>(taps.size())});
+            kernels().tap_sums({.out = room + (phase * s.C + c) * plane,
+                                .n = p.width[phase],
+                                .taps = taps.data(),
+                                .count = static_cast<int64_t>(taps.size())});
         }
     if (planes == 1) return;
     const int64_t whole = s.W / s.stride_w;  // the last pixels, where some phases have one more, follow
-    kernels().transpose(to, planes, room, plane, planes, whole);
+    kernels().transpose(
+        {.to = to, .to_row = planes, .from = room, .from_row = plane, .rows = planes, .columns = whole});
     for (int64_t i = 0; i < s.W % s.stride_w * s.C; ++i) to[whole * planes + i] = room[i * plane + whole];
 }
 

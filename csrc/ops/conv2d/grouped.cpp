@@ -70,19 +70,23 @@ void run_rows(const Correlation& s, const Phase& p, const float* copy, int64_t n
               int64_t first, int64_t r0, int64_t r1) {
     const int64_t across = p.w.taps_count(), C = s.from.width, at = s.to.first(block, v);
     const float* w = s.packed + (block * s.to.vectors() + v) * s.packed_floats() + p.packed;
-    const int64_t from_out =
-        s.epilogue.residual ? (reinterpret_cast<intptr_t>(s.epilogue.residual) - reinterpret_cast<intptr_t>(s.out)) /
-                                  static_cast<int64_t>(sizeof(float))
-                            : 0;
     for (const Sort& rows : p.h.sorts)
         for (int64_t r = std::max(r0, rows.begin); r < std::min(r1, rows.end); ++r) {
             float* out = s.out + ((n * s.out_H + r * s.out_step_h + p.row) * s.out_W + p.col) * s.out_C + at;
-            kernels().grouped_row({out, s.out_step_w * s.out_C, p.w.outputs, s.to.lanes(block, v),
-                                   copy + (r - first) * s.frame.step_h * s.frame.row(), s.frame.pixel, C, s.to.G,
-                                   p.taps.data() + rows.first * across, (rows.last - rows.first) * across,
-                                   w + rows.first * across * C * kLanes, s.to.to_lane, s.to.to_memory,
-                                   s.epilogue.bias ? s.epilogue.bias + at : nullptr, s.epilogue.relu,
-                                   s.epilogue.residual != nullptr, from_out});
+            kernels().grouped_row({.out = out,
+                                   .out_step = s.out_step_w * s.out_C,
+                                   .outputs = p.w.outputs,
+                                   .lanes = s.to.lanes(block, v),
+                                   .in = copy + (r - first) * s.frame.step_h * s.frame.row(),
+                                   .pixel = s.frame.pixel,
+                                   .C = C,
+                                   .groups = s.to.G,
+                                   .taps = p.taps.data() + rows.first * across,
+                                   .count = (rows.last - rows.first) * across,
+                                   .w = w + rows.first * across * C * kLanes,
+                                   .to_lane = s.to.to_lane,
+                                   .to_out = s.to.to_memory,
+                                   .epilogue = part_of(s.epilogue, at, out - s.out)});
         }
 }
 
@@ -91,7 +95,9 @@ void turn_tap(float* to, const float* tap, const Conv2dShape& s, const Side& sid
     const int64_t G = side.G, OC = s.group_OC(), lanes = side.lanes(block, v);
     if (lanes < kLanes) std::memset(to, 0, sizeof(float) * OC * kLanes);
     tap += v * kLanes * s.OC + block * G * OC;
-    if (G == 1) return kernels().transpose(to, kLanes, tap, s.OC, lanes, OC);
+    if (G == 1)
+        return kernels().transpose(
+            {.to = to, .to_row = kLanes, .from = tap, .from_row = s.OC, .rows = lanes, .columns = OC});
     for (int64_t c = 0; c < side.width; ++c)
         for (int64_t g = 0; g < lanes / side.width; ++g)
             for (int64_t oc = 0; oc < OC; ++oc) to[oc * kLanes + c * G + g] = tap[c * s.OC + g * OC + oc];

@@ -11,6 +11,7 @@
 
 #include "ops/conv2d/conv2d.h"
 #include "ops/gemm/gemm.h"
+#include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/scratch.h"
@@ -70,7 +71,6 @@ void add_columns(float* dx, const float* columns, const Conv2dShape& s, int64_t 
 
 static void forward(const Conv2dForward& call) {
     const Conv2dShape& s = call.shape;
-    const Epilogue& epilogue = call.epilogue;
     float* y = call.y;
     const float *x = call.x, *weight = call.packed;
     const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
@@ -80,14 +80,15 @@ static void forward(const Conv2dForward& call) {
             Scratch scratch;
             float* columns = scratch.floats(images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
-            gemm(y + n * pixels * s.OC + g * s.group_OC(), s.OC, {columns, K, 1}, {weight + g * s.group_OC(), s.OC, 1},
-                 images * pixels, s.group_OC(), K, false);
+            gemm({.c = y + n * pixels * s.OC + g * s.group_OC(),
+                  .ldc = s.OC,
+                  .a = {columns, K, 1},
+                  .b = {weight + g * s.group_OC(), s.OC, 1},
+                  .m = images * pixels,
+                  .n = s.group_OC(),
+                  .k = K});
         }
-    parallel_for(s.N * pixels, grain_units(kGrainBytes, 8.0 * s.OC), [&](int64_t begin, int64_t end) {
-        float* rows = y + begin * s.OC;
-        if (epilogue.bias) kernels().add_bias(rows, epilogue.bias, end - begin, s.OC);
-        if (epilogue.relu) kernels().relu(rows, rows, (end - begin) * s.OC);
-    });
+    finish<float>({.y = y, .x = y, .rows = s.N * pixels, .C = s.OC, .epilogue = call.epilogue});
 }
 
 static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
@@ -98,8 +99,13 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
             const int64_t images = std::min(step, s.N - n);
             Scratch scratch;
             float* columns = scratch.floats(images * pixels * K);
-            gemm(columns, K, {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, {weight + g * s.group_OC(), 1, s.OC},
-                 images * pixels, K, s.group_OC(), false);
+            gemm({.c = columns,
+                  .ldc = K,
+                  .a = {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1},
+                  .b = {weight + g * s.group_OC(), 1, s.OC},
+                  .m = images * pixels,
+                  .n = K,
+                  .k = s.group_OC()});
             add_columns(dx + n * s.H * s.W * s.C, columns, s, images, g);
         }
 }
@@ -113,8 +119,14 @@ static void backward_weight(float* dweight, const float* x, const float* dy, con
             Scratch scratch;
             float* columns = scratch.floats(images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
-            gemm(dweight + g * s.group_OC(), s.OC, {columns, 1, K},
-                 {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, K, s.group_OC(), images * pixels, true);
+            gemm({.c = dweight + g * s.group_OC(),
+                  .ldc = s.OC,
+                  .a = {columns, 1, K},
+                  .b = {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1},
+                  .m = K,
+                  .n = s.group_OC(),
+                  .k = images * pixels,
+                  .accumulate = true});
         }
 }
 

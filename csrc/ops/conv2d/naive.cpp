@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/conv2d/conv2d.h"
+#include "ops/maps/elementwise.h"
 #include "ops/runtime/parallel.h"
 
 namespace pycnn::naive {
@@ -17,7 +18,7 @@ int64_t grain(double each) { return grain_units(kGrainPlain, each); }
 }  // namespace
 
 template <class T>
-void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const Conv2dShape& s, const T* residual) {
+void forward(T* y, const T* x, const T* weight, const Conv2dShape& s, const EpilogueOf<T>& epilogue) {
     const int64_t OH = s.OH(), OW = s.OW(), Cg = s.group_C(), OCg = s.group_OC();
     parallel_for(s.N * OH, grain(static_cast<double>(OW) * s.OC * s.taps() * Cg), [&](int64_t begin, int64_t end) {
         std::vector<T> out(s.OC);  // of one pixel, since y may be the residual
@@ -37,11 +38,8 @@ void forward(T* y, const T* x, const T* weight, const T* bias, bool relu, const 
                                 for (int64_t oc = g * OCg; oc < (g + 1) * OCg; ++oc)
                                     out[oc] += pixel[g * Cg + c] * tap[c * s.OC + oc];
                     }
-                for (int64_t oc = 0; oc < s.OC; ++oc) {
-                    if (bias) out[oc] += bias[oc];
-                    if (residual) out[oc] += residual[to + oc];
-                    y[to + oc] = relu && out[oc] < T(0) ? T(0) : out[oc];
-                }
+                finish_here<T>(
+                    {.y = y + to, .x = out.data(), .rows = 1, .C = s.OC, .epilogue = part_of(epilogue, 0, to)});
             }
     });
 }
@@ -97,8 +95,8 @@ void backward_weight(T* dweight, const T* x, const T* dy, const Conv2dShape& s) 
     });
 }
 
-template void forward(float*, const float*, const float*, const float*, bool, const Conv2dShape&, const float*);
-template void forward(double*, const double*, const double*, const double*, bool, const Conv2dShape&, const double*);
+template void forward(float*, const float*, const float*, const Conv2dShape&, const EpilogueOf<float>&);
+template void forward(double*, const double*, const double*, const Conv2dShape&, const EpilogueOf<double>&);
 template void backward_input(float*, const float*, const float*, const Conv2dShape&);
 template void backward_input(double*, const double*, const double*, const Conv2dShape&);
 template void backward_weight(float*, const float*, const float*, const Conv2dShape&);
@@ -112,19 +110,16 @@ static Cut cut(const Conv2dShape& s, Direction direction) {
     return cut_units(s.N * (direction == Direction::forward ? s.OH() : s.H));
 }
 
-const Algorithm algorithm = {.name = "naive",
-                             .reason = "plain loops: nothing is prepared, and no vector stays half empty",
-                             .computes = "any convolution",
-                             .fits = [](const Conv2dShape&, Direction) { return true; },
-                             .cost = cost,
-                             .cut = cut,
-                             .forward =
-                                 [](const Conv2dForward& c) {
-                                     forward(c.y, c.x, c.packed, c.epilogue.bias, c.epilogue.relu, c.shape,
-                                             c.epilogue.residual);
-                                 },
-                             .backward_input = backward_input<float>,
-                             .backward_weight = backward_weight<float>,
-                             .adds_residual = true};
+const Algorithm algorithm = {
+    .name = "naive",
+    .reason = "plain loops: nothing is prepared, and no vector stays half empty",
+    .computes = "any convolution",
+    .fits = [](const Conv2dShape&, Direction) { return true; },
+    .cost = cost,
+    .cut = cut,
+    .forward = [](const Conv2dForward& c) { forward(c.y, c.x, c.packed, c.shape, c.epilogue); },
+    .backward_input = backward_input<float>,
+    .backward_weight = backward_weight<float>,
+    .adds_residual = true};
 
 }  // namespace pycnn::naive

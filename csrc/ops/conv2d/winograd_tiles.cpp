@@ -41,8 +41,16 @@ void transform_input(float* v, const Layout& at, const Correlation& s, const Til
     const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
     const int64_t h = th * tiles.m - s.top, w = tw * tiles.m - s.left, T = tiles.m + 2;
     const Inside rows = inside(h, T, s.H), cols = inside(w, T, s.W);
-    kernels().winograd_input({v, at.v_element, kernels().MR * 16, s.in + ((n * s.H + h) * s.W + w) * s.C, s.W * s.C,
-                              s.C, rows.begin, rows.end, cols.begin, cols.end},
+    kernels().winograd_input({.v = v,
+                              .v_element = at.v_element,
+                              .v_chunk = kernels().MR * 16,
+                              .d = s.in + ((n * s.H + h) * s.W + w) * s.C,
+                              .row = s.W * s.C,
+                              .C = s.C,
+                              .row_begin = rows.begin,
+                              .row_end = rows.end,
+                              .col_begin = cols.begin,
+                              .col_end = cols.end},
                              tiles.m);
 }
 
@@ -65,12 +73,20 @@ void transform_output(const float* m, const Layout& at, const Correlation& s, co
     if (pool && (pool_rows <= 0 || pool_cols <= 0)) return;  // the odd last row of a VALID pool
     const int64_t pixel = pool ? (n * s.PH + h / 2) * s.PW + w / 2 : (n * s.OH + h) * s.OW + w;
     const int64_t to = pixel * s.OC + panels.first();
-    kernels().winograd_output(
-        {m, at.m_element, at.m_panel, s.out + to, s.where ? s.where + to : nullptr, (pool ? s.PW : s.OW) * s.OC, s.OC,
-         panels.channels(s.OC), rows, cols, pool ? pool_rows : 0, pool ? pool_cols : 0,
-         s.epilogue.bias ? s.epilogue.bias + panels.first() : nullptr, s.epilogue.relu,
-         s.epilogue.residual ? s.epilogue.residual + to : nullptr},
-        tiles.m);
+    kernels().winograd_output({.m = m,
+                               .m_element = at.m_element,
+                               .m_panel = at.m_panel,
+                               .y = s.out + to,
+                               .where = s.where ? s.where + to : nullptr,
+                               .row = (pool ? s.PW : s.OW) * s.OC,
+                               .OC = s.OC,
+                               .channels = panels.channels(s.OC),
+                               .rows = rows,
+                               .cols = cols,
+                               .pool_rows = pool ? pool_rows : 0,
+                               .pool_cols = pool ? pool_cols : 0,
+                               .epilogue = part_of(s.epilogue, panels.first(), to)},
+                              tiles.m);
 }
 
 // u of some panels.
@@ -82,9 +98,14 @@ void transform_filter(float* u, const Filter& f, int64_t C, int64_t OC, const Pa
                  [&](int64_t begin, int64_t end) {
                      for (int64_t unit = begin; unit < end; ++unit) {
                          const int64_t p = unit / parts, panel = panels.begin + p, c = unit % parts * kRows;
-                         kernels().winograd_filter(u + (p * C + c) * NR, element, f.taps + panel * f.panel + c * f.row,
-                                                   f.tap, f.row, std::min(kRows, C - c),
-                                                   Panels{panel, panel + 1}.channels(OC), m);
+                         kernels().winograd_filter({.u = u + (p * C + c) * NR,
+                                                    .element = element,
+                                                    .w = f.taps + panel * f.panel + c * f.row,
+                                                    .tap = f.tap,
+                                                    .row = f.row,
+                                                    .rows = std::min(kRows, C - c),
+                                                    .columns = Panels{panel, panel + 1}.channels(OC)},
+                                                   m);
                      }
                  });
 }
@@ -110,8 +131,13 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
         for (int64_t t = 0; t < count; ++t)
             transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
         for (int64_t e = 0; e < E; ++e)
-            kernels().winograd_product(product + e * at.m_element, at.m_panel, v + e * at.v_element, u + e * u_element,
-                                       count, s.C, s.OC);
+            kernels().winograd_product({.m = product + e * at.m_element,
+                                        .m_panel = at.m_panel,
+                                        .v = v + e * at.v_element,
+                                        .u = u + e * u_element,
+                                        .tiles = count,
+                                        .K = s.C,
+                                        .columns = s.OC});
         for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, all);
     }
 }
@@ -135,16 +161,20 @@ void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
 void multiply(float* product, const Layout& at, const float* v, const float* u, int64_t u_element, int64_t count,
               const Correlation& s, const Panels& part, int64_t E, double flop) {
     const int64_t NR = kernels().NR, panels = part.count();
-    parallel_for(E * panels, grain_units(kGrainFlop, flop / static_cast<double>(E * panels)),
-                 [&](int64_t begin, int64_t end) {
-                     while (begin < end) {
-                         const int64_t e = begin / panels, p = begin % panels, last = std::min(panels, p + end - begin);
-                         kernels().winograd_product(product + e * at.m_element + p * at.m_panel, at.m_panel,
-                                                    v + e * at.v_element, u + e * u_element + p * s.C * NR, count, s.C,
-                                                    Panels{part.begin + p, part.begin + last}.channels(s.OC));
-                         begin += last - p;
-                     }
-                 });
+    parallel_for(
+        E * panels, grain_units(kGrainFlop, flop / static_cast<double>(E * panels)), [&](int64_t begin, int64_t end) {
+            while (begin < end) {
+                const int64_t e = begin / panels, p = begin % panels, last = std::min(panels, p + end - begin);
+                kernels().winograd_product({.m = product + e * at.m_element + p * at.m_panel,
+                                            .m_panel = at.m_panel,
+                                            .v = v + e * at.v_element,
+                                            .u = u + e * u_element + p * s.C * NR,
+                                            .tiles = count,
+                                            .K = s.C,
+                                            .columns = Panels{part.begin + p, part.begin + last}.channels(s.OC)});
+                begin += last - p;
+            }
+        });
 }
 
 // Panels of a part: its u is 9.4 MB at most, all of 256 x 256 channels. Forward of 28x28x256->256, 16 images, two parts

@@ -61,13 +61,28 @@ void transform(const Problem& p, int64_t tile, int64_t slot) {
     const int64_t oh = tile / p.tiles.cols % p.tiles.rows * m, ow = tile % p.tiles.cols * m;
     const int64_t h = oh - s.pad.top, w = ow - s.pad.left;
     const Inside rows = inside(h, m + 2, s.H), cols = inside(w, m + 2, s.W);
-    kernels().winograd_input({p.v + slot * 16, p.v_element, p.most * 16, p.x + ((n * s.H + h) * s.W + w) * s.C,
-                              s.W * s.C, s.C, rows.begin, rows.end, cols.begin, cols.end},
+    kernels().winograd_input({.v = p.v + slot * 16,
+                              .v_element = p.v_element,
+                              .v_chunk = p.most * 16,
+                              .d = p.x + ((n * s.H + h) * s.W + w) * s.C,
+                              .row = s.W * s.C,
+                              .C = s.C,
+                              .row_begin = rows.begin,
+                              .row_end = rows.end,
+                              .col_begin = cols.begin,
+                              .col_end = cols.end},
                              m);
-    kernels().winograd_gradient(
-        {p.z + slot * 16, p.z_element, p.most * 16, p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC, s.OW() * s.OC,
-         s.OC, 0, std::min(m, s.OH() - oh), 0, std::min(m, s.OW() - ow)},
-        m);
+    kernels().winograd_gradient({.v = p.z + slot * 16,
+                                 .v_element = p.z_element,
+                                 .v_chunk = p.most * 16,
+                                 .d = p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC,
+                                 .row = s.OW() * s.OC,
+                                 .C = s.OC,
+                                 .row_begin = 0,
+                                 .row_end = std::min(m, s.OH() - oh),
+                                 .col_begin = 0,
+                                 .col_end = std::min(m, s.OW() - ow)},
+                                m);
 }
 
 int64_t round_up_16(int64_t n) { return ceil_div(n, 16) * 16; }
@@ -75,17 +90,27 @@ int64_t round_up_16(int64_t n) { return ceil_div(n, 16) * 16; }
 // du[e] of a block, over the `count` tiles of a chunk.
 void multiply(const Problem& p, float* du, int64_t block, int64_t e, int64_t count) {
     const Blocks& b = p.blocks;
-    kernels().winograd_gradient_product(du + e * b.element(), b.side, p.v + e * p.v_element + b.row(block) * p.most,
-                                        p.z + e * p.z_element + b.column(block) * p.most, p.most * 16, count,
-                                        round_up_16(b.rows(block)), round_up_16(b.columns(block)));
+    kernels().winograd_gradient_product({.du = du + e * b.element(),
+                                         .pitch = b.side,
+                                         .v = p.v + e * p.v_element + b.row(block) * p.most,
+                                         .z = p.z + e * p.z_element + b.column(block) * p.most,
+                                         .chunk = p.most * 16,
+                                         .tiles = count,
+                                         .rows = round_up_16(b.rows(block)),
+                                         .columns = round_up_16(b.columns(block))});
 }
 
 // The block of dweight from its du.
 void finish(const Problem& p, const float* du, int64_t block, bool accumulate) {
     const Blocks& b = p.blocks;
     for (int64_t c = 0; c < b.rows(block); ++c)
-        kernels().winograd_filter_gradient(p.dweight + (b.row(block) + c) * b.OC + b.column(block), b.C * b.OC,
-                                           du + c * b.side, b.element(), b.columns(block), p.tiles.m, accumulate);
+        kernels().winograd_filter_gradient({.dw = p.dweight + (b.row(block) + c) * b.OC + b.column(block),
+                                            .tap = b.C * b.OC,
+                                            .du = du + c * b.side,
+                                            .element = b.element(),
+                                            .size = b.columns(block),
+                                            .add = accumulate},
+                                           p.tiles.m);
 }
 
 void add_whole_blocks(const Problem& p, int64_t count, bool accumulate, double flop) {

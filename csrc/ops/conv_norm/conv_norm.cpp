@@ -69,8 +69,13 @@ void add_rows(const Backward& b, const Conv2dShape& s, const Layout& l, int64_t 
         const int64_t r1 = std::min(r0 + block, end), rows = r1 - r0, next = std::min(r1 + block, end) - r1;
         for (int64_t r = r0; r < r1; r += l.chunk) {
             const int64_t at = r * s.OC, count = std::min(l.chunk, r1 - r);
-            kernels().norm_gradient(dz + (r - r0) * s.OC, b.dy + at, b.z + at,
-                                    {count, s.OC, b.k.mean, b.k.scale, b.k.shift, b.relu}, b.k.constant, b.k.slope);
+            kernels().norm_gradient(
+                {.dx = dz + (r - r0) * s.OC,
+                 .dy = b.dy + at,
+                 .x = b.z + at,
+                 .constant = b.k.constant,
+                 .slope = b.k.slope},
+                {.rows = count, .C = s.OC, .mean = b.k.mean, .scale = b.k.scale, .shift = b.k.shift, .relu = b.relu});
         }
         const Fetch next_dy = lines(b.dy + r1 * s.OC, next * s.OC), next_z = lines(b.z + r1 * s.OC, next * s.OC);
         conv_norm::add_transposed({dweight, b.x + r0 * s.C, dz, rows, s.C, s.OC}, lists,
@@ -98,47 +103,46 @@ bool conv2d_norm_pays(const Conv2dShape& s) {
     return s.C > kFewChannels && s.N * s.H * s.W >= 2 * kSlots * s.C;
 }
 
-void conv2d_norm_forward(float* y, float* z, float* mean, float* variance, const float* x, const float* weight,
-                         const float* bias, const NormFunction<float>& f, const Conv2dShape& s) {
+void conv2d_norm_forward(const ConvNormForward& a, const NormFunction<float>& f, const Conv2dShape& s) {
     const int64_t rows = s.N * s.H * s.W;
     if (conv2d_norm_pays(s)) {
         const Layout l(rows, s.OC);
         Scratch scratch;
         float* parts = scratch.floats(l.chunks * 3 * l.C);
-        convolve(z, parts, x, packed_in_scratch(scratch, direct::algorithm, weight, s), bias, s, l);
-        norm::merge_statistics(mean, variance, parts, l);
+        convolve(a.z, parts, a.x, packed_in_scratch(scratch, direct::algorithm, a.weight, s), a.bias, s, l);
+        norm::merge_statistics(a.mean, a.variance, parts, l);
     } else {
-        conv2d_forward(z, x, weight, s, {bias, false, nullptr});
-        batch_statistics(mean, variance, z, rows, s.OC);
+        conv2d_forward(a.z, a.x, a.weight, s, {.bias = a.bias});
+        batch_statistics(a.mean, a.variance, a.z, rows, s.OC);
     }
-    batch_norm_apply(y, z, f, rows, s.OC);
+    batch_norm_apply(a.y, a.z, f, rows, s.OC);
 }
 
-void conv2d_norm_backward(float* dx, float* dweight, float* dgamma, float* dbeta, const float* dy, const float* z,
-                          const float* x, const float* weight, const NormFunction<float>& f, const Conv2dShape& s) {
+void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& f, const Conv2dShape& s) {
     const int64_t rows = s.N * s.H * s.W, size = s.C * s.OC;
     if (!conv2d_norm_pays(s)) {
         Scratch scratch;
         float* dz = scratch.floats(rows * s.OC);
-        batch_norm_backward(dz, dgamma, dbeta, dy, z, f, rows, s.OC);
-        conv2d_backward_weight(dweight, x, dz, s);
-        if (dx) conv2d_backward_input(dx, dz, weight, s);
+        batch_norm_backward(dz, a.dgamma, a.dbeta, a.dy, a.z, f, rows, s.OC);
+        conv2d_backward_weight(a.dweight, a.x, dz, s);
+        if (a.dx) conv2d_backward_input(a.dx, dz, a.weight, s);
         return;
     }
     const Layout l(rows, s.OC);
     Scratch scratch;
     float* parts = scratch.floats(l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
-    norm::gradient_coefficients(dgamma, dbeta, k, parts, dy, z, f, l, {});
-    const float* packed = dx ? pack_backward(scratch, weight, s, {0}, {0}) : nullptr;
+    norm::gradient_coefficients(a.dgamma, a.dbeta, k, parts, a.dy, a.z, f, l, {});
+    const float* packed = a.dx ? pack_backward(scratch, a.weight, s, {0}, {0}) : nullptr;
     float* slots = scratch.floats(kSlots * size);
-    const Backward b{dx, slots, dy, z, x, packed, k, f.relu};
+    const Backward b{
+        .dx = a.dx, .slots = slots, .dy = a.dy, .z = a.z, .x = a.x, .packed = packed, .k = k, .relu = f.relu};
     parallel_for(kSlots, grain_units(kGrainFlop, 2 * row_cost(s) * rows / kSlots), [&](int64_t begin, int64_t end) {
         Lists lists;
         for (int64_t slot = begin; slot < end; ++slot)
             add_rows(b, s, l, slot, slot * rows / kSlots, (slot + 1) * rows / kSlots, lists);
     });
-    add_slots(dweight, slots, kSlots, size);
+    add_slots(a.dweight, slots, kSlots, size);
 }
 
 }  // namespace pycnn

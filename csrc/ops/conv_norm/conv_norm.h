@@ -18,12 +18,18 @@ bool is_pointwise(const Conv2dShape&);
 // Whether fusing pays (by the shape alone); if not, the operators run one after the other.
 bool conv2d_norm_pays(const Conv2dShape&);
 
-// f.mean and f.variance point at mean and variance, which are written. bias may be null.
-void conv2d_norm_forward(float* y, float* z, float* mean, float* variance, const float* x, const float* weight,
-                         const float* bias, const NormFunction<float>& f, const Conv2dShape&);
+struct ConvNormForward {
+    float *y, *z, *mean, *variance;
+    const float *x, *weight, *bias;  // bias: or null
+};
+// f.mean and f.variance point at mean and variance, which are written.
+void conv2d_norm_forward(const ConvNormForward&, const NormFunction<float>& f, const Conv2dShape&);
 
-// dx may be null. The gradient of bias is zero, since the mean takes bias away.
-void conv2d_norm_backward(float* dx, float* dweight, float* dgamma, float* dbeta, const float* dy, const float* z,
-                          const float* x, const float* weight, const NormFunction<float>& f, const Conv2dShape&);
+struct ConvNormBackward {
+    float *dx, *dweight, *dgamma, *dbeta;  // dx: or null
+    const float *dy, *z, *x, *weight;
+};
+// The gradient of bias is zero, since the mean takes bias away.
+void conv2d_norm_backward(const ConvNormBackward&, const NormFunction<float>& f, const Conv2dShape&);
 
 }  // namespace pycnn

@@ -26,20 +26,17 @@ void multiply(const Rows& s, Lists& lists, const Fetch (&next)[2]) {
     for (int64_t panel = 0; panel < panels; ++panel) {
         const int64_t j = panel * NR;
         for (int64_t i = 0; i < s.rows; ++i) lists.c[i] = s.c + i * s.n + j;
-        kernels().indirect_block({lists.c.data(),
-                                  lists.a.data(),
-                                  s.rows,
-                                  std::min(NR, s.n - j),
-                                  lists.offset.data(),
-                                  s.b + j * s.k,
-                                  NR,
-                                  &all,
-                                  1,
-                                  s.bias ? s.bias + j : nullptr,
-                                  false,
-                                  false,
-                                  false,
-                                  {part_of(next[0], panel, panels), part_of(next[1], panel, panels)}});
+        kernels().indirect_block({.c = lists.c.data(),
+                                  .a = lists.a.data(),
+                                  .rows = s.rows,
+                                  .columns = std::min(NR, s.n - j),
+                                  .offset = lists.offset.data(),
+                                  .b = s.b + j * s.k,
+                                  .ldb = NR,
+                                  .steps = &all,
+                                  .ranges = 1,
+                                  .epilogue = {.bias = s.bias ? s.bias + j : nullptr},
+                                  .fetch = {part_of(next[0], panel, panels), part_of(next[1], panel, panels)}});
     }
 }
 
@@ -57,20 +54,17 @@ void add_transposed(const Columns& s, Lists& lists, const Fetch (&next)[2]) {
         // As in direct_weight.cpp: in place, the lines of a narrow panel of wide rows would share a part of L1.
         const bool packs = columns % 16 || s.n >= 4 * NR;
         if (packs) kernels().gemm_pack_b(packed, {s.b + j, s.n, 1}, s.rows, columns);
-        kernels().indirect_block({lists.c.data(),
-                                  lists.a.data(),
-                                  s.m,
-                                  columns,
-                                  lists.offset.data(),
-                                  packs ? packed : s.b + j,
-                                  packs ? NR : s.n,
-                                  &all,
-                                  1,
-                                  nullptr,
-                                  false,
-                                  true,
-                                  false,
-                                  {part_of(next[0], panel, panels), part_of(next[1], panel, panels)}});
+        kernels().indirect_block({.c = lists.c.data(),
+                                  .a = lists.a.data(),
+                                  .rows = s.m,
+                                  .columns = columns,
+                                  .offset = lists.offset.data(),
+                                  .b = packs ? packed : s.b + j,
+                                  .ldb = packs ? NR : s.n,
+                                  .steps = &all,
+                                  .ranges = 1,
+                                  .accumulate = true,
+                                  .fetch = {part_of(next[0], panel, panels), part_of(next[1], panel, panels)}});
     }
 }
 

@@ -81,8 +81,12 @@ void add_slots(const Arrays& a, const Conv2dShape& s, const Layout& l, float* sl
     const int64_t c = block * l.width, channels = std::min(l.width, s.C - c);
     for (int64_t kh = 0; kh < s.KH; ++kh)
         for (int64_t kw = 0; kw < s.KW; ++kw)
-            kernels().transpose(a.dweight + ((kh * s.KW + kw) * s.C + c) * s.OC + oc, s.OC,
-                                sums + kh * l.row + kw * l.width, each, count, channels);
+            kernels().transpose({.to = a.dweight + ((kh * s.KW + kw) * s.C + c) * s.OC + oc,
+                                 .to_row = s.OC,
+                                 .from = sums + kh * l.row + kw * l.width,
+                                 .from_row = each,
+                                 .rows = count,
+                                 .columns = channels});
 }
 
 void add_bias_slots(float* dbias, const float* first, int64_t S, int64_t slot_size, int64_t OC) {
@@ -188,10 +192,9 @@ const char* conv_pool_way(const ConvPoolShape& b, bool wants_dx) {
     }
 }
 
-void conv_pool_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
-                        const float* x, const float* weight, const ConvPoolShape& b) {
-    conv_pool::Arrays a{dweight, dbias, dx, dy, y, where, x, weight};
-    switch (conv_pool::choose_way(b, dx != nullptr)) {
+void conv_pool_backward(const ConvPoolBackward& given, const ConvPoolShape& b) {
+    ConvPoolBackward a = given;
+    switch (conv_pool::choose_way(b, a.dx != nullptr)) {
         case conv_pool::Way::sparse:
             return conv_pool::sparse(a, b);
         case conv_pool::Way::sparse_dweight:

@@ -15,29 +15,38 @@ namespace pycnn {
 struct ConvPoolShape {
     Conv2dShape conv;
     int64_t PH, PW;  // floor (VALID) or ceil (SAME) of OH / 2, OW / 2
-    bool relu;
+    bool relu = false;
 
     int64_t window_rows(int64_t ph) const { return std::min<int64_t>(2, conv.OH() - 2 * ph); }
     int64_t window_cols(int64_t pw) const { return std::min<int64_t>(2, conv.OW() - 2 * pw); }
 };
 
-// where may be null (nobody goes back), bias may be null. The algorithm must fit.
-void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
-                       const ConvPoolShape&, std::string_view algorithm);
+struct ConvPoolForward {
+    float* y;
+    uint8_t* where;                  // null: nobody goes back
+    const float *x, *weight, *bias;  // bias: or null
+};
+// The algorithm must fit.
+void conv_pool_forward(const ConvPoolForward&, const ConvPoolShape&, std::string_view algorithm);
 
 // The same of a call with a pool, for an algorithm that has none.
 void pool_in_chunks(const Algorithm&, const Conv2dForward&);
 
-// dy, y, where [N][PH][PW][OC]. With relu, windows with y <= 0 have no gradient. dbias and dx may be null; results are
-// overwritten. Every byte of `where` must point into its window; one that does not, since another thread wrote it after
-// bad_window looked, gives other gradients but leaves all memory alone: the dense way compares it, the lists take its
-// last two bits.
-void conv_pool_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const uint8_t* where,
-                        const float* x, const float* weight, const ConvPoolShape&);
+struct ConvPoolBackward {  // dbias and dx may be null; results are overwritten
+    float *dweight, *dbias, *dx;
+    const float *dy, *y;   // [N][PH][PW][OC]
+    const uint8_t* where;  // likewise
+    const float *x, *weight;
+};
 
-// The same without a pool: the gradients of y = relu(conv(x) + bias), whose map [N][OH][OW][OC] is y itself.
-void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
-                          const float* weight, const Conv2dShape&, std::string_view algorithm);
+// With relu, windows with y <= 0 have no gradient. Every byte of `where` must point into its window; one that does not,
+// since another thread wrote it after bad_window looked, gives other gradients but leaves all memory alone: the dense way
+// compares it, the lists take its last two bits.
+void conv_pool_backward(const ConvPoolBackward&, const ConvPoolShape&);
+
+// The same without a pool: the gradients of y = relu(conv(x) + bias), whose map [N][OH][OW][OC] is y itself; without
+// `where`.
+void conv2d_relu_backward(const ConvPoolBackward&, const Conv2dShape&, std::string_view algorithm);
 
 // How its gradients are computed: "sparse", "sparse_dweight", "one_channel" or "dense". For tests.
 const char* conv_pool_way(const ConvPoolShape&, bool wants_dx);

@@ -62,15 +62,14 @@ void dense(const Arrays& a, const ConvPoolShape& b) {
 
 namespace pycnn {
 
-void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
-                          const float* weight, const Conv2dShape& s, std::string_view algorithm) {
+void conv2d_relu_backward(const ConvPoolBackward& a, const Conv2dShape& s, std::string_view algorithm) {
     const int64_t pixels = s.N * s.OH() * s.OW();
     Scratch scratch;
     float* g = scratch.floats(pixels * s.OC);
-    relu_backward(g, dy, y, pixels * s.OC);
-    if (dbias) sum_rows(dbias, g, pixels, s.OC);
-    conv2d_backward_weight(dweight, x, g, s, algorithm);
-    if (dx) conv2d_backward_input(dx, g, weight, s, algorithm);
+    relu_backward(g, a.dy, a.y, pixels * s.OC);
+    if (a.dbias) sum_rows(a.dbias, g, pixels, s.OC);
+    conv2d_backward_weight(a.dweight, a.x, g, s, algorithm);
+    if (a.dx) conv2d_backward_input(a.dx, g, a.weight, s, algorithm);
 }
 
 }  // namespace pycnn

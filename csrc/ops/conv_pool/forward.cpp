@@ -10,7 +10,7 @@ namespace pycnn {
 
 void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
     const Conv2dShape& s = call.shape;
-    const ConvPoolShape b{s, call.PH, call.PW, call.epilogue.relu};
+    const ConvPoolShape b{.conv = s, .PH = call.PH, .PW = call.PW};
     const int64_t OH = s.OH(), OW = s.OW(), map = OH * OW * s.OC, row = b.PW * s.OC;
     constexpr int64_t kFloats = 65536;  // 256 KB
     const int64_t chunk = std::max<int64_t>(std::min(kFloats / map, s.N), 1);
@@ -28,27 +28,30 @@ void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
             for (int64_t r = 0; r < part.N * b.PH; ++r) {
                 const int64_t n = r / b.PH, ph = r % b.PH, at = (first * b.PH + r) * row;
                 kernels().conv_pool_row(call.y + at, call.where ? call.where + at : nullptr,
-                                        {room + n * map + 2 * ph * OW * s.OC, OW, s.OC, b.PW, b.window_rows(ph),
-                                         call.epilogue.bias, call.epilogue.relu});
+                                        {.map = room + n * map + 2 * ph * OW * s.OC,
+                                         .OW = OW,
+                                         .C = s.OC,
+                                         .PW = b.PW,
+                                         .rows = b.window_rows(ph),
+                                         .epilogue = call.epilogue});
             }
         }
     });
 }
 
-void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* weight, const float* bias,
-                       const ConvPoolShape& b, std::string_view algorithm) {
+void conv_pool_forward(const ConvPoolForward& call, const ConvPoolShape& b, std::string_view algorithm) {
     if (b.PH == 0 || b.PW == 0) return;  // a VALID pool of a map of one row or column
     const Algorithm& a = *find_algorithm(algorithm, b.conv, Direction::forward);
     Scratch scratch;
-    run_forward(a, {.y = y,
-                    .x = x,
-                    .packed = packed_in_scratch(scratch, a, weight, b.conv),
-                    .weight = weight,
+    run_forward(a, {.y = call.y,
+                    .x = call.x,
+                    .packed = packed_in_scratch(scratch, a, call.weight, b.conv),
+                    .weight = call.weight,
                     .shape = b.conv,
-                    .epilogue = {.bias = bias, .relu = b.relu},
+                    .epilogue = {.bias = call.bias, .activation = b.relu ? kRelu : Activation{}},
                     .PH = b.PH,
                     .PW = b.PW,
-                    .where = where});
+                    .where = call.where});
 }
 
 }  // namespace pycnn

@@ -6,12 +6,7 @@ namespace pycnn::conv_pool {
 
 inline int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
-struct Arrays {  // of one backward call; dbias and dx may be null
-    float *dweight, *dbias, *dx;
-    const float *dy, *y;
-    const uint8_t* where;
-    const float *x, *weight;
-};
+using Arrays = ConvPoolBackward;
 
 // How the sparse way lays out its scratch. Channels come in blocks, so that a block of an image stays in L1:
 //

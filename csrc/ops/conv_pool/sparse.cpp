@@ -43,9 +43,12 @@ void transpose_weights(float* weights, const float* weight, const Conv2dShape& s
         for (int64_t kh = 0; kh < s.KH; ++kh)
             for (int64_t kw = 0; kw < s.KW; ++kw) {
                 const int64_t c = block * l.width;
-                kernels().transpose(weights + (block * s.KH + kh) * s.OC * l.row + kw * l.width, l.row,
-                                    weight + ((kh * s.KW + kw) * s.C + c) * s.OC, s.OC, std::min(l.width, s.C - c),
-                                    s.OC);
+                kernels().transpose({.to = weights + (block * s.KH + kh) * s.OC * l.row + kw * l.width,
+                                     .to_row = l.row,
+                                     .from = weight + ((kh * s.KW + kw) * s.C + c) * s.OC,
+                                     .from_row = s.OC,
+                                     .rows = std::min(l.width, s.C - c),
+                                     .columns = s.OC});
             }
 }
 

@@ -14,7 +14,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
+#include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/scratch.h"
@@ -41,39 +43,63 @@ const float* contiguous_rows(Scratch& scratch, const float* data, int64_t row, i
     return copy;
 }
 
-// c[i * c_row + j * c_col]: n <= kDotsWidth vectors of b against m of a, all contiguous along k.
-void dots(float* c, int64_t c_row, int64_t c_col, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k) {
+struct Dots {  // c[i * c_row + j * c_col]: n <= kDotsWidth vectors of b against m of a, all contiguous along k
+    float* c;
+    int64_t c_row, c_col;
+    Matrix a, b;
+    int64_t m, n, k;
+};
+void dots(const Dots& s) {
     int64_t ldb = 0;
     Scratch scratch;
-    const float* columns = contiguous_rows(scratch, b.data, b.col, b.row, n, k, &ldb);
-    parallel_for(m, grain_rows(n, k), [&](int64_t begin, int64_t end) {
-        kernels().gemm_dots(c + begin * c_row, c_row, c_col, a.data + begin * a.row, a.row, columns, ldb, end - begin,
-                            n, k);
+    const float* columns = contiguous_rows(scratch, s.b.data, s.b.col, s.b.row, s.n, s.k, &ldb);
+    parallel_for(s.m, grain_rows(s.n, s.k), [&](int64_t begin, int64_t end) {
+        kernels().gemm_dots({.c = s.c + begin * s.c_row,
+                             .c_row = s.c_row,
+                             .c_col = s.c_col,
+                             .a = s.a.data + begin * s.a.row,
+                             .lda = s.a.row,
+                             .b = columns,
+                             .ldb = ldb,
+                             .m = end - begin,
+                             .n = s.n,
+                             .k = s.k});
     });
 }
 
-void one_row(float* c, const float* x, int64_t x_step, const float* b, int64_t ldb, int64_t n, int64_t k) {
+void one_row(const GemmOneRow& s) {
     constexpr int64_t kChunk = 128;  // columns: whole cache lines for every thread
-    parallel_for(ceil_div(n, kChunk), grain_units(kGrainFlop / 4, 2.0 * kChunk * k), [&](int64_t begin, int64_t end) {
-        const int64_t first = begin * kChunk, last = std::min(end * kChunk, n);
-        kernels().gemm_one_row(c + first, x, x_step, b + first, ldb, last - first, k);
-    });
+    parallel_for(ceil_div(s.n, kChunk), grain_units(kGrainFlop / 4, 2.0 * kChunk * s.k),
+                 [&](int64_t begin, int64_t end) {
+                     GemmOneRow part = s;
+                     part.c += begin * kChunk, part.b += begin * kChunk;
+                     part.n = std::min(end * kChunk, s.n) - begin * kChunk;
+                     kernels().gemm_one_row(part);
+                 });
 }
 
-// Rows [begin, end) of C, one panel of columns, A read in place through row pointers.
-void indirect_rows(float* c, int64_t ldc, const Matrix& a, const float* b, int64_t ldb, int64_t begin, int64_t end,
-                   int64_t columns, const int64_t* offset, int64_t k, bool accumulate) {
+// Rows [begin, end) of a narrow C, whose B is packed as one panel; A is read in place through row pointers.
+void indirect_rows(const Gemm& g, const float* packed, const int64_t* offset, int64_t begin, int64_t end) {
     constexpr int64_t kRows = 84;  // a multiple of every MR
     for (int64_t first = begin; first < end; first += kRows) {
         const int64_t rows = std::min(kRows, end - first);
         const float* a_rows[kRows];
         float* c_rows[kRows];
         for (int64_t i = 0; i < rows; ++i) {
-            a_rows[i] = a.data + (first + i) * a.row;
-            c_rows[i] = c + (first + i) * ldc;
+            a_rows[i] = g.a.data + (first + i) * g.a.row;
+            c_rows[i] = g.c + (first + i) * g.ldc;
         }
-        const Steps all{0, k};
-        kernels().indirect_block({c_rows, a_rows, rows, columns, offset, b, ldb, &all, 1, nullptr, false, accumulate});
+        const Steps all{0, g.k};
+        kernels().indirect_block({.c = c_rows,
+                                  .a = a_rows,
+                                  .rows = rows,
+                                  .columns = g.n,
+                                  .offset = offset,
+                                  .b = packed,
+                                  .ldb = kernels().NR,
+                                  .steps = &all,
+                                  .ranges = 1,
+                                  .accumulate = g.accumulate});
     }
 }
 
@@ -84,33 +110,43 @@ const int64_t* column_offsets(Scratch& scratch, const Matrix& a, int64_t k) {
 }
 
 // n <= NR: one packed panel of B, any number of rows of A.
-void narrow(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool accumulate) {
-    const int64_t NR = kernels().NR;
+void narrow(const Gemm& g) {
     Scratch scratch;
-    float* packed = scratch.floats(k * NR);
-    kernels().gemm_pack_b(packed, b, k, n);
-    const int64_t* offset = column_offsets(scratch, a, k);
-    parallel_for(m, grain_rows(n, k), [&](int64_t begin, int64_t end) {
-        indirect_rows(c, ldc, a, packed, NR, begin, end, n, offset, k, accumulate);
-    });
+    float* packed = scratch.floats(g.k * kernels().NR);
+    kernels().gemm_pack_b(packed, g.b, g.k, g.n);
+    const int64_t* offset = column_offsets(scratch, g.a, g.k);
+    parallel_for(g.m, grain_rows(g.n, g.k),
+                 [&](int64_t begin, int64_t end) { indirect_rows(g, packed, offset, begin, end); });
 }
 
-// The blocks of C that one thread owns for one packed B: rows [i0, i1), columns [j0, j1) of this NC.
-void thread_share(float* c, int64_t ldc, const Matrix& a, const float* packed_b, int64_t i0, int64_t i1, int64_t j0,
-                  int64_t j1, int64_t kc, bool accumulate) {
+struct Share {  // of C: rows [i0, i1), columns [j0, j1)
+    int64_t i0, i1, j0, j1;
+};
+
+// The blocks of C that one thread owns for one packed B, `g` being the product of one kc and one nc.
+void thread_share(const Gemm& g, const float* packed_b, const Share& share) {
+    const auto [i0, i1, j0, j1] = share;
+    const int64_t kc = g.k;
     const Kernels& isa = kernels();
     Scratch scratch;
     float* packed_a = scratch.floats(ceil_div(std::min(isa.MC, i1 - i0), isa.MR) * isa.MR * kc);
     for (int64_t ic = i0; ic < i1; ic += isa.MC) {
         const int64_t mc = std::min(isa.MC, i1 - ic);
-        isa.gemm_pack_a(packed_a, {a.data + ic * a.row, a.row, a.col}, mc, kc);
-        isa.gemm_block({c + ic * ldc + j0, ldc, packed_a, packed_b + j0 * kc, mc, j1 - j0, kc, accumulate});
+        isa.gemm_pack_a(packed_a, {g.a.data + ic * g.a.row, g.a.row, g.a.col}, mc, kc);
+        isa.gemm_block({.c = g.c + ic * g.ldc + j0,
+                        .ldc = g.ldc,
+                        .a = packed_a,
+                        .b = packed_b + j0 * kc,
+                        .mc = mc,
+                        .nc = j1 - j0,
+                        .kc = kc,
+                        .accumulate = g.accumulate});
     }
 }
 
-void blocked(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k,
-             bool accumulate) {
-    const int64_t MR = kernels().MR, NR = kernels().NR;
+void blocked(const Gemm& g) {
+    const int64_t MR = kernels().MR, NR = kernels().NR, m = g.m, n = g.n, k = g.k;
+    const Matrix &a = g.a, &b = g.b;
     Scratch scratch;
     float* packed_b = scratch.floats(kKC * std::min(ceil_div(n, NR) * NR, kNC));
     for (int64_t jc = 0; jc < n; jc += kNC) {
@@ -122,68 +158,93 @@ void blocked(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m,
                                       {b.data + pc * b.row + (jc + begin * NR) * b.col, b.row, b.col}, kc,
                                       std::min(nc, end * NR) - begin * NR);
             });
-            const Matrix a_pc{a.data + pc * a.col, a.row, a.col};
-            const bool add = accumulate || pc > 0;
+            const Gemm part{.c = g.c + jc,
+                            .ldc = g.ldc,
+                            .a = {a.data + pc * a.col, a.row, a.col},
+                            .b = b,
+                            .m = m,
+                            .n = nc,
+                            .k = kc,
+                            .accumulate = g.accumulate || pc > 0};
             const int64_t row_tiles = ceil_div(m, MR);
             // Threads take rows of C, else columns. The grain counts all of k: the regions of one product follow each
             // other while the threads still spin, so only the first one wakes them.
             if (row_tiles >= panels) {
                 parallel_for(row_tiles, grain_units(kGrainFlop, 2.0 * MR * nc * k), [&](int64_t begin, int64_t end) {
-                    thread_share(c + jc, ldc, a_pc, packed_b, begin * MR, std::min(end * MR, m), 0, nc, kc, add);
+                    thread_share(part, packed_b, {begin * MR, std::min(end * MR, m), 0, nc});
                 });
             } else {
                 parallel_for(panels, grain_units(kGrainFlop, 2.0 * m * NR * k), [&](int64_t begin, int64_t end) {
-                    thread_share(c + jc, ldc, a_pc, packed_b, 0, m, begin * NR, std::min(end * NR, nc), kc, add);
+                    thread_share(part, packed_b, {0, m, begin * NR, std::min(end * NR, nc)});
                 });
             }
         }
     }
 }
 
-void product(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool accumulate,
-             bool in_order) {
+void product(const Gemm& g, bool in_order) {
+    const int64_t m = g.m, n = g.n, k = g.k;
+    const Matrix &a = g.a, &b = g.b;
     if (m == 0 || n == 0) return;
     if (k == 0) {
-        if (!accumulate)
-            for (int64_t i = 0; i < m; ++i) std::memset(c + i * ldc, 0, sizeof(float) * n);
+        if (!g.accumulate)
+            for (int64_t i = 0; i < m; ++i) std::memset(g.c + i * g.ldc, 0, sizeof(float) * n);
         return;
     }
-    if (!accumulate) {
-        if (m == 1 && b.col == 1) return one_row(c, a.data, a.col, b.data, b.row, n, k);
-        if (n == 1 && a.row == 1 && ldc == 1) return one_row(c, b.data, b.row, a.data, a.col, m, k);
+    if (!g.accumulate) {
+        if (m == 1 && b.col == 1)
+            return one_row({.c = g.c, .x = a.data, .x_step = a.col, .b = b.data, .ldb = b.row, .n = n, .k = k});
+        if (n == 1 && a.row == 1 && g.ldc == 1)
+            return one_row({.c = g.c, .x = b.data, .x_step = b.row, .b = a.data, .ldb = a.col, .n = m, .k = k});
         const auto as_dots = [&](int64_t narrow_side, int64_t long_side) {
             if (in_order) return false;
             return narrow_side == 1 || (narrow_side <= kDotsWidth && long_side >= 4 * narrow_side && k >= kDotsDepth);
         };
-        if (a.col == 1 && as_dots(n, m)) return dots(c, ldc, 1, a, b, m, n, k);
-        if (b.row == 1 && as_dots(m, n)) return dots(c, 1, ldc, {b.data, b.col, 1}, {a.data, a.col, a.row}, n, m, k);
+        if (a.col == 1 && as_dots(n, m))
+            return dots({.c = g.c, .c_row = g.ldc, .c_col = 1, .a = a, .b = b, .m = m, .n = n, .k = k});
+        if (b.row == 1 && as_dots(m, n))
+            return dots({.c = g.c,
+                         .c_row = 1,
+                         .c_col = g.ldc,
+                         .a = {b.data, b.col, 1},
+                         .b = {a.data, a.col, a.row},
+                         .m = n,
+                         .n = m,
+                         .k = k});
     }
-    if (n <= kernels().NR) return narrow(c, ldc, a, b, m, n, k, accumulate);
-    blocked(c, ldc, a, b, m, n, k, accumulate);
+    n <= kernels().NR ? narrow(g) : blocked(g);
 }
 
 }  // namespace
 
-void gemm(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool accumulate) {
-    product(c, ldc, a, b, m, n, k, accumulate, false);
-}
+void gemm(const Gemm& g) { product(g, false); }
 
-void gemm_in_order(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k) {
-    product(c, ldc, a, b, m, n, k, false, true);
-}
+void gemm_in_order(const Gemm& g) { product(g, true); }
 
-void gemm_plain(double* c, const double* a, int64_t a_row, int64_t a_col, const double* b, int64_t b_row, int64_t b_col,
-                int64_t m, int64_t n, int64_t k) {
-    parallel_for(m, grain_units(kGrainPlain, static_cast<double>(n) * k), [&](int64_t begin, int64_t end) {
+void gemm_plain(const GemmOf<double>& g) {
+    parallel_for(g.m, grain_units(kGrainPlain, static_cast<double>(g.n) * g.k), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-            double* row = c + i * n;
-            std::fill(row, row + n, 0.0);
-            for (int64_t p = 0; p < k; ++p) {
-                const double factor = a[i * a_row + p * a_col];
-                for (int64_t j = 0; j < n; ++j) row[j] += factor * b[p * b_row + j * b_col];
+            double* row = g.c + i * g.n;
+            std::fill(row, row + g.n, 0.0);
+            for (int64_t p = 0; p < g.k; ++p) {
+                const double factor = g.a.data[i * g.a.row + p * g.a.col];
+                for (int64_t j = 0; j < g.n; ++j) row[j] += factor * g.b.data[p * g.b.row + j * g.b.col];
             }
         }
     });
 }
+
+template <class T>
+void linear(T* y, const T* x, const T* weight, const LinearShape& s, const EpilogueOf<T>& epilogue) {
+    const GemmOf<T> product{
+        .c = y, .ldc = s.out, .a = {x, s.in, 1}, .b = {weight, s.out, 1}, .m = s.N, .n = s.out, .k = s.in};
+    if constexpr (std::is_same_v<T, float>)
+        gemm(product);
+    else
+        gemm_plain(product);
+    finish<T>({.y = y, .x = y, .rows = s.N, .C = s.out, .epilogue = epilogue});
+}
+template void linear(float*, const float*, const float*, const LinearShape&, const EpilogueOf<float>&);
+template void linear(double*, const double*, const double*, const LinearShape&, const EpilogueOf<double>&);
 
 }  // namespace pycnn

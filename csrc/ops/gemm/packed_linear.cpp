@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "ops/epilogue.h"
 #include "ops/gemm/gemm.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/memory.h"
@@ -49,7 +50,7 @@ int64_t pitch(int64_t kc) { return kc + 16; }
 
 }  // namespace
 
-void PackedLinear::run(float* y, const float* x, const float* bias, bool relu, int64_t N) const {
+void PackedLinear::run(float* y, const float* x, int64_t N, const Epilogue& epilogue) const {
     const Kernels& isa = *isa_;
     const int64_t NR = isa.NR, in = in_, out = out_;
     if (N == 1) {
@@ -60,10 +61,9 @@ void PackedLinear::run(float* y, const float* x, const float* bias, bool relu, i
                          isa.linear_row({.y = y + begin * NR,
                                          .x = x,
                                          .packed = packed_.get() + begin * NR * in,
-                                         .bias = bias ? bias + begin * NR : nullptr,
                                          .in = in,
                                          .out = columns,
-                                         .relu = relu});
+                                         .epilogue = part_of(epilogue, begin * NR, 0)});
                      });
         return;
     }
@@ -94,8 +94,7 @@ void PackedLinear::run(float* y, const float* x, const float* bias, bool relu, i
                                         .ldb = width(p),
                                         .steps = &all,
                                         .ranges = 1,
-                                        .bias = last && bias ? bias + p * NR : nullptr,
-                                        .relu = last && relu,
+                                        .epilogue = last ? part_of(epilogue, p * NR, 0) : Epilogue{},
                                         .accumulate = k > 0});
                 }
             }

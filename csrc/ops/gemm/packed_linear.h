@@ -1,4 +1,4 @@
-// y [N][out] = x [N][in] weight [in][out] + bias, then relu on request, with a weight that is packed once.
+// y [N][out] = x [N][in] weight [in][out] and an epilogue, with a weight that is packed once.
 //
 //   packed   panels [in][NR] of NR columns, the last one [in][16] where 16 or fewer columns are left
 //
@@ -17,8 +17,8 @@ class PackedLinear {
   public:
     PackedLinear(const float* weight, int64_t in, int64_t out);
 
-    void run(float* y, const float* x, const float* bias, bool relu, int64_t N) const;
-    const Kernels* isa() const { return isa_; }  // whose panels these are
+    void run(float* y, const float* x, int64_t N, const Epilogue&) const;  // without a residual
+    const Kernels* isa() const { return isa_; }                            // whose panels these are
 
   private:
     int64_t panels() const;

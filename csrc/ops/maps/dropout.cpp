@@ -20,19 +20,16 @@ uint64_t mixed(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-void range(float* y, const float* x, uint32_t first, int64_t size, const DropoutMask& mask) {
-    kernels().dropout(y, x, first, size, mask);
-}
-
-// The same draws: the kernel's mask of a piece of ones.
-void range(double* y, const double* x, uint32_t first, int64_t size, const DropoutMask& mask, double scale) {
+// float64: the same draws, the kernel's mask of pieces of ones. `piece` has all but y, x and size.
+void range(double* y, const double* x, int64_t size, Dropout piece, double scale) {
     constexpr int64_t kPiece = 256;
     float ones[kPiece], kept[kPiece];
     std::fill(ones, ones + kPiece, 1.0f);
-    for (int64_t at = 0; at < size; at += kPiece) {
-        const int64_t count = std::min(kPiece, size - at);
-        range(kept, ones, first + static_cast<uint32_t>(at), count, mask);
-        for (int64_t i = 0; i < count; ++i) y[at + i] = x[at + i] * (kept[i] * scale);
+    piece.y = kept, piece.x = ones;
+    for (int64_t at = 0; at < size; at += kPiece, piece.first += static_cast<uint32_t>(kPiece)) {
+        piece.size = std::min(kPiece, size - at);
+        kernels().dropout(piece);
+        for (int64_t i = 0; i < piece.size; ++i) y[at + i] = x[at + i] * (kept[i] * scale);
     }
 }
 
@@ -48,13 +45,19 @@ void dropout(T* y, const T* x, int64_t size, double p, uint64_t seed, uint64_t c
         for (int64_t at = begin; at < end;) {
             const int64_t next = std::min(end, (at / kBlock + 1) * kBlock);
             const uint64_t keys = at < kBlock ? key : mixed(key ^ static_cast<uint64_t>(at / kBlock));
-            DropoutMask mask{static_cast<uint32_t>(keys), static_cast<uint32_t>(keys >> 32), least, 1.0f};
-            const uint32_t first = static_cast<uint32_t>(at % kBlock);
+            Dropout call{.y = nullptr,
+                         .x = nullptr,
+                         .size = next - at,
+                         .first = static_cast<uint32_t>(at % kBlock),
+                         .key0 = static_cast<uint32_t>(keys),
+                         .key1 = static_cast<uint32_t>(keys >> 32),
+                         .least = least,
+                         .scale = 1.0f};
             if constexpr (std::is_same_v<T, float>) {
-                mask.scale = static_cast<float>(scale);
-                range(y + at, x + at, first, next - at, mask);
+                call.y = y + at, call.x = x + at, call.scale = static_cast<float>(scale);
+                kernels().dropout(call);
             } else {
-                range(y + at, x + at, first, next - at, mask, scale);
+                range(y + at, x + at, next - at, call, scale);
             }
             at = next;
         }

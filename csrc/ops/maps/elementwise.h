@@ -3,15 +3,16 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "ops/epilogue.h"
 
 namespace pycnn {
 
 template <class T>
-void relu_forward(T* y, const T* x, int64_t size);
+void finish(const FinishRowsOf<T>&);
+template <class T>
+void finish_here(const FinishRowsOf<T>&);  // on this thread
 template <class T>
 void relu_backward(T* dx, const T* dy, const T* y, int64_t size);  // dx may be dy
-template <class T>
-void add_bias(T* y, const T* bias, int64_t rows, int64_t C);  // y [rows][C] += bias [C]
 template <class T>
 void accumulate(T* total, const T* part, int64_t size);  // total += part
 template <class T>

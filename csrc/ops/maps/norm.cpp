@@ -122,7 +122,8 @@ void backward(float* dx, float* dweight, float* dbias, const float* dy, const fl
         NormRows rows = k.rows(l, l.rows_of(i), f.relu && !written);
         rows.stream = stream;
         if (rows.relu && residual.y) rows.y = residual.y + l.at(i);
-        kernels().norm_gradient(dx + l.at(i), g + l.at(i), x + l.at(i), rows, k.constant, k.slope);
+        kernels().norm_gradient(
+            {.dx = dx + l.at(i), .dy = g + l.at(i), .x = x + l.at(i), .constant = k.constant, .slope = k.slope}, rows);
     });
 }
 

@@ -73,7 +73,20 @@ void Network::add_batch_norm(Index x, Index y, const NormVectors& v, int64_t C, 
 
 void Network::add_relu(Index x, Index y) {
     const int64_t size = floats(x);
-    add([=](Place at, int64_t n) { relu_forward(at[y], at[x], n * size); });
+    add([=](Place at, int64_t n) {
+        finish<float>({.y = at[y], .x = at[x], .rows = 1, .C = n * size, .epilogue = {.activation = kRelu}});
+    });
+}
+
+void Network::add_add(Index a, Index b, Index y, const Activation& activation) {
+    const int64_t size = floats(y);
+    add([=](Place at, int64_t n) {
+        finish<float>({.y = at[y],
+                       .x = at[a],
+                       .rows = 1,
+                       .C = n * size,
+                       .epilogue = {.residual = at[b], .activation = activation}});
+    });
 }
 
 void Network::add_combine(Index a, Index b, Index y, Combine op) {

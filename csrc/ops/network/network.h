@@ -20,10 +20,10 @@ namespace pycnn {
 enum class Pool { none, same, valid };  // 2 x 2 windows of stride 2
 enum class Combine;
 
-// A convolution with all that is fused to it. y = relu(conv + bias + residual), or pooled.
+// A convolution with all that is fused to it. y = activation(conv + bias + residual), or pooled.
 struct Conv2dCall {
     Conv2dShape shape;
-    bool relu = false;
+    Activation activation = {};  // that never decreases, with a pool
     Pool pool = Pool::none;
 
     int64_t PH() const { return pool == Pool::none ? 0 : (shape.OH() + (pool == Pool::same)) / 2; }
@@ -36,7 +36,7 @@ struct LinearCall {
     Weights weight;     // [in][out]
     const float* bias;  // [out] or null
     int64_t in, out;
-    bool relu;
+    Activation activation = {};
 };
 
 struct NormVectors {  // all [C]
@@ -55,7 +55,7 @@ class Network {
 
     Network(std::vector<NetworkValue> values, std::vector<Index> inputs, std::vector<Index> outputs, int64_t chunk);
 
-    // Shapes are of one image (N is ignored). bias may be null, residual kNone. y may lie where x lies in relu,
+    // Shapes are of one image (N is ignored). bias may be null, residual kNone. y may lie where x lies in relu, add,
     // combine (where a or b lies), affine and batch_norm (also where its residual lies), and where the residual of a
     // convolution lies; elsewhere it must not.
     using Step = std::function<void(float* const* place, int64_t n)>;  // of each value, in a chunk of n images
@@ -67,6 +67,7 @@ class Network {
     void add_avg_pool2d(Index x, Index y, const Pool2dShape&, bool count_include_pad);
     void add_batch_norm(Index x, Index y, const NormVectors&, int64_t C, bool relu, Index residual);
     void add_relu(Index x, Index y);
+    void add_add(Index a, Index b, Index y, const Activation&);
     void add_combine(Index a, Index b, Index y, Combine);
     void add_affine(Index x, Index y, float scale, float shift);
     void add_concat(const std::vector<Index>& xs, Index y, const std::vector<int64_t>& channels);

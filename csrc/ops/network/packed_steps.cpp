@@ -45,7 +45,7 @@ struct Conv2dStep {
                         .x = x,
                         .packed = packed_for(a).data(),
                         .shape = s,
-                        .epilogue = {.bias = or_null(bias), .relu = call.relu, .residual = residual},
+                        .epilogue = {.bias = or_null(bias), .residual = residual, .activation = call.activation},
                         .PH = call.PH(),
                         .PW = call.PW()});
     }
@@ -55,7 +55,7 @@ struct LinearStep {
     Weights weight;
     Floats bias;
     int64_t in, out;
-    bool relu;
+    Activation activation;
     PackedList<PackedLinear> packed;
 
     const PackedLinear& packed_now() {
@@ -83,10 +83,11 @@ Network::Step Network::linear(Index x, Index y, const LinearCall& call) {
     const auto step = std::make_shared<LinearStep>();
     step->weight = call.weight;
     step->bias = copy_or_empty(call.bias, call.out);
-    step->in = call.in, step->out = call.out, step->relu = call.relu;
+    step->in = call.in, step->out = call.out, step->activation = call.activation;
     step->packed_now();
-    return
-        [=](float* const* at, int64_t n) { step->packed_now().run(at[y], at[x], or_null(step->bias), step->relu, n); };
+    return [=](float* const* at, int64_t n) {
+        step->packed_now().run(at[y], at[x], n, {.bias = or_null(step->bias), .activation = step->activation});
+    };
 }
 
 }  // namespace pycnn

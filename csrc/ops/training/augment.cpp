@@ -78,12 +78,20 @@ const float* draw_displacement(Scratch& scratch, const Draws& draws, const Gauss
     for (int64_t field = 0; field < 2; ++field) {
         for (int64_t i = 0; i < H; ++i) {
             const int64_t first = std::max<int64_t>(i - r, 0), last = std::min(i + r, H - 1);
-            kernels().smooth_row(half + i * wide + reach, noise + (field * H + first) * columns, columns,
-                                 gaussian.weights + (first - i + r), last - first + 1, columns);
+            kernels().smooth_row({.y = half + i * wide + reach,
+                                  .x = noise + (field * H + first) * columns,
+                                  .step = columns,
+                                  .weights = gaussian.weights + (first - i + r),
+                                  .taps = last - first + 1,
+                                  .size = columns});
         }
         for (int64_t i = 0; i < H; ++i)
-            kernels().smooth_row(moves + (field * H + i) * columns, half + i * wide, 1, gaussian.scaled + (r - reach),
-                                 2 * reach + 1, columns);
+            kernels().smooth_row({.y = moves + (field * H + i) * columns,
+                                  .x = half + i * wide,
+                                  .step = 1,
+                                  .weights = gaussian.scaled + (r - reach),
+                                  .taps = 2 * reach + 1,
+                                  .size = columns});
     }
     return moves;
 }

@@ -46,9 +46,20 @@ void adam_steps(const Updates<T>& updates, const Adam& s) {
     for_elements(updates, 7.0 * sizeof(T), [&](const Update<T>& u, int64_t from, int64_t to) {
         T *param = u.param, *m = u.first, *v = u.second;
         if constexpr (std::is_same_v<T, float>) {
-            kernels().adam(param + from, u.grad + from, m + from, v + from, to - from,
-                           {f(s.lr), f(s.beta1), f(s.beta2), f(s.eps), f(u.weight_decay), f(1.0 - s.beta1),
-                            f(1.0 - s.beta2), f(correction1), f(correction2)});
+            kernels().adam({.param = param + from,
+                            .grad = u.grad + from,
+                            .m = m + from,
+                            .v = v + from,
+                            .size = to - from,
+                            .lr = f(s.lr),
+                            .beta1 = f(s.beta1),
+                            .beta2 = f(s.beta2),
+                            .eps = f(s.eps),
+                            .weight_decay = f(u.weight_decay),
+                            .rest1 = f(1.0 - s.beta1),
+                            .rest2 = f(1.0 - s.beta2),
+                            .correction1 = f(correction1),
+                            .correction2 = f(correction2)});
         } else {
             for (int64_t i = from; i < to; ++i) {
                 const T g = u.grad[i];
@@ -66,8 +77,14 @@ void sgd_steps(const Updates<T>& updates, const Sgd& s) {
     for_elements(updates, 5.0 * sizeof(T), [&](const Update<T>& u, int64_t from, int64_t to) {
         T *param = u.param, *velocity = u.first;
         if constexpr (std::is_same_v<T, float>) {
-            kernels().sgd(param + from, u.grad + from, velocity ? velocity + from : nullptr, to - from, f(s.lr),
-                          f(s.momentum), s.nesterov, f(u.weight_decay));
+            kernels().sgd({.param = param + from,
+                           .grad = u.grad + from,
+                           .velocity = velocity ? velocity + from : nullptr,
+                           .size = to - from,
+                           .lr = f(s.lr),
+                           .momentum = f(s.momentum),
+                           .weight_decay = f(u.weight_decay),
+                           .nesterov = s.nesterov});
         } else {
             for (int64_t i = from; i < to; ++i) {
                 const T g = u.grad[i] + u.weight_decay * param[i];
@@ -87,8 +104,17 @@ void rmsprop_steps(const Updates<T>& updates, const Rmsprop& s) {
     for_elements(updates, 7.0 * sizeof(T), [&](const Update<T>& u, int64_t from, int64_t to) {
         T *param = u.param, *square = u.first, *buffer = u.second;
         if constexpr (std::is_same_v<T, float>) {
-            kernels().rmsprop(param + from, u.grad + from, square + from, buffer ? buffer + from : nullptr, to - from,
-                              {f(s.lr), f(s.alpha), f(1.0 - s.alpha), f(s.eps), f(s.momentum), f(u.weight_decay)});
+            kernels().rmsprop({.param = param + from,
+                               .grad = u.grad + from,
+                               .square = square + from,
+                               .buffer = buffer ? buffer + from : nullptr,
+                               .size = to - from,
+                               .lr = f(s.lr),
+                               .alpha = f(s.alpha),
+                               .rest = f(1.0 - s.alpha),
+                               .eps = f(s.eps),
+                               .momentum = f(s.momentum),
+                               .weight_decay = f(u.weight_decay)});
         } else {
             for (int64_t i = from; i < to; ++i) {
                 const T g = u.grad[i] + u.weight_decay * param[i];

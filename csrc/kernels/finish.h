@@ -1,0 +1,28 @@
+// How a kernel ends, one way for all of them: sum + bias (+ residual) and relu in registers. The other activations are a
+// pass of `activate` over what has just been written and lies in L1, so that the loops that multiply hold no call, no
+// switch and no register more; beside exp that costs nothing.
+#pragma once
+#include "kernels.h"
+#include "simd.h"
+#include "table.h"
+
+namespace pycnn::PYCNN_ISA {
+
+// Of 16 channels from c on; zeros where there is no bias.
+PYCNN_INLINE vec bias_of(const Epilogue& e, int64_t c, int64_t lanes) {
+    return e.bias ? load_first(e.bias + c, lanes) : splat(0.0f);
+}
+
+// Kernels ask once, before their loops: an epilogue that is read there is read again behind every store.
+PYCNN_INLINE bool has_relu(const Epilogue& e) { return e.activation.kind == Activation::relu; }
+PYCNN_INLINE vec relu_if(bool on, vec sum) { return on ? relu(sum) : sum; }
+PYCNN_INLINE reg relu_if(bool on, reg sum) { return on ? relu(sum) : sum; }
+
+// What relu_if leaves out, in place on rows of `size` numbers.
+PYCNN_INLINE bool is_late(const Epilogue& e) { return e.activation.kind > Activation::relu; }
+PYCNN_INLINE void finish_late(float* y, int64_t rows, int64_t row, int64_t size, const Epilogue& e) {
+    if (!is_late(e)) return;
+    for (int64_t r = 0; r < rows; ++r) activate(y + r * row, y + r * row, size, e.activation);
+}
+
+}  // namespace pycnn::PYCNN_ISA

@@ -1,0 +1,115 @@
+// The calls of the kernels that read a map or an array once: pools, norms, images, arithmetic, optimizers; part of
+// kernels.h.
+#pragma once
+#include <cstdint>
+
+namespace pycnn {
+
+struct PoolRow {  // one output row of a pool: the windows of row oh
+    int64_t H, W, C, OW;
+    int64_t h_begin, h_end;         // the rows of the window inside the image, never empty
+    int64_t w_first, stride_w, KW;  // the window of output column ow covers w_first + ow * stride_w + [0, KW)
+};
+
+struct NormChunk {                // sums of a few rows of x around a value near their mean
+    float *near, *sum, *squares;  // [C]: that value, the sum of x - near, the sum of (x - near)^2
+    const float* x;               // [rows][C]
+    int64_t rows, C;
+    float* copy = nullptr;  // x is written there past the caches: whole vectors at multiples of 64 bytes only
+};
+
+struct NormRows {                       // y = relu((x - mean) * scale + shift + residual), relu on request
+    int64_t rows, C;                    // x, y, residual and their gradients are [rows][C]
+    const float *mean, *scale, *shift;  // [C]
+    bool relu;
+    const float* residual = nullptr;  // null: nothing is added
+    const float* y = nullptr;         // backward: where relu's mask is read; null: computed again from x
+    float* masked = nullptr;          // norm_gradient_sums writes g there, on request and with y; may be dy
+    bool stream = false;              // y (dx) past the caches: whole vectors at multiples of 64 bytes only
+};
+
+struct NormGradient {
+    float* dx;
+    const float *dy, *x, *constant, *slope;
+};
+
+struct Dropout {
+    float* y;
+    const float* x;
+    int64_t size;
+    uint32_t first;       // x begins at this element of the array whose mask it is; bits 32 and up are in the keys
+    uint32_t key0, key1;  // the seed and the call, mixed
+    uint32_t least;       // of 24 bits: an element is kept where its draw is at least this
+    float scale;          // 1 / (1 - p)
+};
+
+// What becomes of a pixel: (pixel * scale - mean) / std. mean and std repeat every `period` numbers, a multiple of 16;
+// null: neither is applied.
+struct PixelMap {
+    float scale;
+    const float *mean, *std;
+    int64_t period;
+};
+
+// One row of an image that is looked up elsewhere, bilinearly: pixel j lies at (x + dx * j, y + dy * j) of the source,
+// moved by (move_x[j], move_y[j]) if there are such.
+struct SampleRow {
+    float* out;           // [columns][C]
+    const float* source;  // [H + 3][W + 3][C]: one zero pixel before the image, two behind it
+    int64_t H, W, C, columns;
+    float x, y, dx, dy;            // in pixels of `source` with its frame: the image begins at (1, 1)
+    const float *move_x, *move_y;  // [columns rounded up to 16] or null
+    const float *mean, *std;       // [C], or null: not applied
+};
+
+struct SmoothRow {  // y[j] = sum over k < taps of weights[k] * x[k * step + j]
+    float* y;
+    const float* x;
+    int64_t step;
+    const float* weights;
+    int64_t taps, size;  // size: a multiple of 16
+};
+
+enum class Combine { add, subtract, multiply };  // of two arrays, element by element
+struct Combination {
+    float* y;
+    const float *a, *b;
+    int64_t size;
+    Combine op;
+};
+
+struct Affine {  // y = x * scale + shift
+    float* y;
+    const float* x;
+    int64_t size;
+    float scale, shift;
+};
+
+struct AdamStep {
+    float* param;
+    const float* grad;
+    float *m, *v;
+    int64_t size;
+    float lr, beta1, beta2, eps, weight_decay;
+    float rest1, rest2;              // 1 - beta1, 1 - beta2, rounded once
+    float correction1, correction2;  // 1 - beta1^t, 1 - beta2^t
+};
+
+struct SgdStep {
+    float* param;
+    const float* grad;
+    float* velocity;  // or null
+    int64_t size;
+    float lr, momentum, weight_decay;
+    bool nesterov;
+};
+
+struct RmspropStep {
+    float* param;
+    const float* grad;
+    float *square, *buffer;  // buffer: or null
+    int64_t size;
+    float lr, alpha, rest, eps, momentum, weight_decay;  // rest: 1 - alpha, rounded once
+};
+
+}  // namespace pycnn
