@@ -358,7 +358,7 @@ struct Kernels {
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);
-    void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor);
+    void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor, bool alone);
 
     void (*relu)(float* y, const float* x, int64_t size);
     void (*relu_backward)(float* dx, const float* dy, const float* y, int64_t size);
@@ -384,10 +384,10 @@ struct Kernels {
     // y[j] = sum over k < taps of weights[k] * x[k * step + j]; size: a multiple of 16.
     void (*smooth_row)(float* y, const float* x, int64_t step, const float* weights, int64_t taps, int64_t size);
 
-    void (*softmax_row)(float* y, const float* x, int64_t K);
-    void (*log_softmax_row)(float* y, const float* x, int64_t K);
-    void (*softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
-    void (*log_softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
+    void (*softmax)(float* y, const float* x, int64_t rows, int64_t K);
+    void (*log_softmax)(float* y, const float* x, int64_t rows, int64_t K);
+    void (*softmax_backward)(float* dx, const float* dy, const float* y, int64_t rows, int64_t K);
+    void (*log_softmax_backward)(float* dx, const float* dy, const float* y, int64_t rows, int64_t K);
 
     void (*adam)(float* param, const float* grad, float* m, float* v, int64_t size, const AdamStep&);
     void (*sgd)(float* param, const float* grad, float* velocity, int64_t size, float lr, float momentum, bool nesterov,

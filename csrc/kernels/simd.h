@@ -57,12 +57,38 @@ PYCNN_INLINE vec load(const float* a) {
 PYCNN_INLINE void store(float* a, vec v) { PYCNN_EACH* reinterpret_cast<reg*>(a + p * REG / 4) = v.part[p]; }
 PYCNN_INLINE void store(int32_t* a, ivec v) { PYCNN_EACH* reinterpret_cast<ireg*>(a + p * REG / 4) = v.part[p]; }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// All bits in the first `lanes` of 8 numbers; more than 8 count as 8.
+PYCNN_INLINE __m256i first_lanes(int64_t lanes) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+// Up to 7 lanes, in pieces of 4, 2 and 1: a masked store takes many cycles on AMD's CPUs.
+PYCNN_INLINE void store_few(float* a, reg v, int64_t lanes) {
+    __m128 left = _mm256_castps256_ps128((__m256)v);
+    if (lanes & 4) {
+        _mm_storeu_ps(a, left);
+        left = _mm256_extractf128_ps((__m256)v, 1);
+    }
+    a += lanes & 4;
+    if (lanes & 2) {
+        _mm_storel_pi((__m64*)a, left);
+        left = _mm_movehl_ps(left, left);
+    }
+    if (lanes & 1) _mm_store_ss(a + (lanes & 2), left);
+}
+#endif
+
 // The first `lanes` elements; a constant VL is a plain load. Lanes past the end read as zero and are never written.
 PYCNN_INLINE vec load_first(const float* a, int64_t lanes) {
     if (lanes == VL) return load(a);
 #if defined(__AVX512F__)
     vec r;
     r.part[0] = (reg)_mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), a);
+    return r;
+#elif defined(__AVX2__)
+    vec r;
+    r.part[0] = (reg)_mm256_maskload_ps(a, first_lanes(lanes));
+    r.part[1] = lanes > 8 ? (reg)_mm256_maskload_ps(a + 8, first_lanes(lanes - 8)) : reg{};
     return r;
 #else
     float padded[VL] = {};
@@ -74,6 +100,9 @@ PYCNN_INLINE void store_first(float* a, vec v, int64_t lanes) {
     if (lanes == VL) return store(a, v);
 #if defined(__AVX512F__)
     _mm512_mask_storeu_ps(a, (__mmask16)((1u << lanes) - 1), (__m512)v.part[0]);
+#elif defined(__AVX2__)
+    if (lanes >= 8) _mm256_storeu_ps(a, (__m256)v.part[0]);
+    store_few(a + (lanes & 8), lanes >= 8 ? v.part[1] : v.part[0], lanes & 7);
 #else
     float padded[VL];
     store(padded, v);
@@ -95,6 +124,8 @@ PYCNN_INLINE reg load_reg(const float* a, int64_t lanes) {
     if (lanes == LANES) return *reinterpret_cast<const reg*>(a);
 #if defined(__AVX512F__)
     return (reg)_mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), a);
+#elif defined(__AVX2__)
+    return (reg)_mm256_maskload_ps(a, first_lanes(lanes));
 #else
     float padded[LANES] = {};
     for (int64_t i = 0; i < lanes; ++i) padded[i] = a[i];
@@ -108,6 +139,8 @@ PYCNN_INLINE void store_reg(float* a, reg v, int64_t lanes) {
     }
 #if defined(__AVX512F__)
     _mm512_mask_storeu_ps(a, (__mmask16)((1u << lanes) - 1), (__m512)v);
+#elif defined(__AVX2__)
+    store_few(a, v, lanes);
 #else
     for (int64_t i = 0; i < lanes; ++i) a[i] = v[i];
 #endif
@@ -252,6 +285,18 @@ PYCNN_INLINE ivec greater(vec a, vec b) {
     PYCNN_EACH r.part[p] = a.part[p] > b.part[p];
     return r;
 }
+// a > b ? a : b, so b where one of them is NaN.
+PYCNN_INLINE vec larger(vec a, vec b) {
+    vec r;
+#if defined(__AVX512F__)
+    PYCNN_EACH r.part[p] = (reg)_mm512_maskz_max_ps(0xffff, (__m512)a.part[p], (__m512)b.part[p]);
+#elif defined(__AVX2__)
+    PYCNN_EACH r.part[p] = (reg)_mm256_max_ps((__m256)a.part[p], (__m256)b.part[p]);
+#else
+    PYCNN_EACH r.part[p] = a.part[p] > b.part[p] ? a.part[p] : b.part[p];
+#endif
+    return r;
+}
 PYCNN_INLINE ivec is_nan(vec a) {
     ivec r;
     PYCNN_EACH r.part[p] = a.part[p] != a.part[p];
@@ -278,6 +323,20 @@ PYCNN_INLINE ivec select(ivec m, ivec a, ivec b) {
     return r;
 }
 
+// The better one of best and v, and its place: a larger number, and NaN before numbers; `best` where none is better.
+PYCNN_INLINE void take_better(vec& best, ivec& where, vec v, ivec place) {
+#if defined(__AVX512F__)  // masks stay in mask registers: GCC moves those of select() to vectors and back
+    const __m512 old = (__m512)best.part[0], candidate = (__m512)v.part[0];
+    const __mmask16 number = _mm512_cmp_ps_mask(old, old, _CMP_ORD_Q);
+    const __mmask16 better = _mm512_mask_cmp_ps_mask(number, candidate, old, _CMP_NLE_UQ);
+    best.part[0] = (reg)_mm512_mask_mov_ps(old, better, candidate);
+    where.part[0] = (ireg)_mm512_mask_mov_epi32((__m512i)where.part[0], better, (__m512i)place.part[0]);
+#else
+    const ivec better = greater(v, best) | and_not(is_nan(v), is_nan(best));
+    best = select(better, v, best);
+    where = select(better, place, where);
+#endif
+}
 PYCNN_INLINE ivec operator+(ivec a, ivec b) {
     ivec r;
     PYCNN_EACH r.part[p] = a.part[p] + b.part[p];
@@ -296,6 +355,20 @@ PYCNN_INLINE ivec truncate(vec a) {  // towards zero; a lies within the range of
 PYCNN_INLINE vec to_floats(ivec a) {
     vec r;
     PYCNN_EACH r.part[p] = __builtin_convertvector(a.part[p], reg);
+    return r;
+}
+// e * 2^n, rounded once: |e| near 1, n a whole number from -150 on, at most 0. A subnormal result needs two factors.
+PYCNN_INLINE vec scaled_by_power(vec e, vec n) {
+    vec r;
+#if defined(__AVX512F__)
+    r.part[0] = (reg)_mm512_maskz_scalef_ps(0xffff, (__m512)e.part[0], (__m512)n.part[0]);
+#else
+    PYCNN_EACH {  // 2^n of a normal number, from the bits of a float: (n + 127) << 23
+        const ireg whole_n = __builtin_convertvector(n.part[p], ireg), half = whole_n >> 1;
+        const ireg first = (half + 127) << 23, second = (whole_n - half + 127) << 23;
+        r.part[p] = e.part[p] * (reg)first * (reg)second;
+    }
+#endif
     return r;
 }
 typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));

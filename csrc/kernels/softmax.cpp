@@ -1,10 +1,17 @@
-// Softmax and log-softmax of one row of K numbers, and their gradients.
+// Softmax and log-softmax of rows of K numbers, and their gradients.
 //
 //   softmax        y = exp(x - max) / sum of exp(x - max)         dx = y * (dy - sum of dy * y)
 //   log_softmax    y = x - max - log(sum of exp(x - max))         dx = dy - exp(y) * sum of dy
 //
-// All overwrite. exp and log are our own: libm's differ from machine to machine. Sums run over 16 lanes and end in a
-// fixed tree. A NaN or +Inf anywhere in a row makes the row NaN; a row of -Inf alone too.
+//   x, y, dy, dx   [rows][K]    all overwrite
+//
+// exp and log are our own: libm's differ from machine to machine. A NaN or +Inf anywhere in a row makes the row NaN; a
+// row of -Inf alone too.
+//
+// Up to kNarrow classes, sixteen rows at a time stand across the lanes, [K][16], and sums run over k in order: 10 or 21
+// classes would leave a third of a row's last vector empty, and a maximum and a sum over lanes cost as much as two
+// vectors of exp (50176 rows of 21: PERF). Longer rows are read as they lie; their sums run over 16 lanes and
+// end in a fixed tree.
 
 #include "kernels.h"
 #include "simd.h"
@@ -13,23 +20,14 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-// 2^n for -126 <= n <= 127, from the bits of a float: (n + 127) << 23.
-PYCNN_INLINE vec power_of_two(vec n) {
-    vec r;
-    PYCNN_EACH {
-        const ireg e = (__builtin_convertvector(n.part[p], ireg) + 127) << 23;
-        memcpy(&r.part[p], &e, sizeof e);
-    }
-    return r;
-}
+constexpr int64_t kNarrow = 32;
 
-// exp(x) for x <= 0 (measured: the softmax of {0, x} is within 1.5 * 2^-23, relative, for -87 < x <= 0): x = n log 2 +
+// exp(x) for x <= 0 (measured: the softmax of {0, x} is within 2 * 2^-23, relative, for -87 < x <= 0): x = n log 2 +
 // r with |r| <= log(2) / 2, the Taylor polynomial of degree 7 for exp(r) (its remainder there is below 2^-27), times
-// 2^n in two factors so that a subnormal result is rounded once.
+// 2^n. NaN stays NaN.
 PYCNN_INLINE vec exp_of_negative(vec x) {
-    const vec lowest = splat(-104.0f);  // exp of it rounds to zero
-    const vec clamped = select(greater(lowest, x), lowest, x);
-    const vec shift = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+    const vec clamped = larger(splat(-104.0f), x);  // exp of it rounds to zero
+    const vec shift = splat(12582912.0f);           // 1.5 * 2^23: adding it rounds to the nearest integer
     const vec n = fma(clamped, splat(1.44269504f), shift) - shift;
     vec r = fma(n, splat(-0.693359375f), clamped);  // log 2 in two pieces, the first exact in 10 bits
     r = fma(n, splat(2.12194440e-4f), r);
@@ -41,9 +39,7 @@ PYCNN_INLINE vec exp_of_negative(vec x) {
     e = fma(e, r, splat(0.5f));
     e = fma(e, r, splat(1.0f));
     e = fma(e, r, splat(1.0f));
-    const vec half = fma(n, splat(0.5f), shift) - shift;
-    e = e * power_of_two(half) * power_of_two(n - half);
-    return select(is_nan(x), x, e);
+    return scaled_by_power(e, n);
 }
 
 // log(x) of a normal x >= 1, in double: x = 2^n m with m in [0.7, 1.4], log m = 2 (s + s^3/3 + s^5/5 + ...), s =
@@ -67,50 +63,124 @@ PYCNN_INLINE double log_of_sum(float x) {
     return n * 0.69314718055994530942 + 2.0 * s * series;
 }
 
-PYCNN_INLINE int64_t lanes_from(int64_t at, int64_t size) { return size - at < VL ? size - at : VL; }
+// ---- sixteen rows across the lanes --------------------------------------------------------------------------------
 
-PYCNN_INLINE float row_maximum(const float* x, int64_t K) {
-    float best = x[0];
-    for (int64_t k = 1; k < K; ++k)
-        if (x[k] > best || x[k] != x[k]) best = x[k];
+// to_lanes: to[k][lane] = from[lane][k]. from_lanes: the way back. Columns go four at a time, the last four perhaps
+// twice; lanes of rows that are not there keep what they had.
+template <bool BACK>
+PYCNN_INLINE void turn(float* to, const float* from, int64_t rows, int64_t K) {
+    int64_t r = 0;
+    for (; K >= 4 && r + 4 <= rows; r += 4)
+        for (int64_t k = 0; k < K; k += 4) {
+            const int64_t at = k + 4 <= K ? k : K - 4;
+            if (BACK)
+                transpose_4x4(to + r * K + at, K, from + at * VL + r, VL);
+            else
+                transpose_4x4(to + at * VL + r, VL, from + r * K + at, K);
+        }
+    for (; r < rows; ++r)
+        for (int64_t k = 0; k < K; ++k) (BACK ? to[r * K + k] : to[k * VL + r]) = from[BACK ? k * VL + r : r * K + k];
+}
+PYCNN_INLINE void to_lanes(float (&to)[kNarrow * VL], const float* from, int64_t rows, int64_t K) {
+    if (rows < VL) memset(to, 0, sizeof(float) * K * VL);
+    turn<false>(to, from, rows, K);
+}
+PYCNN_INLINE void from_lanes(float* to, const float* from, int64_t rows, int64_t K) { turn<true>(to, from, rows, K); }
+
+// Calls body(first row, rows) for groups of sixteen rows.
+template <class Body>
+PYCNN_INLINE void sixteen_at_a_time(int64_t rows, Body body) {
+    for (int64_t r = 0; r < rows; r += VL) body(r, rows - r < VL ? rows - r : VL);
+}
+
+// A NaN may or may not be the maximum: the row becomes NaN by its own exp.
+PYCNN_INLINE vec lane_maxima(const float* x, int64_t K) {
+    vec best = load(x);
+    for (int64_t k = 1; k < K; ++k) best = larger(load(x + k * VL), best);
     return best;
 }
 
-// y = exp(x - max); returns the sum. Lanes past K are not added.
+PYCNN_INLINE void softmax_lanes(float* y, const float* x, int64_t K) {
+    const vec max = lane_maxima(x, K);
+    vec sum = splat(0.0f);
+    for (int64_t k = 0; k < K; ++k) {
+        const vec e = exp_of_negative(load(x + k * VL) - max);
+        store(y + k * VL, e);
+        sum = sum + e;
+    }
+    const vec factor = splat(1.0f) / sum;
+    for (int64_t k = 0; k < K; ++k) store(y + k * VL, load(y + k * VL) * factor);
+}
+
+PYCNN_INLINE void log_softmax_lanes(float* y, const float* x, int64_t K) {
+    const vec max = lane_maxima(x, K);
+    vec sum = splat(0.0f);
+    for (int64_t k = 0; k < K; ++k) {
+        const vec t = load(x + k * VL) - max;
+        store(y + k * VL, t);
+        sum = sum + exp_of_negative(t);
+    }
+    float sums[VL];
+    double logs[VL];
+    store(sums, sum);
+    for (int i = 0; i < VL; ++i) logs[i] = log_of_sum(sums[i]);
+    for (int64_t k = 0; k < K; ++k)
+        for (int i = 0; i < VL; ++i) y[k * VL + i] = static_cast<float>(static_cast<double>(y[k * VL + i]) - logs[i]);
+}
+
+// ---- a row as it lies -----------------------------------------------------------------------------------------------
+
+PYCNN_INLINE int64_t lanes_from(int64_t at, int64_t size) { return size - at < VL ? size - at : VL; }
+
+// As lane_maxima. The last vector overlaps the one before it.
+PYCNN_INLINE float row_maximum(const float* x, int64_t K) {
+    vec best = load(x), other = load(x + K - VL);
+    int64_t k = VL;
+    for (; k + 2 * VL <= K; k += 2 * VL) {
+        best = larger(load(x + k), best);
+        other = larger(load(x + k + VL), other);
+    }
+    if (k + VL <= K) best = larger(load(x + k), best);
+    float lane[VL];
+    store(lane, larger(other, best));
+    for (int half = VL / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) lane[i] = lane[i + half] > lane[i] ? lane[i + half] : lane[i];
+    return lane[0];
+}
+
+// The sum of exp(x - max), which also go to y where it is not null. Lanes past K are not added.
 PYCNN_INLINE float exponentials(float* y, const float* x, int64_t K, float max) {
     vec sum = splat(0.0f);
-    for (int64_t k = 0; k < K; k += VL) {
-        const int64_t lanes = lanes_from(k, K);
-        store_first(y + k, exp_of_negative(load_first(x + k, lanes) - splat(max)), lanes);
-        sum = sum + load_first(y + k, lanes);
+    int64_t k = 0;
+    for (; k + VL <= K; k += VL) {
+        const vec e = exp_of_negative(load(x + k) - splat(max));
+        if (y) store(y + k, e);
+        sum = sum + e;
+    }
+    if (k < K) {
+        float last[VL] = {};
+        const vec e = exp_of_negative(load_first(x + k, K - k) - splat(max));
+        store_first(last, e, K - k);
+        if (y) store_first(y + k, e, K - k);
+        sum = sum + load(last);
     }
     return sum_lanes(sum);
 }
 
-}  // namespace
-
-void softmax_row(float* y, const float* x, int64_t K) {
-    const float sum = exponentials(y, x, K, row_maximum(x, K));
-    for (int64_t k = 0; k < K; k += VL) {
-        const int64_t lanes = lanes_from(k, K);
-        store_first(y + k, load_first(y + k, lanes) / splat(sum), lanes);
-    }
+PYCNN_INLINE void softmax_row(float* y, const float* x, int64_t K) {
+    const vec factor = splat(1.0f / exponentials(y, x, K, row_maximum(x, K)));
+    int64_t k = 0;
+    for (; k + VL <= K; k += VL) store(y + k, load(y + k) * factor);
+    if (k < K) store_first(y + k, load_first(y + k, K - k) * factor, K - k);
 }
 
-void log_softmax_row(float* y, const float* x, int64_t K) {
+PYCNN_INLINE void log_softmax_row(float* y, const float* x, int64_t K) {
     const float max = row_maximum(x, K);
-    vec sum = splat(0.0f);
-    for (int64_t k = 0; k < K; k += VL) {
-        const int64_t lanes = lanes_from(k, K);
-        float e[VL] = {};  // through memory, so that lanes past K add zero
-        store_first(e, exp_of_negative(load_first(x + k, lanes) - splat(max)), lanes);
-        sum = sum + load(e);
-    }
-    const double log_sum = log_of_sum(sum_lanes(sum));
+    const double log_sum = log_of_sum(exponentials(nullptr, x, K, max));
     for (int64_t k = 0; k < K; ++k) y[k] = static_cast<float>(static_cast<double>(x[k] - max) - log_sum);
 }
 
-void softmax_backward_row(float* dx, const float* dy, const float* y, int64_t K) {
+PYCNN_INLINE void softmax_backward_row(float* dx, const float* dy, const float* y, int64_t K) {
     vec sum = splat(0.0f);
     for (int64_t k = 0; k < K; k += VL)
         sum = fma(load_first(dy + k, lanes_from(k, K)), load_first(y + k, lanes_from(k, K)), sum);
@@ -121,7 +191,7 @@ void softmax_backward_row(float* dx, const float* dy, const float* y, int64_t K)
     }
 }
 
-void log_softmax_backward_row(float* dx, const float* dy, const float* y, int64_t K) {
+PYCNN_INLINE void log_softmax_backward_row(float* dx, const float* dy, const float* y, int64_t K) {
     vec sum = splat(0.0f);
     for (int64_t k = 0; k < K; k += VL) sum = sum + load_first(dy + k, lanes_from(k, K));
     const vec total = splat(-sum_lanes(sum));
@@ -129,6 +199,66 @@ void log_softmax_backward_row(float* dx, const float* dy, const float* y, int64_
         const int64_t lanes = lanes_from(k, K);
         store_first(dx + k, fma(exp_of_negative(load_first(y + k, lanes)), total, load_first(dy + k, lanes)), lanes);
     }
+}
+
+template <bool LOG>
+PYCNN_INLINE void forward(float* y, const float* x, int64_t rows, int64_t K) {
+    if (K > kNarrow) {
+        for (int64_t r = 0; r < rows; ++r) {
+            if constexpr (LOG)
+                log_softmax_row(y + r * K, x + r * K, K);
+            else
+                softmax_row(y + r * K, x + r * K, K);
+        }
+        return;
+    }
+    float in[kNarrow * VL], out[kNarrow * VL];
+    sixteen_at_a_time(rows, [&](int64_t r, int64_t count) __attribute__((always_inline)) {
+        to_lanes(in, x + r * K, count, K);
+        if constexpr (LOG)
+            log_softmax_lanes(out, in, K);
+        else
+            softmax_lanes(out, in, K);
+        from_lanes(y + r * K, out, count, K);
+    });
+}
+
+template <bool LOG>
+PYCNN_INLINE void backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
+    if (K > kNarrow) {
+        for (int64_t r = 0; r < rows; ++r) {
+            if constexpr (LOG)
+                log_softmax_backward_row(dx + r * K, dy + r * K, y + r * K, K);
+            else
+                softmax_backward_row(dx + r * K, dy + r * K, y + r * K, K);
+        }
+        return;
+    }
+    float g[kNarrow * VL], p[kNarrow * VL];
+    sixteen_at_a_time(rows, [&](int64_t r, int64_t count) __attribute__((always_inline)) {
+        to_lanes(g, dy + r * K, count, K);
+        to_lanes(p, y + r * K, count, K);
+        vec sum = splat(0.0f);
+        for (int64_t k = 0; k < K; ++k)
+            sum = LOG ? sum + load(g + k * VL) : fma(load(g + k * VL), load(p + k * VL), sum);
+        const vec minus = splat(0.0f) - sum;
+        for (int64_t k = 0; k < K; ++k) {
+            const vec d = load(g + k * VL), q = load(p + k * VL);
+            store(g + k * VL, LOG ? fma(exp_of_negative(q), minus, d) : q * (d - sum));
+        }
+        from_lanes(dx + r * K, g, count, K);
+    });
+}
+
+}  // namespace
+
+void softmax(float* y, const float* x, int64_t rows, int64_t K) { forward<false>(y, x, rows, K); }
+void log_softmax(float* y, const float* x, int64_t rows, int64_t K) { forward<true>(y, x, rows, K); }
+void softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
+    backward<false>(dx, dy, y, rows, K);
+}
+void log_softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
+    backward<true>(dx, dy, y, rows, K);
 }
 
 }  // namespace pycnn::PYCNN_ISA

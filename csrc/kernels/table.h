@@ -42,7 +42,7 @@ void conv_pool_row(float*, uint8_t*, const ConvPoolRow&);
 
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
-void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);
+void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t, bool);
 
 void relu(float*, const float*, int64_t);
 void relu_backward(float*, const float*, const float*, int64_t);
@@ -65,10 +65,10 @@ void map_floats(float*, const float*, const PixelMap&, int64_t);
 void sample_row(const SampleRow&);
 void smooth_row(float*, const float*, int64_t, const float*, int64_t, int64_t);
 
-void softmax_row(float*, const float*, int64_t);
-void log_softmax_row(float*, const float*, int64_t);
-void softmax_backward_row(float*, const float*, const float*, int64_t);
-void log_softmax_backward_row(float*, const float*, const float*, int64_t);
+void softmax(float*, const float*, int64_t, int64_t);
+void log_softmax(float*, const float*, int64_t, int64_t);
+void softmax_backward(float*, const float*, const float*, int64_t, int64_t);
+void log_softmax_backward(float*, const float*, const float*, int64_t, int64_t);
 
 void adam(float*, const float*, float*, float*, int64_t, const AdamStep&);
 void sgd(float*, const float*, float*, int64_t, float, float, bool, float);
