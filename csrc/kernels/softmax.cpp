@@ -42,25 +42,24 @@ PYCNN_INLINE vec exp_of_negative(vec x) {
     return scaled_by_power(e, n);
 }
 
-// log(x) of a normal x >= 1, in double: x = 2^n m with m in [0.7, 1.4], log m = 2 (s + s^3/3 + s^5/5 + ...), s =
-// (m-1)/(m+1).
-PYCNN_INLINE double log_of_sum(float x) {
-    if (x != x || x > 3.4028235e38f) return x;
-    int32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    int32_t n = (bits >> 23) - 127;
-    bits = (bits & 0x7fffff) | 0x3f800000;
-    float m;
-    memcpy(&m, &bits, sizeof m);
-    double scaled = m;
-    if (scaled > 1.41421356) {
-        scaled *= 0.5;
-        ++n;
+// log(x) of x >= 1, within 2 * 2^-23 of it: x = 2^n m with m in [0.7, 1.4], log m = 2 (s + s^3/3 + s^5/5 + ...) with
+// s = (m - 1) / (m + 1), so a log near 0 keeps its digits too. NaN and Inf become NaN.
+PYCNN_INLINE vec log_of_sum(vec x) {
+    vec n, m;
+    PYCNN_EACH {
+        const ireg bits = (ireg)x.part[p], power = (bits - 0x3f3504f3) >> 23;  // from the square root of 1/2 on
+        n.part[p] = __builtin_convertvector(power, reg);
+        m.part[p] = (reg)(bits - (power << 23));
     }
-    const double s = (scaled - 1.0) / (scaled + 1.0), s2 = s * s;
-    double series = 0.0;
-    for (int term = 17; term >= 1; term -= 2) series = series * s2 + 1.0 / term;
-    return n * 0.69314718055994530942 + 2.0 * s * series;
+    const vec s = (m - splat(1.0f)) / (m + splat(1.0f)), s2 = s * s;
+    vec series = splat(2.0f / 11.0f);
+    series = fma(series, s2, splat(2.0f / 9.0f));
+    series = fma(series, s2, splat(2.0f / 7.0f));
+    series = fma(series, s2, splat(2.0f / 5.0f));
+    series = fma(series, s2, splat(2.0f / 3.0f));
+    series = fma(series, s2, splat(2.0f));
+    const vec low = fma(n, splat(-2.12194440e-4f), s * series);  // log 2 in two pieces, as above
+    return fma(n, splat(0.693359375f), low) + (x - x);
 }
 
 // ---- sixteen rows across the lanes --------------------------------------------------------------------------------
@@ -120,12 +119,8 @@ PYCNN_INLINE void log_softmax_lanes(float* y, const float* x, int64_t K) {
         store(y + k * VL, t);
         sum = sum + exp_of_negative(t);
     }
-    float sums[VL];
-    double logs[VL];
-    store(sums, sum);
-    for (int i = 0; i < VL; ++i) logs[i] = log_of_sum(sums[i]);
-    for (int64_t k = 0; k < K; ++k)
-        for (int i = 0; i < VL; ++i) y[k * VL + i] = static_cast<float>(static_cast<double>(y[k * VL + i]) - logs[i]);
+    const vec log_sum = log_of_sum(sum);
+    for (int64_t k = 0; k < K; ++k) store(y + k * VL, load(y + k * VL) - log_sum);
 }
 
 // ---- a row as it lies -----------------------------------------------------------------------------------------------
@@ -176,8 +171,10 @@ PYCNN_INLINE void softmax_row(float* y, const float* x, int64_t K) {
 
 PYCNN_INLINE void log_softmax_row(float* y, const float* x, int64_t K) {
     const float max = row_maximum(x, K);
-    const double log_sum = log_of_sum(exponentials(nullptr, x, K, max));
-    for (int64_t k = 0; k < K; ++k) y[k] = static_cast<float>(static_cast<double>(x[k] - max) - log_sum);
+    const vec log_sum = log_of_sum(splat(exponentials(nullptr, x, K, max)));
+    int64_t k = 0;
+    for (; k + VL <= K; k += VL) store(y + k, load(x + k) - splat(max) - log_sum);
+    if (k < K) store_first(y + k, load_first(x + k, K - k) - splat(max) - log_sum, K - k);
 }
 
 PYCNN_INLINE void softmax_backward_row(float* dx, const float* dy, const float* y, int64_t K) {
