@@ -14,7 +14,7 @@ from pycnn._runtime import freshness
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-KERNEL_HEADERS = {"kernels.h", "kernels_grouped.h", "simd.h", "simd_lists.h", "table.h"}
+KERNEL_HEADERS = {"kernels.h", "kernels_grouped.h", "simd.h", "simd_lists.h", "simd_maps.h", "table.h"}
 KERNEL_STANDARD = {"cstddef", "cstdint", "cstring"}
 MOST_LINES = 400
 INTRINSICS = {"immintrin.h", "arm_neon.h"}
@@ -62,6 +62,7 @@ def test_each_mechanism_has_one_home():
     assert files_with(r"^\s*#\s*(if|elif|ifdef).*__(AVX|FMA|SSE)") == {
         "simd.h",
         "simd_lists.h",
+        "simd_maps.h",
     }
     assert files_with(r"gil_scoped_release") == {"array_check.h", "bindings.cpp"}
 

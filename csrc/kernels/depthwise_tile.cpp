@@ -114,7 +114,8 @@ PYCNN_INLINE void each_register(int64_t channels, Body body) {
 }
 
 template <int K, int S, int R>
-void tiles(const DepthwiseTile& s) {
+void tiles(const DepthwiseTile& given) {
+    const DepthwiseTile s = given;
     each_register(s.channels,
                   [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { tile<K, S, R>(s, c, lanes); });
 }
@@ -179,7 +180,8 @@ PYCNN_INLINE void spread(const DepthwiseSpread& s, int64_t c, int64_t lanes) {
 }
 
 template <int K, int PARITY>
-void spreads(const DepthwiseSpread& s) {
+void spreads(const DepthwiseSpread& given) {
+    const DepthwiseSpread s = given;
     each_register(s.channels,
                   [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { spread<K, PARITY>(s, c, lanes); });
 }
@@ -243,7 +245,8 @@ PYCNN_INLINE void weight_tile(const DepthwiseWeightTile& s, int64_t c, int64_t l
 }
 
 template <int KH, int K, int S, int R>
-void weight_tiles(const DepthwiseWeightTile& s) {
+void weight_tiles(const DepthwiseWeightTile& given) {
+    const DepthwiseWeightTile s = given;
     each_register(s.channels, [&](int64_t c, int64_t lanes)
                                   __attribute__((always_inline)) { weight_tile<KH, K, S, R>(s, c, lanes); });
 }

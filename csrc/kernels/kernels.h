@@ -141,11 +141,9 @@ struct DepthwiseTile {
 // dx is the sum over i of dy[p - i] times tap parity + 2 i.
 struct DepthwiseSpread {
     float* dx;                         // column 0 of the row
-    const float* dy;                   // column 0 of row p, perhaps outside dy
+    const float *dy, *w;               // column 0 of row p, perhaps outside dy; [K][K] taps, w_tap floats apart
     int64_t dy_row, dy_begin, dy_end;  // i in [dy_begin, dy_end): row p - i lies inside dy
-    int64_t dx_pixel, dx_columns, dy_pixel, dy_columns, before;
-    const float* w;  // [K][K] taps, w_tap floats apart
-    int64_t w_tap, channels;
+    int64_t dx_pixel, dx_columns, dy_pixel, dy_columns, before, w_tap, channels;
     bool stream;  // as above, of dx
 };
 

@@ -12,7 +12,7 @@
 // The first maximum wins. A NaN wins over every number, and the first NaN over later ones, whatever C is.
 
 #include "kernels.h"
-#include "simd.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {
@@ -35,15 +35,18 @@ PYCNN_INLINE void each_vector(int64_t C, Body body) {
     if (c < C) body(c, C - c);
 }
 
-// Calls body(offset of a pixel from the first, its h * W + w) for the pixels of a window; its sides as constants, or 0.
-template <int ROWS, int COLUMNS, class Body>
-PYCNN_INLINE void each_pixel(const PoolRow& s, const Window& w, Body body) {
+// Calls body(pixel, its h * W + w) for the pixels of a window, some channels of which start at `from`; its sides as
+// constants, or 0.
+template <int ROWS, int COLUMNS, class T, class Body>
+PYCNN_INLINE void each_pixel(T* from, const PoolRow& s, const Window& w, Body body) {
     if constexpr (ROWS != 0) {
-        PYCNN_UNROLL for (int i = 0; i < ROWS; ++i) PYCNN_UNROLL for (int j = 0; j < COLUMNS; ++j)
-            body((i * s.W + j) * s.C, w.first + i * s.W + j);
+        PYCNN_UNROLL for (int i = 0; i < ROWS; ++i) {
+            T* row = whole(from + i * s.W * s.C);
+            PYCNN_UNROLL for (int j = 0; j < COLUMNS; ++j) body(row + j * s.C, w.first + i * s.W + j);
+        }
     } else {
         for (int64_t i = 0; i < w.rows; ++i)
-            for (int64_t j = 0; j < w.columns; ++j) body((i * s.W + j) * s.C, w.first + i * s.W + j);
+            for (int64_t j = 0; j < w.columns; ++j) body(from + (i * s.W + j) * s.C, w.first + i * s.W + j);
     }
 }
 
@@ -55,8 +58,8 @@ PYCNN_INLINE void maxima(float* y, int32_t* indices, const float* x, const PoolR
         const float* from = x + w.first * s.C + c;
         vec best = load_first(from, lanes);
         ivec where = isplat(static_cast<int32_t>(w.first));
-        each_pixel<ROWS, COLUMNS>(s, w, [&](int64_t offset, int64_t pixel) __attribute__((always_inline)) {
-            take_better(best, where, load_first(from + offset, lanes), isplat(static_cast<int32_t>(pixel)));
+        each_pixel<ROWS, COLUMNS>(from, s, w, [&](const float* at, int64_t pixel) __attribute__((always_inline)) {
+            take_better(best, where, load_first(at, lanes), isplat(static_cast<int32_t>(pixel)));
         });
         store_first(y + c, best, lanes);
         if (INDICES) store_first(indices + c, where, lanes);
@@ -86,9 +89,9 @@ template <int ROWS, int COLUMNS>
 PYCNN_INLINE void means(float* y, const float* x, const PoolRow& s, const Window& w, float count) {
     each_vector(s.C, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
         vec sum = splat(0.0f);
-        each_pixel<ROWS, COLUMNS>(s, w, [&](int64_t offset, int64_t) __attribute__((always_inline)) {
-            sum = sum + load_first(x + w.first * s.C + offset + c, lanes);
-        });
+        each_pixel<ROWS, COLUMNS>(x + w.first * s.C + c, s, w,
+                                  [&](const float* at, int64_t)
+                                      __attribute__((always_inline)) { sum = sum + load_first(at, lanes); });
         store_first(y + c, sum / splat(count), lanes);
     });
 }
@@ -123,8 +126,7 @@ PYCNN_INLINE void means_by_pixels(float* y, const float* x, const PoolRow& s, co
 PYCNN_INLINE void spread_mean(float* dx, const float* dy, const PoolRow& s, const Window& w, float count) {
     each_vector(s.C, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
         const vec share = load_first(dy + c, lanes) / splat(count);
-        each_pixel<0, 0>(s, w, [&](int64_t offset, int64_t) __attribute__((always_inline)) {
-            float* at = dx + w.first * s.C + offset + c;
+        each_pixel<0, 0>(dx + w.first * s.C + c, s, w, [&](float* at, int64_t) __attribute__((always_inline)) {
             store_first(at, load_first(at, lanes) + share, lanes);
         });
     });
@@ -136,21 +138,25 @@ PYCNN_INLINE void write_mean(float* dx, const float* dy, const PoolRow& s, const
     each_vector(s.C, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
         store_first(first + c, load_first(dy + c, lanes) / splat(count), lanes);
     });
-    each_pixel<0, 0>(s, w, [&](int64_t offset, int64_t) __attribute__((always_inline)) {
-        if (offset == 0) return;
+    each_pixel<0, 0>(first, s, w, [&](float* at, int64_t) __attribute__((always_inline)) {
+        if (at == first) return;
         each_vector(s.C, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
-            store_first(first + offset + c, load_first(first + c, lanes), lanes);
+            store_first(at + c, load_first(first + c, lanes), lanes);
         });
     });
 }
 
 }  // namespace
 
-void max_pool2d_row(float* y, int32_t* indices, const float* x, const PoolRow& s) {
+// The kernels work on copies of their PoolRow: a vector that is stored might else change it, as far as GCC knows, which
+// then reads and multiplies it again for every vector (PERF).
+void max_pool2d_row(float* y, int32_t* indices, const float* x, const PoolRow& given) {
+    const PoolRow s = given;
     indices ? row_of_maxima<true>(y, indices, x, s) : row_of_maxima<false>(y, indices, x, s);
 }
 
-void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor) {
+void avg_pool2d_row(float* y, const float* x, const PoolRow& given, int64_t divisor) {
+    const PoolRow s = given;
     for (int64_t ow = 0; ow < s.OW; ++ow, y += s.C) {
         const Window w = window_of(s, ow);
         const float count = pixel_count(w, divisor);
@@ -165,7 +171,8 @@ void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor)
     }
 }
 
-void avg_pool2d_backward_row(float* dx, const float* dy, const PoolRow& s, int64_t divisor, bool alone) {
+void avg_pool2d_backward_row(float* dx, const float* dy, const PoolRow& given, int64_t divisor, bool alone) {
+    const PoolRow s = given;
     for (int64_t ow = 0; ow < s.OW; ++ow, dy += s.C) {
         const Window w = window_of(s, ow);
         const float count = pixel_count(w, divisor);

@@ -14,7 +14,7 @@
 // end in a fixed tree.
 
 #include "kernels.h"
-#include "simd.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {
