@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
 
 namespace pycnn {
 
@@ -138,13 +137,8 @@ std::vector<T> copy_of(const py::array& a) {
 // What every binding holds around a call of an operator: no GIL, and the instruction set stays. The GIL is dropped
 // before the kernels are asked for and taken back after they are let go, so that nobody waits for both.
 class WithoutGil {
-    struct GivesBack {
-        ~GivesBack() { give_back_scratch(); }
-    };
-
     py::gil_scoped_release released_;
     KernelsInUse kernels_;
-    GivesBack gives_back_;
 };
 
 // Calls body(T{}) for the type that was found.

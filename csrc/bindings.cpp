@@ -7,10 +7,12 @@
 #include <chrono>
 
 #include "array_check.h"
+#include "ops/conv2d/conv2d.h"
 #include "ops/gemm/gemm.h"
 #include "ops/network/network.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
+#include "ops/runtime/scratch.h"
 #include "ops/runtime/threads.h"
 
 namespace pycnn {
@@ -88,7 +90,7 @@ double fma_peak(double seconds) {
 void trim() {
     const WithoutGil running;
     parallel_for(num_threads(), 1, [](int64_t, int64_t) {
-        give_back_scratch(0);
+        give_back_scratch();
         give_back_arena();
     });
 }
@@ -107,6 +109,8 @@ void bind_config(py::module_& m) {
     m.attr("compiler") = PYCNN_COMPILER;
     m.def("isa", [] { return std::string(kernels().isa); });
     m.def("available_isas", available_isas);
+    m.def("set_exact", set_exact, py::arg("on"), py::call_guard<py::gil_scoped_release>());
+    m.def("is_exact", is_exact);
     m.def("use_isa", use_isa, py::arg("name"), py::call_guard<py::gil_scoped_release>());
     m.def("get_num_threads", num_threads);
     m.def("set_num_threads", set_num_threads, py::arg("n"));

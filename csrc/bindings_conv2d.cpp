@@ -228,8 +228,6 @@ void bind_conv2d(py::module_& m) {
     m.def("conv2d_backward_weight", backward_weight, py::arg("dweight"), py::arg("x"), py::arg("dy"), py::arg("shape"),
           py::arg("algorithm"));
     m.def("conv2d_backward_bias", backward_bias, py::arg("dbias"), py::arg("dy"));
-    m.def("set_exact", set_exact, py::arg("on"));
-    m.def("is_exact", is_exact);
 }
 
 }  // namespace pycnn

@@ -113,11 +113,18 @@ PYCNN_INLINE void each_register(int64_t channels, Body body) {
     if (c < channels) body(c, channels - c);
 }
 
+// These work on copies of what they are given, which GCC would otherwise read again after every vector that is stored:
+// 1.16 times as fast with AVX2, 1.10 with AVX-512 (geometric means of 9 cases, Zen 4), but forward with a stride of 2
+// and AVX2: 0.74.
 template <int K, int S, int R>
 void tiles(const DepthwiseTile& given) {
+    const auto walk = [](const DepthwiseTile& s) __attribute__((always_inline)) {
+        each_register(s.channels,
+                      [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { tile<K, S, R>(s, c, lanes); });
+    };
+    if (S == 2 && REG < 64) return walk(given);
     const DepthwiseTile s = given;
-    each_register(s.channels,
-                  [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { tile<K, S, R>(s, c, lanes); });
+    walk(s);
 }
 
 // ---- gradient of the input, stride 2 ----------------------------------------------------------------------------

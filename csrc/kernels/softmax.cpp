@@ -10,8 +10,8 @@
 //
 // Up to kNarrow classes, sixteen rows at a time stand across the lanes, [K][16], and sums run over k in order: 10 or 21
 // classes would leave a third of a row's last vector empty, and a maximum and a sum over lanes cost as much as two
-// vectors of exp (50176 rows of 21: PERF). Longer rows are read as they lie; their sums run over 16 lanes and
-// end in a fixed tree.
+// vectors of exp (50176 rows of 21: 370 microseconds, row by row 2080; AMD EPYC, Zen 4, two threads). Longer rows are
+// read as they lie; their sums run over 16 lanes and end in a fixed tree.
 
 #include "kernels.h"
 #include "simd_maps.h"

@@ -38,14 +38,17 @@ PYCNN_INLINE void tile_product(float* m, const float* v, const float* u, int64_t
         store(m + i * NR + j * VL, acc[i][j]);
 }
 
-// A last group of few tiles (one small image) takes a shorter register tile; at least 8 accumulators keep FMAs busy.
+// A last group of few tiles takes a shorter register tile: one image of 14 x 14 has 16 tiles, 14 + 2 of AVX-512. Of two
+// rows the four accumulators still keep FMAs busy, whose latency is four cycles.
 template <int V>
 PYCNN_INLINE void panel_product(float* m, const float* v, const float* u, int64_t tiles, int64_t K) {
-    constexpr int SHORT = MR > 8 ? 4 : MR, MIDDLE = MR > 8 ? 8 : MR;
+    constexpr int MIDDLE = MR > 8 ? 8 : MR;
     const int64_t step = (K + VL - 1) / VL * MR * VL;
     for (; tiles > 0; tiles -= MR, m += MR * NR, v += step) {
-        if (tiles <= SHORT)
-            tile_product<SHORT, V>(m, v, u, K);
+        if (tiles <= 2)
+            tile_product<2, V>(m, v, u, K);
+        else if (tiles <= 4 && MR >= 4)
+            tile_product<MR >= 4 ? 4 : MR, V>(m, v, u, K);
         else if (tiles <= MIDDLE)
             tile_product<MIDDLE, V>(m, v, u, K);
         else

@@ -6,13 +6,17 @@
 
 #include "ops/conv_pool/conv_pool.h"
 #include "ops/maps/elementwise.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/dispatch.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 
 static std::atomic<bool> exact{false};
 
-void set_exact(bool on) { exact = on; }
+void set_exact(bool on) {
+    const NoKernelsInUse alone;
+    exact = on;
+}
 bool is_exact() { return exact; }
 
 std::span<const Algorithm* const> algorithms() {
@@ -61,9 +65,9 @@ double inner_products(const Conv2dShape& s) {
            static_cast<double>(s.group_C()) * static_cast<double>(s.OC);
 }
 
-const float* packed_in_scratch(const Algorithm& a, const float* weight, const Conv2dShape& s) {
+const float* packed_in_scratch(Scratch& scratch, const Algorithm& a, const float* weight, const Conv2dShape& s) {
     if (!a.pack) return weight;
-    float* packed = scratch(Scratch::weights, std::max<int64_t>(a.packed_floats(s), 1));
+    float* packed = scratch.floats(std::max<int64_t>(a.packed_floats(s), 1));
     a.pack(packed, weight, s);
     return packed;
 }
@@ -71,7 +75,8 @@ const float* packed_in_scratch(const Algorithm& a, const float* weight, const Co
 // The convolution then must not write over the residual.
 static void add_residual_after(const Algorithm& a, const Conv2dForward& call) {
     const int64_t size = call.shape.N * call.shape.OH() * call.shape.OW() * call.shape.OC;
-    float* map = call.y == call.epilogue.residual ? scratch(Scratch::map, size) : call.y;
+    Scratch scratch;
+    float* map = call.y == call.epilogue.residual ? scratch.floats(size) : call.y;
     a.forward(
         {.y = map, .x = call.x, .packed = call.packed, .shape = call.shape, .epilogue = {.bias = call.epilogue.bias}});
     combine(call.y, map, call.epilogue.residual, size, call.epilogue.relu ? Combine::add_relu : Combine::add);
@@ -86,7 +91,9 @@ void run_forward(const Algorithm& a, const Conv2dForward& call) {
 void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue,
                     std::string_view algorithm) {
     const Algorithm& a = *find_algorithm(algorithm, s, Direction::forward);
-    run_forward(a, {.y = y, .x = x, .packed = packed_in_scratch(a, weight, s), .shape = s, .epilogue = epilogue});
+    Scratch scratch;
+    run_forward(a,
+                {.y = y, .x = x, .packed = packed_in_scratch(scratch, a, weight, s), .shape = s, .epilogue = epilogue});
 }
 
 void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s,

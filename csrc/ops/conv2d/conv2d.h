@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "ops/runtime/cut.h"
+#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -68,8 +69,8 @@ const Algorithm& choose(const Conv2dShape&, Direction, bool packed = false);
 // `name` for this shape, "auto" for the cheapest, or null where it does not fit, or there is none.
 const Algorithm* find_algorithm(std::string_view name, const Conv2dShape&, Direction);
 
-// The weight packed into this thread's scratch, until it packs again; or the weight itself.
-const float* packed_in_scratch(const Algorithm&, const float* weight, const Conv2dShape&);
+// The weight packed into scratch memory of the caller, or the weight itself.
+const float* packed_in_scratch(Scratch&, const Algorithm&, const float* weight, const Conv2dShape&);
 
 // With all that the call asks for, also what the algorithm itself leaves out.
 void run_forward(const Algorithm&, const Conv2dForward&);
@@ -82,7 +83,8 @@ void conv2d_backward_input(float* dx, const float* dy, const float* weight, cons
 void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&,
                             std::string_view algorithm = "auto");
 
-// `exact` keeps Winograd off F(4 x 4), whose error is two to three times that of direct convolution.
+// `exact` keeps Winograd off F(4 x 4), whose error is two to three times that of direct convolution. It does not change
+// while an operator runs.
 void set_exact(bool);
 bool is_exact();
 

@@ -14,7 +14,7 @@
 #include "ops/conv2d/depthwise.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::depthwise {
 
@@ -194,7 +194,8 @@ bool tiled_backward_weight(float* dweight, const float* x, const float* dy, cons
     const WeightCut cut(s);
     const int64_t blocks = cut.blocks, tiles = cut.tiles, S = cut.S;
     const int64_t size = s.taps() * s.C;
-    float* slots = S == 1 ? nullptr : scratch(Scratch::slots, (S - 1) * size);
+    Scratch scratch;
+    float* slots = S == 1 ? nullptr : scratch.floats((S - 1) * size);
     const auto slot = [&](int64_t i) { return i ? slots + (i - 1) * size : dweight; };
     parallel_for(S * blocks, grain(s, S * blocks), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {

@@ -22,7 +22,7 @@
 #include "ops/conv2d/pack.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::direct {
 namespace {
@@ -186,7 +186,8 @@ void copy_padded(float* to, const Correlation& s, int64_t n, int64_t p0, int64_t
 void run_padded(const Correlation& s, const Block& b, const std::vector<int64_t>& offset, Pixels& pixels) {
     const int64_t pitch = s.pitch(), row = s.w.padded() * pitch, halo = s.h.last_d() + 1;
     const int64_t images = (b.end - 1) / s.h.outputs - b.begin / s.h.outputs + 1;
-    float* room = scratch(Scratch::padded, ((b.end - b.begin) * s.h.step + images * halo) * row);
+    Scratch scratch;
+    float* room = scratch.floats(((b.end - b.begin) * s.h.step + images * halo) * row);
     pixels.clear();
     for_rows_of(b, s.h, 0, s.h.outputs, [&](int64_t n, int64_t r0, int64_t r1) {
         const int64_t rows = (r1 - 1 - r0) * s.h.step + halo;
@@ -329,7 +330,8 @@ static void forward(const Conv2dForward& call) {
 
 static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     const int64_t tap_size = s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
-    float* packed = scratch(Scratch::weights, std::max<int64_t>(s.taps() * tap_size, 1));
+    Scratch scratch;
+    float* packed = scratch.floats(std::max<int64_t>(s.taps() * tap_size, 1));
     Job job{};
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {

@@ -15,7 +15,7 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::direct {
 namespace {
@@ -37,10 +37,10 @@ void pad_row(float* to, const float* x, const Conv2dShape& s, int64_t n, int64_t
     std::memset(to + before + inside, 0, sizeof(float) * (row - before - inside));
 }
 
-Images pad_images(const float* x, const Conv2dShape& s, int64_t n0, int64_t n1) {
+Images pad_images(Scratch& scratch, const float* x, const Conv2dShape& s, int64_t n0, int64_t n1) {
     if (!s.padded()) return {x + n0 * s.H * s.W * s.C, s.H, s.W, s.C};
     const int64_t Hp = s.H + s.pad.top + s.pad.bottom, Wp = s.W + s.pad.left + s.pad.right, row = Wp * s.C;
-    float* padded = scratch(Scratch::padded, (n1 - n0) * Hp * row);
+    float* padded = scratch.floats((n1 - n0) * Hp * row);
     parallel_for((n1 - n0) * Hp, grain_units(kGrainBytes, 8.0 * row), [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) pad_row(padded + r * row, x, s, n0 + r / Hp, r % Hp - s.pad.top);
     });
@@ -81,12 +81,13 @@ void list_steps(std::vector<Steps>& steps, const Problem& p, int64_t band, int64
 }
 
 // Where each pixel of rows [first, last) reads its first tap, from the pointer that is returned.
-const float* find_pixels(std::vector<int64_t>& offset, const Problem& p, int64_t first, int64_t last) {
+const float* find_pixels(Scratch& scratch, std::vector<int64_t>& offset, const Problem& p, int64_t first,
+                         int64_t last) {
     const Conv2dShape& s = p.s;
     const int64_t OH = s.OH(), width = p.images.W * s.C, tall = extent(s.KH, s.dilation_h);
     const bool copied = !p.images.data;
     const int64_t most = (last - first) * s.stride_h + ((last - 1) / OH - first / OH + 1) * tall;
-    float* room = copied ? scratch(Scratch::padded, most * width) : nullptr;
+    float* room = copied ? scratch.floats(most * width) : nullptr;
     offset.clear();
     for (int64_t row = first, at = 0; row < last;) {  // the rows of one image after the other
         const int64_t n = row / OH, oh = row % OH, count = std::min(last - row, OH - oh);
@@ -109,14 +110,16 @@ void add_pixels(const Problem& p, int64_t slot, int64_t begin, int64_t end) {
     // With one tap more pixels fit in L1, and each visit of dweight does more (28x28x256->256: 2 % less time).
     const int64_t block = std::max<int64_t>((s.taps() == 1 ? 256 : 128) / OW, 1);
     const Rows rows = rows_of_slot(p, slot);
-    float* packed = scratch(Scratch::edge, block * OW * NR);
+    Scratch scratch;
+    float* packed = scratch.floats(block * OW * NR);
     std::vector<int64_t> offset;
     std::vector<std::vector<Steps>> steps(p.bands);
     std::vector<const float*> a(p.M);
     std::vector<float*> c(p.M);
     for (int64_t first = rows.begin; first < rows.end; first += block) {
         const int64_t last = std::min(first + block, rows.end), pixels = (last - first) * OW;
-        const float* images = find_pixels(offset, p, first, last);
+        Scratch of_block;
+        const float* images = find_pixels(of_block, offset, p, first, last);
         for (int64_t band = 0; band < p.bands; ++band) list_steps(steps[band], p, band, first, last);
         // What the next block reads: its rows of dy, and of x unless the stride skips some. Each call brings its share.
         const int64_t next = std::min(last + block, rows.end), h = last % OH * s.stride_h;
@@ -192,7 +195,8 @@ int64_t weight_units(const Conv2dShape& s) { return slot_count(s) * tiles_of_slo
 
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t M = s.taps() * s.group_C(), size = M * s.OC, S = slot_count(s);
-    float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * size);
+    Scratch scratch;
+    float* slots = S == 1 ? dweight : scratch.floats(S * size);
     std::memset(slots, 0, sizeof(float) * S * size);
     const int64_t bands = band_count(s, kernels().MR), tiles = ceil_div(M / bands, kernels().MR);
     Problem p{s, x, dy, slots, S, M, ceil_div(s.group_OC(), kernels().NR), bands, tiles, 0, 0, {}, {}};
@@ -204,7 +208,9 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
         s.padded() && !by_block ? std::max<int64_t>((int64_t{1} << 24) / std::max<int64_t>(image, 1), 1) : s.N;
     for (p.n0 = 0; p.n0 < s.N; p.n0 = p.n1) {
         p.n1 = std::min(p.n0 + chunk, s.N);
-        p.images = by_block ? Images{nullptr, 0, s.W + s.pad.left + s.pad.right, s.C} : pad_images(x, s, p.n0, p.n1);
+        Scratch of_chunk;
+        p.images =
+            by_block ? Images{nullptr, 0, s.W + s.pad.left + s.pad.right, s.C} : pad_images(of_chunk, x, s, p.n0, p.n1);
         p.row_offset.clear();
         for (int64_t kh = 0; kh < s.KH; ++kh)
             for (int64_t kw = 0; kw < s.KW; ++kw)

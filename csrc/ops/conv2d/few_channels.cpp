@@ -8,7 +8,7 @@
 #include "ops/conv2d/pack.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::few_channels {
 
@@ -67,7 +67,8 @@ void run_image(const Conv2dForward& p, const int64_t* offset, int64_t n, int64_t
     const int64_t Wp = padded_row(s), each = rows_each(p);
     const int64_t first = r0 * each * s.stride_h, map_rows = std::min(r1 * each, s.OH());
     const int64_t last = (map_rows - 1) * s.stride_h + extent(s.KH, s.dilation_h);
-    float* padded = scratch(Scratch::padded, (last - first) * Wp);
+    Scratch scratch;
+    float* padded = scratch.floats((last - first) * Wp);
     copy_padded(padded, p.x, s, n, first, last);
     for (int64_t r = r0; r < r1; ++r) {
         const int64_t to = (n * rows_of(p) + r) * cols_of(p) * s.OC;

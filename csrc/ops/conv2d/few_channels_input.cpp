@@ -11,7 +11,7 @@
 #include "ops/conv2d/few_channels.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::few_channels {
 
@@ -59,18 +59,20 @@ void list_columns(Problem& p) {
 }
 
 struct Ring {  // [M][kept * OW], with room on both sides for what tap_sums reads beside its ranges
+    Scratch scratch;
     float* data;
     int64_t row;
 
     explicit Ring(const Problem& p) : row((p.kept * p.OW + 15) / 16 * 16) {
-        data = scratch(Scratch::products, p.M * row + 32) + 16;
+        data = scratch.floats(p.M * row + 32) + 16;
     }
 };
 
 // Rows [begin, end) of dy, no more than fit, into the ring.
 void multiply(const Problem& p, const Ring& ring, int64_t begin, int64_t end) {
     const int64_t NR = kernels().NR, OC = p.s.OC;
-    float* panel = scratch(Scratch::packed_b, OC * NR);
+    Scratch scratch;
+    float* panel = scratch.floats(OC * NR);
     for (int64_t r = begin; r < end;) {
         const int64_t slot = r % p.kept, last = std::min(end, r + p.kept - slot), pixels = (last - r) * p.OW;
         for (int64_t q = 0; q < pixels; q += NR) {
@@ -88,7 +90,8 @@ void add_taps(const Problem& p, const Ring& ring, int64_t at, std::vector<TapRow
     const int64_t n = at / s.H, h = at % s.H, planes = s.stride_w * s.C;
     const int64_t plane = (ceil_div(s.W, s.stride_w) + 15) / 16 * 16;
     float* to = p.dx + at * s.W * s.C;
-    float* room = planes > 1 ? scratch(Scratch::rows, planes * plane) : to;
+    Scratch scratch;
+    float* room = planes > 1 ? scratch.floats(planes * plane) : to;
     for (int64_t phase = 0; phase < s.stride_w; ++phase)
         for (int64_t c = 0; c < s.C; ++c) {
             taps.clear();
@@ -129,7 +132,8 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
     if (s.N * s.H * s.W == 0) return;
     constexpr int64_t kFloats = 65536;  // 256 KB of products: half of the smallest L2 that we tune for
     const int64_t MR = kernels().MR, M = s.taps() * s.C, reach = (extent(s.KH, s.dilation_h) - 1) / s.stride_h + 1;
-    float* packed = scratch(Scratch::weights, ceil_div(M, MR) * MR * s.OC);
+    Scratch scratch;
+    float* packed = scratch.floats(ceil_div(M, MR) * MR * s.OC);
     kernels().gemm_pack_a(packed, {weight, s.OC, 1}, M, s.OC);
     Problem p{s, dx, dy, packed, s.OH(), s.OW(), M, 0, {}, {}};
     p.kept = std::max(kFloats / std::max<int64_t>(M * p.OW, 1), reach + 1);

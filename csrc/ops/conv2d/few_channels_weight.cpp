@@ -11,7 +11,7 @@
 #include "ops/conv2d/few_channels.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::few_channels {
 namespace {
@@ -40,8 +40,9 @@ void add_rows(float* dw, const float* x, const float* dy, const Conv2dShape& s, 
         last = std::min({end, (n + 1) * OH, at + most});
         const int64_t rows = last - at, needed = (rows - 1) * s.stride_h + extent(s.KH, s.dilation_h);
         const float* image = x + (n * s.H + r0 * s.stride_h) * Wp;  // in place, if there is no rim
+        Scratch scratch;
         if (s.padded()) {
-            float* padded = scratch(Scratch::padded, needed * Wp);
+            float* padded = scratch.floats(needed * Wp);
             copy_padded(padded, x, s, n, r0 * s.stride_h, r0 * s.stride_h + needed);
             image = padded;
         }
@@ -58,7 +59,8 @@ int64_t weight_slots(const Conv2dShape& s) { return slot_count(s); }
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     const int64_t size = s.taps() * s.C * s.OC, S = slot_count(s), rows = s.N * s.OH();
     const int64_t step = (size + 15) / 16 * 16;  // no two slots share a cache line
-    float* slots = S == 1 ? dweight : scratch(Scratch::slots, S * step);
+    Scratch scratch;
+    float* slots = S == 1 ? dweight : scratch.floats(S * step);
     const std::vector<int64_t> offset = tap_offsets(s);
     parallel_for(
         S, grain_units(kGrainFlop / 2, padded_flop(s) / static_cast<double>(S)), [&](int64_t begin, int64_t end) {

@@ -7,7 +7,7 @@
 
 #include "ops/conv2d/grouped_lanes.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::grouped {
 
@@ -108,7 +108,8 @@ void run(Correlation& s, const Pack& pack) {
         flop += 2.0 * p.w.outputs * p.count() * s.from.width * kLanes * tall * s.to.vectors();
     const int64_t blocks = s.to.blocks(), most = together(s.from), apart = s.frame.floats(tall);
     const int64_t V = s.to.vectors(), floats = s.packed_floats();
-    float* packed = scratch(Scratch::weights, std::max<int64_t>(blocks * V * floats, 1));
+    Scratch scratch;
+    float* packed = scratch.floats(std::max<int64_t>(blocks * V * floats, 1));
     s.packed = packed;
     const auto pack_block = [&](int64_t block) {
         for (int64_t v = 0; v < V; ++v) pack(packed + (block * V + v) * floats, block, v);
@@ -119,7 +120,8 @@ void run(Correlation& s, const Pack& pack) {
             for (int64_t block = begin; block < end; ++block) pack_block(block);
         });
     parallel_for(s.N * bands * blocks, grain_units(kGrainFlop, flop), [&](int64_t begin, int64_t end) {
-        float* copy = scratch(Scratch::padded, most * apart);
+        Scratch of_thread;
+        float* copy = of_thread.floats(most * apart);
         for (int64_t u = begin, count; u < end; u += count) {
             const int64_t block = u % blocks, band = u / blocks;
             count = std::min({most, end - u, blocks - block});

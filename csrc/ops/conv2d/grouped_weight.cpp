@@ -5,7 +5,7 @@
 #include "ops/conv2d/grouped.h"
 #include "ops/conv2d/grouped_lanes.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::grouped {
 namespace {
@@ -37,9 +37,10 @@ void list_taps(std::vector<GroupedTap>& taps, const Problem& p, int64_t r0, int6
 void add_bands(float* sums, const Problem& p, int64_t block, int64_t count, int64_t begin, int64_t end) {
     const Conv2dShape& s = p.s;
     const int64_t OH = s.OH(), OW = s.OW(), V = p.to.vectors(), apart = p.frame.floats(p.tall);
-    float* x = scratch(Scratch::padded, count * apart);
+    Scratch scratch;
+    float* x = scratch.floats(count * apart);
     const int64_t dy_apart = p.tall * OW * kLanes;
-    float* dy = scratch(Scratch::edge, count * V * dy_apart);
+    float* dy = scratch.floats(count * V * dy_apart);
     std::vector<GroupedTap> taps;
     std::memset(sums, 0, sizeof(float) * count * V * p.sums());
     for (int64_t at = begin; at < end; ++at) {
@@ -72,7 +73,8 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     p.tall = block_rows(p.frame, s.OH()), p.bands = ceil_div(s.OH(), p.tall);
     const int64_t V = p.to.vectors(), units = p.to.blocks() * V, bands = s.N * p.bands, size = p.sums();
     const int64_t S = std::max<int64_t>(std::min(ceil_div(kUnits, units), bands), 1);
-    float* slots = scratch(Scratch::slots, S * units * size);
+    Scratch scratch;
+    float* slots = scratch.floats(S * units * size);
     const auto finish = [&](const float* sums, int64_t block, int64_t v) {
         kernels().grouped_copy({dweight + p.to.first(block, v), s.OC, sums, kLanes, s.taps() * s.group_C(), kLanes,
                                 p.to.lanes(block, v), p.to.memory_index()});

@@ -13,7 +13,7 @@
 #include "ops/gemm/gemm.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::im2col {
 namespace {
@@ -77,7 +77,8 @@ static void forward(const Conv2dForward& call) {
     for (int64_t n = 0; n < s.N; n += step)
         for (int64_t g = 0; g < s.groups; ++g) {
             const int64_t images = std::min(step, s.N - n);
-            float* columns = scratch(Scratch::slots, images * pixels * K);
+            Scratch scratch;
+            float* columns = scratch.floats(images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
             gemm(y + n * pixels * s.OC + g * s.group_OC(), s.OC, {columns, K, 1}, {weight + g * s.group_OC(), s.OC, 1},
                  images * pixels, s.group_OC(), K, false);
@@ -95,7 +96,8 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
     for (int64_t n = 0; n < s.N; n += step)
         for (int64_t g = 0; g < s.groups; ++g) {
             const int64_t images = std::min(step, s.N - n);
-            float* columns = scratch(Scratch::slots, images * pixels * K);
+            Scratch scratch;
+            float* columns = scratch.floats(images * pixels * K);
             gemm(columns, K, {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, {weight + g * s.group_OC(), 1, s.OC},
                  images * pixels, K, s.group_OC(), false);
             add_columns(dx + n * s.H * s.W * s.C, columns, s, images, g);
@@ -108,7 +110,8 @@ static void backward_weight(float* dweight, const float* x, const float* dy, con
     for (int64_t n = 0; n < s.N; n += step)
         for (int64_t g = 0; g < s.groups; ++g) {
             const int64_t images = std::min(step, s.N - n);
-            float* columns = scratch(Scratch::slots, images * pixels * K);
+            Scratch scratch;
+            float* columns = scratch.floats(images * pixels * K);
             fill_columns(columns, x + n * s.H * s.W * s.C, s, images, g);
             gemm(dweight + g * s.group_OC(), s.OC, {columns, 1, K},
                  {dy + n * pixels * s.OC + g * s.group_OC(), s.OC, 1}, K, s.group_OC(), images * pixels, true);

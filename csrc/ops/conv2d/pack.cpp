@@ -2,7 +2,7 @@
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 
@@ -35,11 +35,11 @@ void pack_backward(float* packed, const float* weight, const Conv2dShape& s, con
     });
 }
 
-const float* pack_backward(const float* weight, const Conv2dShape& s, const std::vector<int64_t>& kh,
+const float* pack_backward(Scratch& scratch, const float* weight, const Conv2dShape& s, const std::vector<int64_t>& kh,
                            const std::vector<int64_t>& kw) {
     const int64_t NR = kernels().NR, taps = static_cast<int64_t>(kh.size() * kw.size());
-    float* packed = scratch(Scratch::weights,
-                            std::max<int64_t>(taps * s.groups * ceil_div(s.group_C(), NR) * NR * s.group_OC(), 1));
+    float* packed =
+        scratch.floats(std::max<int64_t>(taps * s.groups * ceil_div(s.group_C(), NR) * NR * s.group_OC(), 1));
     pack_backward(packed, weight, s, kh, kw);
     return packed;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -15,8 +16,8 @@ void pack_forward(float* packed, const float* weight, const Conv2dShape&);
 // Columns are input channels, K the output channels; only the taps kh x kw, in this order.
 void pack_backward(float* packed, const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
                    const std::vector<int64_t>& kw);
-// The same into this thread's scratch, until the next call.
-const float* pack_backward(const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
+// The same into scratch memory of the caller.
+const float* pack_backward(Scratch&, const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
                            const std::vector<int64_t>& kw);
 
 }  // namespace pycnn

@@ -13,7 +13,7 @@
 #include "ops/conv2d/pack.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::winograd {
 namespace {
@@ -81,8 +81,9 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
                const Panels& panels) {
     const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), size = block_size(s, tiles);
     const Layout at(s, size);
-    float* v = scratch(Scratch::winograd_v, E * at.v_element);
-    float* product = scratch(Scratch::winograd_m, E * at.m_element);
+    Scratch scratch;
+    float* v = scratch.floats(E * at.v_element);
+    float* product = scratch.floats(E * at.m_element);
     for (; first < last; first += size) {
         const int64_t count = std::min(size, last - first);
         for (int64_t t = 0; t < count; ++t)
@@ -166,8 +167,8 @@ double cost(const Conv2dShape& s, Direction direction, bool packed) {
            (tiles * (products * s.C * s.OC + 2 * (input * s.C + output * s.OC)) + filter * s.C * s.OC);
 }
 
-const float* filter(const float* taps, int64_t C, int64_t OC, int64_t m) {
-    float* u = scratch(Scratch::winograd_u, filter_size(C, OC, m));
+const float* filter(Scratch& scratch, const float* taps, int64_t C, int64_t OC, int64_t m) {
+    float* u = scratch.floats(filter_size(C, OC, m));
     transform_filter(u, taps, C, OC, m);
     return u;
 }
@@ -188,7 +189,8 @@ int64_t packed_floats(const Conv2dShape& s) {
 
 template <int M>
 void pack(float* u, const float* weight, const Conv2dShape& s) {
-    float* taps = scratch(Scratch::winograd_u, packed_forward_floats(s));
+    Scratch scratch;
+    float* taps = scratch.floats(packed_forward_floats(s));
     pack_forward(taps, weight, s);
     transform_filter(u, taps, s.C, s.OC, M);
 }
@@ -217,6 +219,7 @@ void forward(const Conv2dForward& call) {
 // The correlation of dy with the weight turned upside down.
 template <int M>
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+    Scratch scratch;
     run({.in = dy,
          .out = dx,
          .where = nullptr,
@@ -232,7 +235,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
          .PH = 0,
          .PW = 0,
          .epilogue = {}},
-        M, filter(pack_backward(weight, s, {2, 1, 0}, {2, 1, 0}), s.OC, s.C, M));
+        M, filter(scratch, pack_backward(scratch, weight, s, {2, 1, 0}, {2, 1, 0}), s.OC, s.C, M));
 }
 
 template <int M>

@@ -14,7 +14,7 @@
 #include "ops/conv2d/winograd.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::winograd {
 namespace {
@@ -84,9 +84,10 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     constexpr int64_t kFloats = 524288;  // 2 MB of v and z: the L2 of a few cores, or L3
     p.block = std::min(std::max<int64_t>(kFloats / (E * (p.C16 + p.OC16)), 16), tiles.count());
     p.v_element = p.block * p.C16 + 16, p.z_element = p.block * p.OC16 + 16;
-    p.v = scratch(Scratch::winograd_v, E * p.v_element);
-    p.z = scratch(Scratch::winograd_m, E * p.z_element);
-    p.du = scratch(Scratch::winograd_u, E * size);
+    Scratch scratch;
+    p.v = scratch.floats(E * p.v_element);
+    p.z = scratch.floats(E * p.z_element);
+    p.du = scratch.floats(E * size);
     std::vector<int64_t> offset(p.block);
     for (int64_t k = 0; k < p.block; ++k) offset[k] = k * p.C16;
     // The grains count all blocks: their regions follow each other while the threads still spin, so only the first one

@@ -10,7 +10,7 @@
 #include "ops/maps/norm_parts.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 namespace {
@@ -36,7 +36,8 @@ void convolve(float* z, float* parts, const float* x, const float* packed, const
     const auto row = [&](int64_t chunk) { return std::min(chunk * chunk_rows, l.all_rows); };
     parallel_for(l.chunks, grain_units(kGrainFlop, row_cost(s) * chunk_rows), [&](int64_t begin, int64_t end) {
         Lists lists;
-        float* room = stream ? scratch(Scratch::block, at_once * l.chunk * l.C) : nullptr;
+        Scratch scratch;
+        float* room = stream ? scratch.floats(at_once * l.chunk * l.C) : nullptr;
         for (int64_t i = begin; i < end; i += at_once) {
             const int64_t last = std::min(i + at_once, end), r0 = row(i), r1 = row(last);
             const int64_t next = row(std::min(last + at_once, end)) - r1;
@@ -60,7 +61,8 @@ struct Backward {
 void add_rows(const Backward& b, const Conv2dShape& s, const Layout& l, int64_t slot, int64_t begin, int64_t end,
               Lists& lists) {
     const int64_t block = std::max<int64_t>(kBlock / s.OC, 1), size = s.C * s.OC;
-    float* dz = scratch(Scratch::block, block * s.OC);
+    Scratch scratch;
+    float* dz = scratch.floats(block * s.OC);
     float* dweight = b.slots + slot * size;
     std::memset(dweight, 0, sizeof(float) * size);
     for (int64_t r0 = begin; r0 < end; r0 += block) {
@@ -101,8 +103,9 @@ void conv2d_norm_forward(float* y, float* z, float* mean, float* variance, const
     const int64_t rows = s.N * s.H * s.W;
     if (conv2d_norm_pays(s)) {
         const Layout l(rows, s.OC);
-        float* parts = scratch(Scratch::slots, l.chunks * 3 * l.C);
-        convolve(z, parts, x, packed_in_scratch(direct::algorithm, weight, s), bias, s, l);
+        Scratch scratch;
+        float* parts = scratch.floats(l.chunks * 3 * l.C);
+        convolve(z, parts, x, packed_in_scratch(scratch, direct::algorithm, weight, s), bias, s, l);
         norm::merge_statistics(mean, variance, parts, l);
     } else {
         conv2d_forward(z, x, weight, s, {bias, false, nullptr});
@@ -115,18 +118,20 @@ void conv2d_norm_backward(float* dx, float* dweight, float* dgamma, float* dbeta
                           const float* x, const float* weight, const NormFunction<float>& f, const Conv2dShape& s) {
     const int64_t rows = s.N * s.H * s.W, size = s.C * s.OC;
     if (!conv2d_norm_pays(s)) {
-        float* dz = scratch(Scratch::block_slots, rows * s.OC);
+        Scratch scratch;
+        float* dz = scratch.floats(rows * s.OC);
         batch_norm_backward(dz, dgamma, dbeta, dy, z, f, rows, s.OC);
         conv2d_backward_weight(dweight, x, dz, s);
         if (dx) conv2d_backward_input(dx, dz, weight, s);
         return;
     }
     const Layout l(rows, s.OC);
-    float* parts = scratch(Scratch::slots, l.chunks * 2 * l.C + 5 * l.C);
+    Scratch scratch;
+    float* parts = scratch.floats(l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
     norm::gradient_coefficients(dgamma, dbeta, k, parts, dy, z, f, l, {});
-    const float* packed = dx ? pack_backward(weight, s, {0}, {0}) : nullptr;
-    float* slots = scratch(Scratch::block_slots, kSlots * size);
+    const float* packed = dx ? pack_backward(scratch, weight, s, {0}, {0}) : nullptr;
+    float* slots = scratch.floats(kSlots * size);
     const Backward b{dx, slots, dy, z, x, packed, k, f.relu};
     parallel_for(kSlots, grain_units(kGrainFlop, 2 * row_cost(s) * rows / kSlots), [&](int64_t begin, int64_t end) {
         Lists lists;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn::conv_norm {
@@ -46,7 +46,8 @@ void multiply(const Rows& s, Lists& lists, const Fetch (&next)[2]) {
 void add_transposed(const Columns& s, Lists& lists, const Fetch (&next)[2]) {
     const int64_t NR = kernels().NR, panels = ceil_div(s.n, NR);
     const Steps all{0, s.rows};
-    float* packed = scratch(Scratch::edge, s.rows * NR);
+    Scratch scratch;
+    float* packed = scratch.floats(s.rows * NR);
     lists.a.resize(s.m), lists.c.resize(s.m), lists.offset.resize(s.rows);
     for (int64_t i = 0; i < s.m; ++i) lists.a[i] = s.a + i;
     for (int64_t p = 0; p < s.rows; ++p) lists.offset[p] = p * s.m;

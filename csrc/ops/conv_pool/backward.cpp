@@ -14,7 +14,7 @@
 #include "ops/conv_pool/parts.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 namespace conv_pool {
@@ -86,7 +86,8 @@ void sparse(const Arrays& a, const ConvPoolShape& b) {
     const Conv2dShape& s = b.conv;
     const Layout l(b);
     const int64_t S = slot_count(s.N), sums = l.blocks * s.OC * s.KH * l.row, slot_size = round_up(sums + s.OC, 16);
-    float* slots = scratch(Scratch::block_slots, S * slot_size + sums + 16);
+    Scratch scratch;
+    float* slots = scratch.floats(S * slot_size + sums + 16);
     float* weights = a.dx ? slots + S * slot_size : nullptr;
     if (a.dx) transpose_weights(weights, a.weight, s, l);
     // An eighth of the products: half of the windows, one pixel of four.
@@ -105,7 +106,8 @@ void one_channel(const Arrays& a, const ConvPoolShape& b) {
     const Conv2dShape& s = b.conv;
     const int64_t S = slot_count(s.N), taps = s.taps(), sums = round_up(s.OC, 16) * taps;
     const int64_t slot_size = round_up(sums + s.OC, 16);
-    float* slots = scratch(Scratch::block_slots, S * slot_size);
+    Scratch scratch;
+    float* slots = scratch.floats(S * slot_size);
     run_slots(slots, S, slot_size, s.N, s.flop() / 4,
               [&](float* slot, int64_t begin, int64_t end) { one_channel_images(slot, a, b, begin, end); });
     for (int64_t slot = 1; slot < S; ++slot) kernels().accumulate(slots, slots + slot * slot_size, sums);

@@ -6,7 +6,7 @@
 #include "ops/conv_pool/parts.h"
 #include "ops/maps/elementwise.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::conv_pool {
 
@@ -31,10 +31,10 @@ static void unpool(float* map, const float* g, const uint8_t* where, const ConvP
 }
 
 // The maps of all images in scratch memory; behind them g, masked, if there is a relu.
-static float* unpooled(const Arrays& a, const ConvPoolShape& b) {
+static float* unpooled(Scratch& scratch, const Arrays& a, const ConvPoolShape& b) {
     const Conv2dShape& s = b.conv;
     const int64_t pooled = b.PH * b.PW * s.OC, map = s.OH() * s.OW() * s.OC;
-    float* maps = scratch(Scratch::block_slots, s.N * (map + pooled));
+    float* maps = scratch.floats(s.N * (map + pooled));
     float* room = maps + s.N * map;
     parallel_for(s.N, grain_units(kGrainBytes, 4.0 * (map + 3 * pooled)), [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n)
@@ -44,12 +44,14 @@ static float* unpooled(const Arrays& a, const ConvPoolShape& b) {
 }
 
 void dense_dx(const Arrays& a, const ConvPoolShape& b) {
-    conv2d_backward_input(a.dx, unpooled(a, b), a.weight, b.conv);
+    Scratch scratch;
+    conv2d_backward_input(a.dx, unpooled(scratch, a, b), a.weight, b.conv);
 }
 
 void dense(const Arrays& a, const ConvPoolShape& b) {
     const Conv2dShape& s = b.conv;
-    const float* maps = unpooled(a, b);
+    Scratch scratch;
+    const float* maps = unpooled(scratch, a, b);
     const float* g = b.relu ? maps + s.N * s.OH() * s.OW() * s.OC : a.dy;
     if (a.dbias) sum_rows(a.dbias, g, s.N * b.PH * b.PW, s.OC);
     conv2d_backward_weight(a.dweight, a.x, maps, s);
@@ -63,7 +65,8 @@ namespace pycnn {
 void conv2d_relu_backward(float* dweight, float* dbias, float* dx, const float* dy, const float* y, const float* x,
                           const float* weight, const Conv2dShape& s, std::string_view algorithm) {
     const int64_t pixels = s.N * s.OH() * s.OW();
-    float* g = scratch(Scratch::block_slots, pixels * s.OC);
+    Scratch scratch;
+    float* g = scratch.floats(pixels * s.OC);
     relu_backward(g, dy, y, pixels * s.OC);
     if (dbias) sum_rows(dbias, g, pixels, s.OC);
     conv2d_backward_weight(dweight, x, g, s, algorithm);

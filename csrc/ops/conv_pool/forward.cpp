@@ -4,7 +4,7 @@
 #include "ops/conv_pool/conv_pool.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 
@@ -15,7 +15,8 @@ void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
     constexpr int64_t kFloats = 65536;  // 256 KB
     const int64_t chunk = std::max<int64_t>(std::min(kFloats / map, s.N), 1);
     parallel_for(s.N, grain_units(kGrainFlop, s.flop() / std::max<int64_t>(s.N, 1)), [&](int64_t begin, int64_t end) {
-        float* room = scratch(Scratch::block, std::min(chunk, end - begin) * map);
+        Scratch scratch;
+        float* room = scratch.floats(std::min(chunk, end - begin) * map);
         for (int64_t first = begin; first < end; first += chunk) {
             Conv2dShape part = s;
             part.N = std::min(chunk, end - first);
@@ -38,9 +39,10 @@ void conv_pool_forward(float* y, uint8_t* where, const float* x, const float* we
                        const ConvPoolShape& b, std::string_view algorithm) {
     if (b.PH == 0 || b.PW == 0) return;  // a VALID pool of a map of one row or column
     const Algorithm& a = *find_algorithm(algorithm, b.conv, Direction::forward);
+    Scratch scratch;
     run_forward(a, {.y = y,
                     .x = x,
-                    .packed = packed_in_scratch(a, weight, b.conv),
+                    .packed = packed_in_scratch(scratch, a, weight, b.conv),
                     .shape = b.conv,
                     .epilogue = {.bias = bias, .relu = b.relu},
                     .PH = b.PH,

@@ -12,7 +12,7 @@
 
 #include "ops/conv_pool/parts.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::conv_pool {
 
@@ -56,6 +56,7 @@ struct Worker {
     const ConvPoolShape& b;
     const Layout& l;
     const float* weights;
+    Scratch scratch;
     int64_t cells, group, part;  // output channels whose weights stay in L1
 
     float *images, *dx, *room;
@@ -99,7 +100,7 @@ Worker::Worker(const Arrays& arrays, const ConvPoolShape& shape, const Layout& l
     float* parts[kCount];
     int64_t total = 0;
     for (const int64_t size : sizes) total += round_up(size, 16);
-    float* at = scratch(Scratch::block, total);
+    float* at = scratch.floats(total);
     for (int i = 0; i < kCount; ++i) parts[i] = at, at += round_up(sizes[i], 16);
     images = parts[kImages], dx = parts[kDx], room = parts[kRoom], values = parts[kValues];
     channel = reinterpret_cast<int32_t*>(parts[kChannel]);
@@ -221,7 +222,8 @@ void one_channel_images(float* slot, const Arrays& a, const ConvPoolShape& b, in
     const Conv2dShape& s = b.conv;
     const int64_t rows = 2 * b.PH - 1 + s.KH, columns = 2 * b.PW - 1 + s.KW, image = b.PH * b.PW * s.OC;
     const int64_t padded_H = std::max(rows, s.pad.top + s.H) + 1, padded_W = std::max(columns, s.pad.left + s.W) + 1;
-    float* padded = scratch(Scratch::block, padded_H * padded_W + 4 * rows * columns + image);
+    Scratch scratch;
+    float* padded = scratch.floats(padded_H * padded_W + 4 * rows * columns + image);
     float *windows = padded + padded_H * padded_W, *room = windows + 4 * rows * columns;
     std::memset(padded, 0, sizeof(float) * padded_H * padded_W);
     for (int64_t n = begin; n < end; ++n) {

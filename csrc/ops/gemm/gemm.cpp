@@ -17,7 +17,7 @@
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -30,10 +30,11 @@ constexpr int64_t kDotsWidth = 16, kDotsDepth = 128;
 int64_t grain_rows(int64_t n, int64_t k) { return grain_units(kGrainFlop, 2.0 * n * k); }
 
 // A matrix of `rows` contiguous vectors of length k, copied only if it is not that already.
-const float* contiguous_rows(const float* data, int64_t row, int64_t step, int64_t rows, int64_t k, int64_t* stride) {
+const float* contiguous_rows(Scratch& scratch, const float* data, int64_t row, int64_t step, int64_t rows, int64_t k,
+                             int64_t* stride) {
     *stride = row;
     if (step == 1) return data;
-    float* copy = scratch(Scratch::columns, rows * k);
+    float* copy = scratch.floats(rows * k);
     for (int64_t r = 0; r < rows; ++r)
         for (int64_t p = 0; p < k; ++p) copy[r * k + p] = data[r * row + p * step];
     *stride = k;
@@ -43,7 +44,8 @@ const float* contiguous_rows(const float* data, int64_t row, int64_t step, int64
 // c[i * c_row + j * c_col]: n <= kDotsWidth vectors of b against m of a, all contiguous along k.
 void dots(float* c, int64_t c_row, int64_t c_col, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k) {
     int64_t ldb = 0;
-    const float* columns = contiguous_rows(b.data, b.col, b.row, n, k, &ldb);
+    Scratch scratch;
+    const float* columns = contiguous_rows(scratch, b.data, b.col, b.row, n, k, &ldb);
     parallel_for(m, grain_rows(n, k), [&](int64_t begin, int64_t end) {
         kernels().gemm_dots(c + begin * c_row, c_row, c_col, a.data + begin * a.row, a.row, columns, ldb, end - begin,
                             n, k);
@@ -75,8 +77,8 @@ void indirect_rows(float* c, int64_t ldc, const Matrix& a, const float* b, int64
     }
 }
 
-const int64_t* column_offsets(const Matrix& a, int64_t k) {
-    int64_t* offset = reinterpret_cast<int64_t*>(scratch(Scratch::rows, 2 * k));
+const int64_t* column_offsets(Scratch& scratch, const Matrix& a, int64_t k) {
+    int64_t* offset = scratch.array<int64_t>(k);
     for (int64_t p = 0; p < k; ++p) offset[p] = p * a.col;
     return offset;
 }
@@ -84,9 +86,10 @@ const int64_t* column_offsets(const Matrix& a, int64_t k) {
 // n <= NR: one packed panel of B, any number of rows of A.
 void narrow(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool accumulate) {
     const int64_t NR = kernels().NR;
-    float* packed = scratch(Scratch::packed_b, k * NR);
+    Scratch scratch;
+    float* packed = scratch.floats(k * NR);
     kernels().gemm_pack_b(packed, b, k, n);
-    const int64_t* offset = column_offsets(a, k);
+    const int64_t* offset = column_offsets(scratch, a, k);
     parallel_for(m, grain_rows(n, k), [&](int64_t begin, int64_t end) {
         indirect_rows(c, ldc, a, packed, NR, begin, end, n, offset, k, accumulate);
     });
@@ -96,7 +99,8 @@ void narrow(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, 
 void thread_share(float* c, int64_t ldc, const Matrix& a, const float* packed_b, int64_t i0, int64_t i1, int64_t j0,
                   int64_t j1, int64_t kc, bool accumulate) {
     const Kernels& isa = kernels();
-    float* packed_a = scratch(Scratch::packed_a, ceil_div(std::min(isa.MC, i1 - i0), isa.MR) * isa.MR * kc);
+    Scratch scratch;
+    float* packed_a = scratch.floats(ceil_div(std::min(isa.MC, i1 - i0), isa.MR) * isa.MR * kc);
     for (int64_t ic = i0; ic < i1; ic += isa.MC) {
         const int64_t mc = std::min(isa.MC, i1 - ic);
         isa.gemm_pack_a(packed_a, {a.data + ic * a.row, a.row, a.col}, mc, kc);
@@ -107,7 +111,8 @@ void thread_share(float* c, int64_t ldc, const Matrix& a, const float* packed_b,
 void blocked(float* c, int64_t ldc, const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k,
              bool accumulate) {
     const int64_t MR = kernels().MR, NR = kernels().NR;
-    float* packed_b = scratch(Scratch::packed_b, kKC * std::min(ceil_div(n, NR) * NR, kNC));
+    Scratch scratch;
+    float* packed_b = scratch.floats(kKC * std::min(ceil_div(n, NR) * NR, kNC));
     for (int64_t jc = 0; jc < n; jc += kNC) {
         const int64_t nc = std::min(kNC, n - jc), panels = ceil_div(nc, NR);
         for (int64_t pc = 0; pc < k; pc += kKC) {

@@ -8,7 +8,7 @@
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/memory.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -70,7 +70,8 @@ void PackedLinear::run(float* y, const float* x, const float* bias, bool relu, i
     std::vector<int64_t> offset(static_cast<std::size_t>(std::min(kKC, in)));
     for (std::size_t k = 0; k < offset.size(); ++k) offset[k] = static_cast<int64_t>(k);
     const auto share = [&](int64_t n0, int64_t n1, int64_t p0, int64_t p1) {
-        float* block = scratch(Scratch::packed_a, std::min(kRows, n1 - n0) * pitch(std::min(kKC, in)));
+        Scratch scratch;
+        float* block = scratch.floats(std::min(kRows, n1 - n0) * pitch(std::min(kKC, in)));
         Rows rows;
         for (int64_t n = n0; n < n1; n += kRows)
             for (int64_t k = 0; k < in; k += kKC) {

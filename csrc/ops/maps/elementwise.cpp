@@ -8,7 +8,7 @@
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -81,7 +81,8 @@ template <class T>
 void sum_rows(T* total, const T* x, int64_t rows, int64_t C) {
     constexpr int64_t kSlots = 64;
     const int64_t S = std::max<int64_t>(std::min(kSlots, rows / 16), 1);
-    T* slots = reinterpret_cast<T*>(scratch(Scratch::slots, S * C * static_cast<int64_t>(sizeof(T) / sizeof(float))));
+    Scratch scratch;
+    T* slots = scratch.array<T>(S * C);
     std::fill(slots, slots + S * C, T(0));
     parallel_for(S, grain_units(kGrainBytes, static_cast<double>(rows) * C * sizeof(T) / S),
                  [&](int64_t begin, int64_t end) {

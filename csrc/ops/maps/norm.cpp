@@ -11,7 +11,7 @@
 
 #include "ops/maps/norm_parts.h"
 #include "ops/runtime/dispatch.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::norm {
 
@@ -87,7 +87,8 @@ using norm::Coefficients, norm::for_chunks, norm::Layout;
 
 void statistics(float* mean, float* variance, const float* x, int64_t rows, int64_t C) {
     const Layout l(rows, C);
-    float* parts = scratch(Scratch::slots, l.chunks * 3 * l.C);
+    Scratch scratch;
+    float* parts = scratch.floats(l.chunks * 3 * l.C);
     for_chunks(l, 1, [&](int64_t i) { norm::chunk_statistics(parts, x + l.at(i), l, i); });
     norm::merge_statistics(mean, variance, parts, l);
 }
@@ -95,7 +96,8 @@ void statistics(float* mean, float* variance, const float* x, int64_t rows, int6
 void apply(float* y, const float* x, const NormFunction<float>& f, int64_t all_rows, int64_t channels,
            const float* residual) {
     const Layout l(all_rows, channels);
-    const Coefficients k(scratch(Scratch::slots, 5 * l.C), f, l);
+    Scratch scratch;
+    const Coefficients k(scratch.floats(5 * l.C), f, l);
     const bool stream = y != x && y != residual && norm::streams(y, l);
     for_chunks(l, residual ? 3 : 2, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu);
@@ -108,7 +110,8 @@ void apply(float* y, const float* x, const NormFunction<float>& f, int64_t all_r
 void backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const NormFunction<float>& f,
               int64_t all_rows, int64_t channels, const NormResidual<float>& residual) {
     const Layout l(all_rows, channels);
-    float* parts = scratch(Scratch::slots, l.chunks * 2 * l.C + 5 * l.C);
+    Scratch scratch;
+    float* parts = scratch.floats(l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
     norm::gradient_coefficients(dweight, dbias, k, parts, dy, x, f, l, residual);
     if (!dx) return;

@@ -11,7 +11,7 @@
 #include "ops/maps/pool2d.h"
 #include "ops/runtime/memory.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 namespace {

@@ -1,5 +1,7 @@
 // The steps of a network that keep packed weights: convolution and linear.
 
+#include <atomic>
+
 #include "ops/conv2d/packed_conv2d.h"
 #include "ops/gemm/packed_linear.h"
 #include "ops/network/network.h"
@@ -19,9 +21,16 @@ struct Conv2dStep {
     Floats bias;
     PackedList<PackedConv2d> packed;
 
-    // By the shape of one image, N = 1: how the batch is cut must not change the bits. Asked for in each run, since
-    // set_exact counts.
-    const Algorithm& algorithm() const { return choose(call.shape, Direction::forward, true); }
+    std::atomic<const Algorithm*> chosen[2] = {};  // by is_exact()
+
+    // By the shape of one image, N = 1: how the batch is cut must not change the bits. Comparing costs takes longer than
+    // a small convolution's wake-up, so it is done once. Only while kernels are in use, or `exact` might change.
+    const Algorithm& algorithm() {
+        std::atomic<const Algorithm*>& known = chosen[is_exact()];
+        const Algorithm* a = known.load(std::memory_order_relaxed);
+        if (!a) known.store(a = &choose(call.shape, Direction::forward, true), std::memory_order_relaxed);
+        return *a;
+    }
 
     const PackedConv2d& packed_for(const Algorithm& a) {
         return packed.get([&](const PackedConv2d& p) { return p.is(a); },

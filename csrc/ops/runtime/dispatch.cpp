@@ -98,6 +98,13 @@ KernelsInUse::KernelsInUse() {
 
 KernelsInUse::~KernelsInUse() { locks->in_use.unlock_shared(); }
 
+NoKernelsInUse::NoKernelsInUse() {
+    const std::lock_guard<std::mutex> first(locks->gate);
+    locks->in_use.lock();
+}
+
+NoKernelsInUse::~NoKernelsInUse() { locks->in_use.unlock(); }
+
 bool cpu_is_supported() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -124,8 +131,7 @@ std::vector<std::string> available_isas() {
 
 void use_isa(const std::string& name) {
     const Kernels* table = find(name, "use_isa");
-    const std::lock_guard<std::mutex> first(locks->gate);
-    const std::lock_guard<std::shared_mutex> alone(locks->in_use);
+    const NoKernelsInUse alone;
     active.store(table, std::memory_order_release);
 }
 

@@ -18,6 +18,15 @@ class KernelsInUse {
     KernelsInUse& operator=(const KernelsInUse&) = delete;
 };
 
+// Waits until no operator runs, and keeps others from beginning: for settings that an operator reads more than once.
+class NoKernelsInUse {
+  public:
+    NoKernelsInUse();
+    ~NoKernelsInUse();
+    NoKernelsInUse(const NoKernelsInUse&) = delete;
+    NoKernelsInUse& operator=(const NoKernelsInUse&) = delete;
+};
+
 const Kernels& kernels();                   // the active table
 std::vector<std::string> available_isas();  // compiled and supported, lowest first
 void use_isa(const std::string& name);      // throws std::invalid_argument; not while KernelsInUse is held

@@ -10,7 +10,7 @@
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 #include "ops/training/augment_draw.h"
 
 namespace pycnn {
@@ -61,10 +61,10 @@ constexpr int64_t rounded_up(int64_t n) { return (n + 15) / 16 * 16; }
 
 // The displacements [2][H][W rounded up] of one image: noise uniform in [-1, 1), zero outside, smoothed by columns,
 // then by rows, in scratch memory.
-const float* draw_displacement(const Draws& draws, const Gaussian& gaussian, const ImageSize& size) {
+const float* draw_displacement(Scratch& scratch, const Draws& draws, const Gaussian& gaussian, const ImageSize& size) {
     const int64_t H = size.H, W = size.W, columns = rounded_up(W);
     const int64_t r = gaussian.radius, reach = std::min(r, W - 1), wide = columns + 2 * reach;
-    float* moves = scratch(Scratch::displacement, (4 * columns + wide) * H);
+    float* moves = scratch.floats((4 * columns + wide) * H);
     float* noise = moves + 2 * columns * H;  // [2][H][columns]
     float* half = noise + 2 * columns * H;   // [H][wide]: one field, smoothed by columns, between zeros
     std::fill(noise, noise + 2 * columns * H + wide * H, 0.0f);
@@ -90,9 +90,9 @@ const float* draw_displacement(const Draws& draws, const Gaussian& gaussian, con
 
 // The image [H + 3][W + 3][C] with its frame of zeros, pixels times scale, in scratch memory.
 template <class T>
-const float* framed(const T* image, const ImageSize& size, float scale) {
+const float* framed(Scratch& scratch, const T* image, const ImageSize& size, float scale) {
     const int64_t H = size.H, line = size.W * size.C, row = (size.W + 3) * size.C;
-    float* room = scratch(Scratch::image, (H + 3) * row);
+    float* room = scratch.floats((H + 3) * row);
     const PixelMap map{scale, nullptr, nullptr, 0};
     std::fill(room, room + row + size.C, 0.0f);
     for (int64_t i = 0; i < H; ++i) {
@@ -108,8 +108,9 @@ template <class T>
 void move_image(float* y, const T* image, const ImageSize& size, const Normalization& normalization, const Affine& m,
                 const float* moves) {
     const int64_t columns = rounded_up(size.W);
+    Scratch scratch;
     SampleRow row{};
-    row.source = framed(image, size, normalization.scale);
+    row.source = framed(scratch, image, size, normalization.scale);
     row.H = size.H, row.W = row.columns = size.W, row.C = size.C;
     row.mean = normalization.mean, row.std = normalization.std;
     row.dx = static_cast<float>(m.xx), row.dy = static_cast<float>(m.yx);
@@ -149,9 +150,10 @@ void augment_images(float* y, const T* images, const int64_t* indices, int64_t c
                     const Normalization& normalization, const Augmentation& a) {
     const int64_t pixels = size.H * size.W, numbers = pixels * size.C;
     const bool elastic = a.elastic_alpha != 0;
-    const PixelMap map = pixel_map(normalization);
+    Scratch scratch;
+    const PixelMap map = pixel_map(scratch, normalization);
     const int64_t radius = elastic ? static_cast<int64_t>(std::ceil(3.0 * a.elastic_sigma)) : 0;
-    const Gaussian gaussian(scratch(Scratch::weights, 4 * radius + 2), radius, a.elastic_sigma, a.elastic_alpha);
+    const Gaussian gaussian(scratch.floats(4 * radius + 2), radius, a.elastic_sigma, a.elastic_alpha);
     // Measured (Zen 4, 28x28x1): 2.2 microseconds an image that is moved, 4.4 more for elastic with 25 taps, 0.3 to 0.6
     // for one that is not; a step of kGrainPlain is 0.35 ns.
     const double steps = static_cast<double>(numbers) * (a.moves() ? 6.0 : 2.0) +
@@ -159,11 +161,12 @@ void augment_images(float* y, const T* images, const int64_t* indices, int64_t c
                          static_cast<double>(pixels) * (elastic ? 6.0 + 0.4 * (2.0 * radius + 1.0) : 0.0);
     parallel_for(count, grain_units(kGrainPlain, steps), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
+            Scratch of_image;
             const T* image = images + indices[i] * numbers;
             float* result = y + i * numbers;
             const Draws draws(a.seed, a.epoch, static_cast<uint64_t>(indices[i]));
             if (a.moves()) {
-                const float* moves = elastic ? draw_displacement(draws, gaussian, size) : nullptr;
+                const float* moves = elastic ? draw_displacement(of_image, draws, gaussian, size) : nullptr;
                 move_image(result, image, size, normalization, draw_affine(draws, a, size), moves);
             } else {
                 map_pixels(result, image, map, numbers);

@@ -6,14 +6,14 @@
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/workspace.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 
-PixelMap pixel_map(const Normalization& n) {
+PixelMap pixel_map(Scratch& scratch, const Normalization& n) {
     if (!n.mean) return {n.scale, nullptr, nullptr, 0};
     const int64_t period = std::lcm(n.C, int64_t{16});
-    float* mean = scratch(Scratch::pixel_map, 2 * period);
+    float* mean = scratch.floats(2 * period);
     float* std = mean + period;
     for (int64_t i = 0; i < period; ++i) mean[i] = n.mean[i % n.C], std[i] = n.std[i % n.C];
     return {n.scale, mean, std, period};
@@ -28,7 +28,8 @@ void map_pixels(float* y, const float* x, const PixelMap& map, int64_t size) { k
 template <class T>
 void gather_images(float* y, const T* images, const int64_t* indices, int64_t count, int64_t size,
                    const Normalization& normalization) {
-    const PixelMap map = pixel_map(normalization);
+    Scratch scratch;
+    const PixelMap map = pixel_map(scratch, normalization);
     const double bytes = static_cast<double>(size) * (sizeof(T) + sizeof(float));
     parallel_for(count, grain_units(kGrainBytes, bytes), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) map_pixels(y + i * size, images + indices[i] * size, map, size);

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn {
 
@@ -13,9 +14,9 @@ struct Normalization {
     int64_t C;
 };
 
-// The same as the kernels want it: mean and std repeated up to a multiple of 16, in scratch memory of this thread,
-// which the threads of a region may read.
-PixelMap pixel_map(const Normalization&);
+// The same as the kernels want it: mean and std repeated up to a multiple of 16, in scratch memory of the
+// caller, which the threads of a region may read.
+PixelMap pixel_map(Scratch&, const Normalization&);
 
 // y [size] = the pixels x, mapped.
 void map_pixels(float* y, const uint8_t* x, const PixelMap&, int64_t size);
