@@ -14,7 +14,14 @@ from pycnn._runtime import freshness
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-KERNEL_HEADERS = {"kernels.h", "kernels_grouped.h", "simd.h", "simd_lists.h", "simd_maps.h", "table.h"}
+KERNEL_HEADERS = {
+    "kernels.h",
+    "kernels_grouped.h",
+    "simd.h",
+    "simd_lists.h",
+    "simd_maps.h",
+    "table.h",
+}
 KERNEL_STANDARD = {"cstddef", "cstdint", "cstring"}
 MOST_LINES = 400
 INTRINSICS = {"immintrin.h", "arm_neon.h"}

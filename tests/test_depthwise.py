@@ -12,8 +12,8 @@ from pycnn import ops
 PADDINGS = ("same", 0, 1, 2, 5, ((0, 2), (3, 1)))
 SIZES = ((1, 1), (2, 3), (6, 5), (7, 7), (12, 9))
 CHANNELS = (5, 15, 16, 17, 24, 33, 80)
-# Pixels may lie 2 or 4 KB apart; results above 16 MB are streamed; batches fill slots, unevenly here;
-# other kernels go row by row. All are large enough for two threads.
+# Pixels may lie 2 or 4 KB apart; results above 16 MB are streamed; batches fill slots, unevenly
+# here; other kernels go row by row. All are large enough for two threads.
 LARGE = {
     "512_channels": ((12, 7, 7, 512), 3, 1),
     "1024_channels": ((8, 6, 5, 1024), 3, 1),
