@@ -70,7 +70,8 @@ struct Rows<double> {
     }
 };
 
-// Calls body(first, rows) for ranges of rows. A number of float32 costs a fifth of a plain step in the vector kernels.
+// Calls body(first, rows) for ranges of rows. In float32 a number takes as long as a plain step (64 x 1000: 25 to 30
+// microseconds on one thread, 14 to 16 on two that are awake; AMD EPYC, Zen 4), in float64 some four.
 template <class T, class Body>
 void for_rows(int64_t rows, int64_t K, Body&& body) {
     if (K == 0) return;
