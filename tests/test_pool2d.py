@@ -18,6 +18,8 @@ CASES = {
     "lecture": ((7, 6), [1, 2, 2, 1], {"stride": [1, 2, 2, 1], "padding": "SAME"}),
     "2x2": ((6, 8), 2, {}),
     "2x2_leaves_a_rest": ((7, 5), 2, {}),
+    "rows_leave_a_rest": ((7, 6), 2, {}),
+    "columns_leave_a_rest": ((6, 7), 2, {}),
     "3x2": ((7, 7), (3, 2), {"stride": (2, 1)}),
     "overlap": ((6, 7), 3, {"stride": 1, "padding": "same"}),
     "overlap_stride_2": ((9, 8), 3, {"stride": 2, "padding": 1}),
