@@ -23,6 +23,7 @@ KERNEL_HEADERS = {
     "kernels_maps.h",
     "simd.h",
     "simd_lists.h",
+    "simd_maps.h",
     "table.h",
 }
 KERNEL_STANDARD = {"cstddef", "cstdint", "cstring"}
@@ -72,6 +73,7 @@ def test_each_mechanism_has_one_home():
     assert files_with(r"^\s*#\s*(if|elif|ifdef).*__(AVX|FMA|SSE)") == {
         "simd.h",
         "simd_lists.h",
+        "simd_maps.h",
     }
     assert files_with(r"gil_scoped_release") == {"array_check.h", "bindings.cpp"}
 

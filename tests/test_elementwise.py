@@ -69,6 +69,26 @@ def test_softmax_of_any_width_and_size(isa, rng, K, scale):
     within(ops.log_softmax(x), "log_softmax", x)
 
 
+@pytest.mark.parametrize("K", [1, 3, 4, 10, 21, 31, 32, 33, 64])
+def test_a_row_has_the_same_bits_wherever_it_stands(isa, num_threads, rng, K):
+    """Up to 32 classes sixteen rows are computed at once: here two such groups, and one of 5."""
+    x, dy = 4 * rng.standard_normal((2, 37, K), np.float32)
+    x[3, K // 2], x[20, 0], x[36, K - 1] = np.nan, np.inf, -np.inf
+    for name in ("softmax", "log_softmax"):
+        compute, gradient = getattr(ops, name), getattr(ops, f"{name}_backward")
+        y = compute(x)
+        dx = gradient(dy, y)
+        for i in range(37):
+            np.testing.assert_array_equal(compute(x[i : i + 1]), y[i : i + 1])
+            np.testing.assert_array_equal(gradient(dy[i : i + 1], y[i : i + 1]), dx[i : i + 1])
+        np.testing.assert_array_equal(np.isnan(y).any(axis=1), np.isnan(y).all(axis=1))
+        assert set(np.flatnonzero(np.isnan(y[:, 0]))) == ({3, 20} if K > 1 else {3, 20, 36})
+        finite = np.isfinite(x).all(axis=1)
+        assert finite.sum() == 34
+        within(y[finite], name, x[finite])
+        within(dx[finite], f"{name}_backward", dy[finite], y[finite])
+
+
 @pytest.mark.parametrize("K", CLASSES)
 def test_softmax_gradients_of_any_width(isa, num_threads, rng, K):
     x, dy = rng.standard_normal((2, 6, K), np.float32)

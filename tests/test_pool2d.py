@@ -18,6 +18,8 @@ CASES = {
     "lecture": ((7, 6), [1, 2, 2, 1], {"stride": [1, 2, 2, 1], "padding": "SAME"}),
     "2x2": ((6, 8), 2, {}),
     "2x2_leaves_a_rest": ((7, 5), 2, {}),
+    "rows_leave_a_rest": ((7, 6), 2, {}),
+    "columns_leave_a_rest": ((6, 7), 2, {}),
     "3x2": ((7, 7), (3, 2), {"stride": (2, 1)}),
     "overlap": ((6, 7), 3, {"stride": 1, "padding": "same"}),
     "overlap_stride_2": ((9, 8), 3, {"stride": 2, "padding": 1}),
@@ -28,6 +30,8 @@ CASES = {
     "1x1_image_padded": ((1, 1), 3, {"stride": 1, "padding": 1}),
     "window_gt_image": ((2, 3), (3, 4), {"stride": 1, "padding": ((1, 2), (2, 1))}),
     "whole_image": ((4, 5), (4, 5), {}),
+    "whole_columns": ((9, 6), (5, 3), {"stride": (4, 3), "padding": (1, 0)}),
+    "tiles_and_padding": ((5, 6), (3, 4), {"padding": (1, 1)}),
     "1x1_window": ((3, 4), 1, {"stride": 2}),
     "same_stride_3": ((8, 10), 2, {"stride": 3, "padding": "same"}),
 }

@@ -156,18 +156,17 @@ struct DepthwiseTile {
     bool stream = false;     // past the caches; out and its steps are multiples of 64 bytes, channels of 16
 };
 
-// Two rows of the gradient of the input of a 3x3 kernel with stride 2: row (column) u = 2 p + k of the padded dx gets
-// dy[p] times tap k.
+// A row of the gradient of the input of a 3x3 or 5x5 kernel with stride 2: row (column) u = 2 p + parity of the padded
+// dx is the sum over i of dy[p - i] times tap parity + 2 i.
 struct DepthwiseSpread {
-    float *even, *odd;          // column 0 of rows 2 p and 2 p + 1; null where they lie outside dx
-    const float *above, *here;  // column 0 of dy rows p - 1 and p; null outside dy
-    int64_t dx_pixel, dx_columns, dy_pixel, dy_columns, before;
-    const float* w;  // [3][3] taps, w_tap floats apart
-    int64_t w_tap, channels;
+    float* dx;                         // column 0 of the row
+    const float *dy, *w;               // column 0 of row p, perhaps outside dy; [K][K] taps, w_tap floats apart
+    int64_t dy_row, dy_begin, dy_end;  // i in [dy_begin, dy_end): row p - i lies inside dy
+    int64_t dx_pixel, dx_columns, dy_pixel, dy_columns, before, w_tap, channels;
     bool stream;  // as above, of dx
 };
 
-// dw[kh][kw] += sum over up to two rows of dy; numbered as in DepthwiseTile.
+// dw[kh][kw] += sum over up to two rows of dy (5x5: one); numbered as in DepthwiseTile.
 struct DepthwiseWeightTile {
     float* dw;
     int64_t dw_tap;
@@ -319,8 +318,8 @@ struct Kernels {
     void (*depthwise_row)(const DepthwiseRow&);
     void (*depthwise_weight_row)(const DepthwiseWeightRow&);
     void (*depthwise_tile)(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);
-    void (*depthwise_spread)(const DepthwiseSpread&);
-    void (*depthwise_weight_tile)(const DepthwiseWeightTile&, int64_t stride, int64_t rows);  // 3x3
+    void (*depthwise_spread)(const DepthwiseSpread&, int64_t kernel, int64_t parity);
+    void (*depthwise_weight_tile)(const DepthwiseWeightTile&, int64_t kernel, int64_t stride, int64_t rows);
     void (*grouped_copy)(const GroupedCopy&);
     void (*grouped_row)(const GroupedRow&);
     void (*grouped_weight)(const GroupedWeight&);
@@ -345,7 +344,7 @@ struct Kernels {
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);
-    void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor);
+    void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor, bool alone);
 
     void (*activate)(float* y, const float* x, int64_t size, const Activation&);  // y may be x
     void (*finish)(const FinishRows&);
@@ -368,10 +367,10 @@ struct Kernels {
     void (*sample_row)(const SampleRow&);
     void (*smooth_row)(const SmoothRow&);
 
-    void (*softmax_row)(float* y, const float* x, int64_t K);
-    void (*log_softmax_row)(float* y, const float* x, int64_t K);
-    void (*softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
-    void (*log_softmax_backward_row)(float* dx, const float* dy, const float* y, int64_t K);
+    void (*softmax)(float* y, const float* x, int64_t rows, int64_t K);
+    void (*log_softmax)(float* y, const float* x, int64_t rows, int64_t K);
+    void (*softmax_backward)(float* dx, const float* dy, const float* y, int64_t rows, int64_t K);
+    void (*log_softmax_backward)(float* dx, const float* dy, const float* y, int64_t rows, int64_t K);
 
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);

@@ -1,6 +1,6 @@
 // One vector type for every machine: 16 floats. AVX-512: one zmm. AVX2: two ymm. NEON, baseline: four 16-byte
-// registers. With simd_lists.h the only file with `#if` on the instruction set. Everything is static and inlined: see
-// Note [ISA translation units].
+// registers. With simd_lists.h and simd_maps.h the only file with `#if` on the instruction set. Everything is static
+// and inlined: see Note [ISA translation units].
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -57,12 +57,38 @@ PYCNN_INLINE vec load(const float* a) {
 PYCNN_INLINE void store(float* a, vec v) { PYCNN_EACH* reinterpret_cast<reg*>(a + p * REG / 4) = v.part[p]; }
 PYCNN_INLINE void store(int32_t* a, ivec v) { PYCNN_EACH* reinterpret_cast<ireg*>(a + p * REG / 4) = v.part[p]; }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// All bits in the first `lanes` of 8 numbers; more than 8 count as 8.
+PYCNN_INLINE __m256i first_lanes(int64_t lanes) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+// Up to 7 lanes, in pieces of 4, 2 and 1: a masked store takes many cycles on AMD's CPUs.
+PYCNN_INLINE void store_few(float* a, reg v, int64_t lanes) {
+    __m128 left = _mm256_castps256_ps128((__m256)v);
+    if (lanes & 4) {
+        _mm_storeu_ps(a, left);
+        left = _mm256_extractf128_ps((__m256)v, 1);
+    }
+    a += lanes & 4;
+    if (lanes & 2) {
+        _mm_storel_pi((__m64*)a, left);
+        left = _mm_movehl_ps(left, left);
+    }
+    if (lanes & 1) _mm_store_ss(a + (lanes & 2), left);
+}
+#endif
+
 // The first `lanes` elements; a constant VL is a plain load. Lanes past the end read as zero and are never written.
 PYCNN_INLINE vec load_first(const float* a, int64_t lanes) {
     if (lanes == VL) return load(a);
 #if defined(__AVX512F__)
     vec r;
     r.part[0] = (reg)_mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), a);
+    return r;
+#elif defined(__AVX2__)
+    vec r;
+    r.part[0] = (reg)_mm256_maskload_ps(a, first_lanes(lanes));
+    r.part[1] = lanes > 8 ? (reg)_mm256_maskload_ps(a + 8, first_lanes(lanes - 8)) : reg{};
     return r;
 #else
     float padded[VL] = {};
@@ -74,6 +100,9 @@ PYCNN_INLINE void store_first(float* a, vec v, int64_t lanes) {
     if (lanes == VL) return store(a, v);
 #if defined(__AVX512F__)
     _mm512_mask_storeu_ps(a, (__mmask16)((1u << lanes) - 1), (__m512)v.part[0]);
+#elif defined(__AVX2__)
+    if (lanes >= 8) _mm256_storeu_ps(a, (__m256)v.part[0]);
+    store_few(a + (lanes & 8), lanes >= 8 ? v.part[1] : v.part[0], lanes & 7);
 #else
     float padded[VL];
     store(padded, v);
@@ -95,6 +124,8 @@ PYCNN_INLINE reg load_reg(const float* a, int64_t lanes) {
     if (lanes == LANES) return *reinterpret_cast<const reg*>(a);
 #if defined(__AVX512F__)
     return (reg)_mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), a);
+#elif defined(__AVX2__)
+    return (reg)_mm256_maskload_ps(a, first_lanes(lanes));
 #else
     float padded[LANES] = {};
     for (int64_t i = 0; i < lanes; ++i) padded[i] = a[i];
@@ -108,6 +139,8 @@ PYCNN_INLINE void store_reg(float* a, reg v, int64_t lanes) {
     }
 #if defined(__AVX512F__)
     _mm512_mask_storeu_ps(a, (__mmask16)((1u << lanes) - 1), (__m512)v);
+#elif defined(__AVX2__)
+    store_few(a, v, lanes);
 #else
     for (int64_t i = 0; i < lanes; ++i) a[i] = v[i];
 #endif

@@ -18,8 +18,8 @@ void tap_sums(const TapSums&);
 void depthwise_row(const DepthwiseRow&);
 void depthwise_weight_row(const DepthwiseWeightRow&);
 void depthwise_tile(const DepthwiseTile&, int64_t kernel, int64_t stride, int64_t rows);
-void depthwise_spread(const DepthwiseSpread&);
-void depthwise_weight_tile(const DepthwiseWeightTile&, int64_t stride, int64_t rows);
+void depthwise_spread(const DepthwiseSpread&, int64_t kernel, int64_t parity);
+void depthwise_weight_tile(const DepthwiseWeightTile&, int64_t kernel, int64_t stride, int64_t rows);
 void finish_stream();
 void grouped_copy(const GroupedCopy&);
 void grouped_row(const GroupedRow&);
@@ -43,7 +43,7 @@ void conv_pool_row(float*, uint8_t*, const ConvPoolRow&);
 
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
-void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t);
+void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t, bool);
 
 void activate(float*, const float*, int64_t, const Activation&);
 void finish(const FinishRows&);
@@ -66,10 +66,10 @@ void map_floats(float*, const float*, const PixelMap&, int64_t);
 void sample_row(const SampleRow&);
 void smooth_row(const SmoothRow&);
 
-void softmax_row(float*, const float*, int64_t);
-void log_softmax_row(float*, const float*, int64_t);
-void softmax_backward_row(float*, const float*, const float*, int64_t);
-void log_softmax_backward_row(float*, const float*, const float*, int64_t);
+void softmax(float*, const float*, int64_t, int64_t);
+void log_softmax(float*, const float*, int64_t, int64_t);
+void softmax_backward(float*, const float*, const float*, int64_t, int64_t);
+void log_softmax_backward(float*, const float*, const float*, int64_t, int64_t);
 
 void adam(const AdamStep&);
 void sgd(const SgdStep&);

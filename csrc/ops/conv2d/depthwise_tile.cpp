@@ -5,10 +5,10 @@
 // of a slot and a block of channels: a slot is a fixed run of tiles with a dweight of its own, and the slots are added
 // up in a fixed tree.
 //
-// Note [Staging]: where pixels lie a multiple of 2 KB apart, the pixels that one register of channels walks over meet
-// in one or two sets of L1, and each miss there waits for the one before it (10 cycles a line, Zen 4). Then threads
-// take images and blocks of channels, which are copied to a place where pixels lie kStaged floats apart.
+// Where pixels lie 2 or 4 KB apart, what one register of channels walks over meets in one or two sets of L1. To copy the
+// rows elsewhere first was tried and dropped: docs/kernels.md has the times.
 
+#include <algorithm>
 #include <cstring>
 
 #include "ops/conv2d/depthwise.h"
@@ -20,10 +20,9 @@ namespace pycnn::depthwise {
 
 namespace {
 
-constexpr int64_t kRows = 2;                            // of a tile
-constexpr int64_t kStreamFloats = int64_t{1} << 22;     // 16 MB: a larger result goes past the caches
-constexpr int64_t kBlock = 128, kStaged = kBlock + 16;  // channels that are staged at a time; 16 spread the sets
-constexpr int64_t kCell = 64;                           // channels of a unit, where rows are few or for dweight
+constexpr int64_t kRows = 2;                         // of a tile
+constexpr int64_t kStreamFloats = int64_t{1} << 22;  // 16 MB: a larger result goes past the caches
+constexpr int64_t kCell = 64;                        // channels of a unit, where rows are few or for dweight
 
 // In L1 a tile runs at 0.7 of the FMA peak, and a byte from L3 takes about as long as one of its FLOP, so units are
 // FLOP plus bytes: 54 microseconds at 3.8 million (56x56x128, stride 2, AVX-512; 79 with AVX2), where two threads
@@ -34,20 +33,12 @@ int64_t grain(const Conv2dShape& s, int64_t units) {
 }
 
 bool square(const Conv2dShape& s) {
-    return s.KH == s.KW && s.stride_h == s.stride_w && s.stride_h <= 2 && s.dilation_h == 1 && s.dilation_w == 1;
-}
-
-bool staged(const Conv2dShape& s) {
-    return s.C % 512 == 0 && s.H * s.W <= 1024 && s.OH() * s.OW() <= 1024;  // each copy fits into L2
+    return s.KH == s.KW && (s.KH == 3 || s.KH == 5) && s.stride_h == s.stride_w && s.stride_h <= 2 &&
+           s.dilation_h == 1 && s.dilation_w == 1;
 }
 
 bool streams(const float* out, int64_t floats, int64_t C) {
     return floats > kStreamFloats && C % 16 == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
-}
-
-// Copies rows of `channels` floats, `from_step` and `to_step` apart.
-void copy(float* to, int64_t to_step, const float* from, int64_t from_step, int64_t rows, int64_t channels) {
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, sizeof(float) * channels);
 }
 
 struct Image {  // H x W pixels, `pixel` floats apart
@@ -61,63 +52,25 @@ struct ConstImage {
     int64_t row() const { return W * pixel; }
 };
 
-// Calls body(image n of out, image n of in, c, channels, begin, end): tiles [begin, end) of that image, channels
-// [c, c + channels), at which both images start; `in` may be a copy.
+// Calls body(image of out, image of in, c, channels, begin, end): tiles [begin, end) of one image, channels
+// [c, c + channels), at which both images start.
 template <class Body>
 void each_image(const Image& out, const ConstImage& in, const Conv2dShape& s, int64_t tiles, const Body& body) {
     const int64_t C = s.C, in_size = in.H * in.W, out_size = out.H * out.W;
-    if (!staged(s)) {
-        const Cut cut = cut_depthwise(s.N * tiles, ceil_div(C, kCell));
-        const auto run = [&](int64_t begin, int64_t end, int64_t first_block, int64_t last_block) {
-            const int64_t c = first_block * kCell, channels = std::min(last_block * kCell, C) - c;
-            for (int64_t t = begin, next; t < end; t = next) {
-                const int64_t n = t / tiles;
-                next = std::min(end, (n + 1) * tiles);
-                body(Image{out.data + n * out_size * C + c, out.H, out.W, C},
-                     ConstImage{in.data + n * in_size * C + c, in.H, in.W, C}, c, channels, t - n * tiles,
-                     next - n * tiles);
-            }
-        };
-        return parallel_for(cut.units(), grain(s, cut.units()),
-                            [&](int64_t begin, int64_t end) { for_rectangles(cut, begin, end, run); });
-    }
-    const int64_t blocks = ceil_div(C, kBlock);
-    parallel_for(s.N * blocks, grain(s, s.N * blocks), [&](int64_t begin, int64_t end) {
-        Scratch scratch;
-        float* from = scratch.floats(in_size * kStaged);
-        for (int64_t u = begin; u < end; ++u) {
-            const int64_t n = u / blocks, c = u % blocks * kBlock, channels = std::min(kBlock, C - c);
-            copy(from, kStaged, in.data + n * in_size * C + c, C, in_size, channels);
-            body(Image{out.data + n * out_size * C + c, out.H, out.W, C}, ConstImage{from, in.H, in.W, kStaged}, c,
-                 channels, 0, tiles);
+    const Cut cut = cut_depthwise(s.N * tiles, ceil_div(C, kCell));
+    const auto run = [&](int64_t begin, int64_t end, int64_t first_block, int64_t last_block) {
+        const int64_t c = first_block * kCell, channels = std::min(last_block * kCell, C) - c;
+        for (int64_t t = begin, next; t < end; t = next) {
+            const int64_t n = t / tiles;
+            next = std::min(end, (n + 1) * tiles);
+            body(Image{out.data + n * out_size * C + c, out.H, out.W, C},
+                 ConstImage{in.data + n * in_size * C + c, in.H, in.W, C}, c, channels, t - n * tiles,
+                 next - n * tiles);
         }
-    });
+    };
+    parallel_for(cut.units(), grain(s, cut.units()),
+                 [&](int64_t begin, int64_t end) { for_rectangles(cut, begin, end, run); });
 }
-
-// The two rows of `out` that a tile writes: themselves, or copies that put() writes back.
-class RowPair {
-  public:
-    RowPair(const Image& out, bool copies, int64_t channels) : out_(out), channels_(channels) {
-        if (copies) copy_ = scratch_.floats(kRows * out.W * kStaged);
-    }
-    int64_t pixel() const { return copy_ ? kStaged : out_.pixel; }
-    int64_t row() const { return out_.W * pixel(); }
-    float* at(int64_t h, int64_t first) const {  // row h, or null where it lies outside; the pair starts at `first`
-        if (h < 0 || h >= out_.H) return nullptr;
-        return copy_ ? copy_ + (h - first) * row() : out_.data + h * out_.row();
-    }
-    void put(int64_t first) const {
-        for (int64_t h = first; copy_ && h < first + kRows; ++h)
-            if (const float* from = at(h, first))
-                copy(out_.data + h * out_.row(), out_.pixel, from, kStaged, out_.W, channels_);
-    }
-
-  private:
-    const Image& out_;
-    int64_t channels_;
-    Scratch scratch_;
-    float* copy_ = nullptr;
-};
 
 struct Taps {
     const float* w;
@@ -128,16 +81,14 @@ struct Taps {
 // out = correlation of in with the taps, and the epilogue.
 void correlate(const Image& all_out, const ConstImage& all_in, const Taps& p, const Conv2dShape& s,
                const Epilogue& epilogue) {
-    const bool stream =
-        !staged(s) && streams(all_out.data, s.N * all_out.H * all_out.W * s.C, s.C) && !reads_again(epilogue);
+    const bool stream = streams(all_out.data, s.N * all_out.H * all_out.W * s.C, s.C) && !reads_again(epilogue);
     each_image(all_out, all_in, s, ceil_div(all_out.H, kRows),
                [&](const Image& out, const ConstImage& in, int64_t c, int64_t channels, int64_t begin, int64_t end) {
-                   const RowPair pair(out, staged(s), channels);
                    for (int64_t r = begin * kRows; r < std::min(end * kRows, out.H); r += kRows) {
                        const int64_t rows = std::min(kRows, out.H - r), first = r * p.stride - p.top;
-                       kernels().depthwise_tile({.out = pair.at(r, r),
-                                                 .out_row = pair.row(),
-                                                 .out_pixel = pair.pixel(),
+                       kernels().depthwise_tile({.out = out.data + r * out.row(),
+                                                 .out_row = out.row(),
+                                                 .out_pixel = out.pixel,
                                                  .in = in.data + first * in.row(),
                                                  .in_row = in.row(),
                                                  .in_pixel = in.pixel,
@@ -153,26 +104,23 @@ void correlate(const Image& all_out, const ConstImage& all_in, const Taps& p, co
                                                  .epilogue = part_of(epilogue, c, 0),
                                                  .stream = stream},
                                                 p.K, p.stride, rows);
-                       pair.put(r);
                    }
                    if (stream) kernels().end_stream();
                });
 }
 
-// dx of a 3x3 kernel with stride 2: rows 2 p and 2 p + 1 of the padded dx need rows p - 1 and p of dy.
+// dx with stride 2: rows 2 p and 2 p + 1 of the padded dx need rows p - K / 2 to p of dy.
 void spread(const Image& all_dx, const ConstImage& all_dy, const float* weight, const Conv2dShape& s) {
-    const bool stream = !staged(s) && streams(all_dx.data, s.N * s.H * s.W * s.C, s.C);
+    const bool stream = streams(all_dx.data, s.N * s.H * s.W * s.C, s.C);
     each_image(all_dx, all_dy, s, (s.H + s.pad.top + 1) / 2,
                [&](const Image& dx, const ConstImage& dy, int64_t c, int64_t channels, int64_t begin, int64_t end) {
-                   const RowPair pair(dx, staged(s), channels);
-                   for (int64_t p = begin; p < end; ++p) {
-                       const int64_t h = 2 * p - s.pad.top;
-                       const float* here = dy.data + p * dy.row();
-                       kernels().depthwise_spread({pair.at(h, h), pair.at(h + 1, h),
-                                                   p >= 1 && p <= dy.H ? here - dy.row() : nullptr,
-                                                   p < dy.H ? here : nullptr, pair.pixel(), dx.W, dy.pixel, dy.W,
-                                                   s.pad.left, weight + c, s.C, channels, stream});
-                       pair.put(h);
+                   for (int64_t u = 2 * begin; u < 2 * end; ++u) {
+                       const int64_t h = u - s.pad.top, p = u / 2;
+                       if (h < 0 || h >= dx.H) continue;
+                       kernels().depthwise_spread({dx.data + h * dx.row(), dy.data + p * dy.row(), weight + c, dy.row(),
+                                                   std::max<int64_t>(p + 1 - dy.H, 0), p + 1, dx.pixel, dx.W, dy.pixel,
+                                                   dy.W, s.pad.left, s.C, channels, stream},
+                                                  s.KH, u % 2);
                    }
                    if (stream) kernels().end_stream();
                });
@@ -183,33 +131,28 @@ void spread(const Image& all_dx, const ConstImage& all_dy, const float* weight, 
 // dw += tiles [begin, end) of one image.
 void weight_tiles(float* dw, const ConstImage& x, const ConstImage& dy, const Conv2dShape& s, int64_t channels,
                   int64_t begin, int64_t end) {
-    for (int64_t r = begin * kRows; r < std::min(end * kRows, dy.H); r += kRows) {
-        const int64_t rows = std::min(kRows, dy.H - r), first = r * s.stride_h - s.pad.top;
+    const int64_t together = s.KH == 3 ? kRows : 1;
+    for (int64_t r = begin * kRows; r < std::min(end * kRows, dy.H); r += together) {
+        const int64_t rows = std::min(together, dy.H - r), first = r * s.stride_h - s.pad.top;
         kernels().depthwise_weight_tile(
             {dw, s.C, dy.data + r * dy.row(), dy.row(), dy.pixel, x.data + first * x.row(), x.row(), x.pixel,
              std::max<int64_t>(-first, 0), std::min((rows - 1) * s.stride_h + s.KH, x.H - first), x.W, dy.W, s.pad.left,
              channels},
-            s.stride_h, rows);
+            s.KH, s.stride_h, rows);
     }
 }
 
-// Depends on the shape alone. Some 16 units of work for the threads; runs of at least 32 pixels, or adding the slots up
-// would show; `most` runs.
-int64_t slot_count(const Conv2dShape& s, int64_t blocks, int64_t most) {
-    most = std::min(most, s.N * s.OH() * s.OW() / 32);
-    return std::max<int64_t>(std::min(ceil_div(16, blocks), most), 1);
-}
-
+// A slot is a run of tiles. Their number depends on the shape alone: some 16 units of work for the threads; runs of at
+// least 32 pixels, or adding the slots up would show.
 struct WeightCut {
-    int64_t block, blocks;  // channels of a block
-    int64_t run, runs;      // tiles of a run: an image is copied for one slot only
+    int64_t blocks;  // of kCell channels
+    int64_t tiles;   // of all images
     int64_t S;
 
     explicit WeightCut(const Conv2dShape& s) {
-        const int64_t tiles = ceil_div(s.OH(), kRows);
-        block = staged(s) ? kBlock : kCell, blocks = ceil_div(s.C, block);
-        run = staged(s) ? tiles : 1, runs = s.N * tiles / run;
-        S = slot_count(s, blocks, runs);
+        blocks = ceil_div(s.C, kCell), tiles = s.N * ceil_div(s.OH(), kRows);
+        S = std::min({ceil_div(16, blocks), tiles, s.N * s.OH() * s.OW() / 32});
+        S = std::max<int64_t>(S, 1);
     }
 };
 
@@ -221,30 +164,22 @@ void weight_slot(float* dw, const float* x, const float* dy, const Conv2dShape& 
     for (int64_t t = begin, next; t < end; t = next) {
         const int64_t n = t / tiles;
         next = std::min(end, (n + 1) * tiles);
-        ConstImage from{x + n * x_size * s.C + c, s.H, s.W, s.C}, out{dy + n * dy_size * s.C + c, s.OH(), s.OW(), s.C};
-        Scratch scratch;
-        if (staged(s)) {
-            float* staged_x = scratch.floats(x_size * kStaged);
-            float* staged_dy = scratch.floats(dy_size * kStaged);
-            copy(staged_x, kStaged, from.data, s.C, x_size, channels);
-            copy(staged_dy, kStaged, out.data, s.C, dy_size, channels);
-            from = {staged_x, s.H, s.W, kStaged}, out = {staged_dy, s.OH(), s.OW(), kStaged};
-        }
-        weight_tiles(dw + c, from, out, s, channels, t - n * tiles, next - n * tiles);
+        weight_tiles(dw + c, {x + n * x_size * s.C + c, s.H, s.W, s.C},
+                     {dy + n * dy_size * s.C + c, s.OH(), s.OW(), s.C}, s, channels, t - n * tiles, next - n * tiles);
     }
 }
 
 }  // namespace
 
 bool tiled_forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
-    if (!square(s) || (s.KH != 3 && s.KH != 5)) return false;
+    if (!square(s)) return false;
     correlate({y, s.OH(), s.OW(), s.C}, {x, s.H, s.W, s.C},
               {weight, s.KW * s.C, s.C, s.KH, s.stride_h, s.pad.top, s.pad.left}, s, epilogue);
     return true;
 }
 
 bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    if (!square(s) || (s.KH != 3 && (s.KH != 5 || s.stride_h != 1))) return false;
+    if (!square(s)) return false;
     const Image to{dx, s.H, s.W, s.C};
     const ConstImage from{dy, s.OH(), s.OW(), s.C};
     if (s.stride_h == 2) {
@@ -262,23 +197,22 @@ int64_t units(const Conv2dShape& s, Direction d) {
         const WeightCut cut(s);
         return cut.S * cut.blocks;
     }
-    if (staged(s)) return s.N * ceil_div(s.C, kBlock);
     const int64_t tiles = back && s.stride_h == 2 ? (s.H + s.pad.top + 1) / 2 : ceil_div(back ? s.H : s.OH(), kRows);
     return cut_depthwise(s.N * tiles, ceil_div(s.C, kCell)).units();
 }
 
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
-    if (!square(s) || s.KH != 3) return false;
+    if (!square(s)) return false;
     const WeightCut cut(s);
-    const int64_t block = cut.block, blocks = cut.blocks, runs = cut.runs, run = cut.run, S = cut.S;
+    const int64_t blocks = cut.blocks, tiles = cut.tiles, S = cut.S;
     const int64_t size = s.taps() * s.C;
     Scratch scratch;
     float* slots = S == 1 ? nullptr : scratch.floats((S - 1) * size);
     const auto slot = [&](int64_t i) { return i ? slots + (i - 1) * size : dweight; };
     parallel_for(S * blocks, grain(s, S * blocks), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
-            const int64_t i = u / blocks, c = u % blocks * block;
-            weight_slot(slot(i), x, dy, s, c, std::min(block, s.C - c), runs * i / S * run, runs * (i + 1) / S * run);
+            const int64_t i = u / blocks, c = u % blocks * kCell;
+            weight_slot(slot(i), x, dy, s, c, std::min(kCell, s.C - c), tiles * i / S, tiles * (i + 1) / S);
         }
     });
     for (int64_t step = 1; step < S; step *= 2)

@@ -120,9 +120,20 @@ void avg_pool2d_forward(float* y, const float* x, const Pool2dShape& s, bool cou
     });
 }
 
+// Whether each pixel lies in one window: then nothing is added up, and threads take rows of windows.
+static bool windows_tile(const Pool2dShape& s) {
+    return s.stride_h == s.KH && s.stride_w == s.KW && s.OH() * s.KH >= s.H + s.pad.top &&
+           s.OW() * s.KW >= s.W + s.pad.left;
+}
+
 void avg_pool2d_backward(float* dx, const float* dy, const Pool2dShape& s, bool count_include_pad) {
+    if (windows_tile(s))
+        return for_rows(s, [&](int64_t at, int64_t n, const PoolRow& row) {
+            kernels().avg_pool2d_backward_row(dx + n * image_size(s), dy + at, row, divisor(s, count_include_pad),
+                                              true);
+        });
     for_images(dx, s, [&](int64_t at, float* image, const PoolRow& row) {
-        kernels().avg_pool2d_backward_row(image, dy + at, row, divisor(s, count_include_pad));
+        kernels().avg_pool2d_backward_row(image, dy + at, row, divisor(s, count_include_pad), false);
     });
 }
 

@@ -13,106 +13,138 @@
 namespace pycnn {
 namespace {
 
-// One row, by type: the kernels for float, the formulas for double.
+// Rows, by type: the kernels for float, the formulas for double.
 template <class T>
-struct Row;
+struct Rows;
 
 template <>
-struct Row<float> {
-    static void softmax(float* y, const float* x, int64_t K) { kernels().softmax_row(y, x, K); }
-    static void log_softmax(float* y, const float* x, int64_t K) { kernels().log_softmax_row(y, x, K); }
-    static void softmax_backward(float* dx, const float* dy, const float* y, int64_t K) {
-        kernels().softmax_backward_row(dx, dy, y, K);
+struct Rows<float> {
+    static void softmax(float* y, const float* x, int64_t rows, int64_t K) { kernels().softmax(y, x, rows, K); }
+    static void log_softmax(float* y, const float* x, int64_t rows, int64_t K) { kernels().log_softmax(y, x, rows, K); }
+    static void softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
+        kernels().softmax_backward(dx, dy, y, rows, K);
     }
-    static void log_softmax_backward(float* dx, const float* dy, const float* y, int64_t K) {
-        kernels().log_softmax_backward_row(dx, dy, y, K);
+    static void log_softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
+        kernels().log_softmax_backward(dx, dy, y, rows, K);
     }
 };
 
 template <>
-struct Row<double> {
+struct Rows<double> {
     static double maximum(const double* x, int64_t K) {
         double best = x[0];
         for (int64_t k = 1; k < K; ++k)
             if (x[k] > best || x[k] != x[k]) best = x[k];
         return best;
     }
-    static void softmax(double* y, const double* x, int64_t K) {
-        const double max = maximum(x, K);
-        double sum = 0;
-        for (int64_t k = 0; k < K; ++k) sum += y[k] = std::exp(x[k] - max);
-        for (int64_t k = 0; k < K; ++k) y[k] /= sum;
+    static void softmax(double* y, const double* x, int64_t rows, int64_t K) {
+        for (; rows > 0; --rows, y += K, x += K) {
+            const double max = maximum(x, K);
+            double sum = 0;
+            for (int64_t k = 0; k < K; ++k) sum += y[k] = std::exp(x[k] - max);
+            for (int64_t k = 0; k < K; ++k) y[k] /= sum;
+        }
     }
-    static void log_softmax(double* y, const double* x, int64_t K) {
-        const double max = maximum(x, K);
-        double sum = 0;
-        for (int64_t k = 0; k < K; ++k) sum += std::exp(x[k] - max);
-        const double log_sum = std::log(sum);
-        for (int64_t k = 0; k < K; ++k) y[k] = x[k] - max - log_sum;
+    static void log_softmax(double* y, const double* x, int64_t rows, int64_t K) {
+        for (; rows > 0; --rows, y += K, x += K) {
+            const double max = maximum(x, K);
+            double sum = 0;
+            for (int64_t k = 0; k < K; ++k) sum += std::exp(x[k] - max);
+            const double log_sum = std::log(sum);
+            for (int64_t k = 0; k < K; ++k) y[k] = x[k] - max - log_sum;
+        }
     }
-    static void softmax_backward(double* dx, const double* dy, const double* y, int64_t K) {
-        double dot = 0;
-        for (int64_t k = 0; k < K; ++k) dot += dy[k] * y[k];
-        for (int64_t k = 0; k < K; ++k) dx[k] = y[k] * (dy[k] - dot);
+    static void softmax_backward(double* dx, const double* dy, const double* y, int64_t rows, int64_t K) {
+        for (; rows > 0; --rows, dx += K, dy += K, y += K) {
+            double dot = 0;
+            for (int64_t k = 0; k < K; ++k) dot += dy[k] * y[k];
+            for (int64_t k = 0; k < K; ++k) dx[k] = y[k] * (dy[k] - dot);
+        }
     }
-    static void log_softmax_backward(double* dx, const double* dy, const double* y, int64_t K) {
-        double sum = 0;
-        for (int64_t k = 0; k < K; ++k) sum += dy[k];
-        for (int64_t k = 0; k < K; ++k) dx[k] = dy[k] - std::exp(y[k]) * sum;
+    static void log_softmax_backward(double* dx, const double* dy, const double* y, int64_t rows, int64_t K) {
+        for (; rows > 0; --rows, dx += K, dy += K, y += K) {
+            double sum = 0;
+            for (int64_t k = 0; k < K; ++k) sum += dy[k];
+            for (int64_t k = 0; k < K; ++k) dx[k] = dy[k] - std::exp(y[k]) * sum;
+        }
     }
 };
 
-template <class Body>
-void for_each_row(int64_t rows, int64_t K, Body&& body) {
+// Calls body(first, rows) for ranges of rows. In float32 a number takes as long as a plain step (64 x 1000: 25 to 30
+// microseconds on one thread, 14 to 16 on two that are awake; AMD EPYC, Zen 4), in float64 some four.
+template <class T, class Body>
+void for_rows(int64_t rows, int64_t K, Body&& body) {
     if (K == 0) return;
-    parallel_for(rows, grain_units(kGrainPlain, 4.0 * K), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) body(row);
-    });
+    const double steps = std::is_same_v<T, float> ? 1.0 : 4.0;
+    parallel_for(rows, grain_units(kGrainPlain, steps * K),
+                 [&](int64_t begin, int64_t end) { body(begin, end - begin); });
 }
 
 }  // namespace
 
 template <class T>
 void softmax_forward(T* y, const T* x, int64_t rows, int64_t K) {
-    for_each_row(rows, K, [&](int64_t r) { Row<T>::softmax(y + r * K, x + r * K, K); });
+    for_rows<T>(rows, K, [&](int64_t r, int64_t n) { Rows<T>::softmax(y + r * K, x + r * K, n, K); });
 }
 template <class T>
 void log_softmax_forward(T* y, const T* x, int64_t rows, int64_t K) {
-    for_each_row(rows, K, [&](int64_t r) { Row<T>::log_softmax(y + r * K, x + r * K, K); });
+    for_rows<T>(rows, K, [&](int64_t r, int64_t n) { Rows<T>::log_softmax(y + r * K, x + r * K, n, K); });
 }
 template <class T>
 void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t K) {
-    for_each_row(rows, K, [&](int64_t r) { Row<T>::softmax_backward(dx + r * K, dy + r * K, y + r * K, K); });
+    for_rows<T>(rows, K,
+                [&](int64_t r, int64_t n) { Rows<T>::softmax_backward(dx + r * K, dy + r * K, y + r * K, n, K); });
 }
 template <class T>
 void log_softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t K) {
-    for_each_row(rows, K, [&](int64_t r) { Row<T>::log_softmax_backward(dx + r * K, dy + r * K, y + r * K, K); });
+    for_rows<T>(rows, K,
+                [&](int64_t r, int64_t n) { Rows<T>::log_softmax_backward(dx + r * K, dy + r * K, y + r * K, n, K); });
 }
+
+namespace {
+
+// The loss of one row, and its gradient. p, log_p: its softmax and log-softmax; the targets are smoothed here.
+template <class T>
+double row_of_cross_entropy(T* dlogits, const T* p, const T* log_p, std::vector<T>& target, T smoothing, int64_t rows,
+                            int64_t K) {
+    T total = T(0);
+    for (int64_t k = 0; k < K; ++k) {
+        target[k] = target[k] * (T(1) - smoothing) + smoothing / static_cast<T>(K);
+        total += target[k];
+    }
+    double loss = 0.0;
+    for (int64_t k = 0; k < K; ++k) {
+        // 0 times log 0 = -Inf counts as 0: a class that is not the target may have probability 0.
+        if (target[k] != T(0)) loss -= static_cast<double>(target[k]) * static_cast<double>(log_p[k]);
+        dlogits[k] = (p[k] * total - target[k]) / static_cast<T>(rows);
+    }
+    return loss;
+}
+
+}  // namespace
 
 template <class T>
 double softmax_cross_entropy(T* dlogits, const T* logits, const int64_t* labels, const T* onehot, T smoothing,
                              int64_t rows, int64_t K) {
+    constexpr int64_t kTogether = 16;  // rows that the kernels take at a time
     std::vector<double> losses(rows, 0.0);
-    for_each_row(rows, K, [&](int64_t r) {
-        std::vector<T> log_p(K), target(K, T(0)), p(K);
-        if (labels)
-            target[labels[r]] = T(1);
-        else
-            std::copy(onehot + r * K, onehot + (r + 1) * K, target.begin());
-        T total = T(0);
-        for (int64_t k = 0; k < K; ++k) {
-            target[k] = target[k] * (T(1) - smoothing) + smoothing / static_cast<T>(K);
-            total += target[k];
+    for_rows<T>(rows, K, [&](int64_t first, int64_t count) {
+        std::vector<T> p(std::min(kTogether, count) * K), log_p(p.size()), target(K);
+        for (int64_t r = first; r < first + count; r += kTogether) {
+            const int64_t together = std::min(kTogether, first + count - r);
+            Rows<T>::log_softmax(log_p.data(), logits + r * K, together, K);
+            Rows<T>::softmax(p.data(), logits + r * K, together, K);
+            for (int64_t i = r; i < r + together; ++i) {
+                const int64_t at = (i - r) * K;
+                std::fill(target.begin(), target.end(), T(0));
+                if (labels)
+                    target[labels[i]] = T(1);
+                else
+                    std::copy(onehot + i * K, onehot + (i + 1) * K, target.begin());
+                losses[i] =
+                    row_of_cross_entropy(dlogits + i * K, p.data() + at, log_p.data() + at, target, smoothing, rows, K);
+            }
         }
-        Row<T>::log_softmax(log_p.data(), logits + r * K, K);
-        Row<T>::softmax(p.data(), logits + r * K, K);
-        double loss = 0.0;
-        for (int64_t k = 0; k < K; ++k) {
-            // 0 times log 0 = -Inf counts as 0: a class that is not the target may have probability 0.
-            if (target[k] != T(0)) loss -= static_cast<double>(target[k]) * static_cast<double>(log_p[k]);
-            dlogits[r * K + k] = (p[k] * total - target[k]) / static_cast<T>(rows);
-        }
-        losses[r] = loss;
     });
     double sum = 0.0;
     for (const double loss : losses) sum += loss;  // in order: the same bits for every thread count

@@ -39,14 +39,13 @@ bool yielding();
 //                matmul [1024, 64] x [64, 64] (8.4) 86 -> 81; 128^3 (4.2) 45 -> 71, 192^3 (14.2) 138 -> 135
 //   kGrainBytes  relu 2.6 MB 33 -> 48, 5.1 MB 64 -> 66; sum_rows 3.3 MB 46 -> 56, 6.6 MB 88 -> 78
 //                max pool (6 x 4 bytes an output) 1.6 MB 41 -> 49, 3.5 MB 85 -> 78
-//   kGrainPlain  softmax (4 steps a number) 102 k 47 -> 53, 205 k 95 -> 77; float64 matmul 131 k 41 -> 50,
-//                262 k 80 -> 69
+//   kGrainPlain  float64 matmul 131 k 41 -> 50, 262 k 80 -> 69
 //
 // Back to back, while the other thread still spins, a region pays from 6 to 9 microseconds on; a program cannot count
 // on that, and above 70 the difference is small.
 constexpr int64_t kGrainFlop = 5000000;   // arithmetic in the vector kernels, near the FMA peak
 constexpr int64_t kGrainBytes = 2500000;  // elementwise passes, read plus written
-constexpr int64_t kGrainPlain = 100000;   // steps of the plain loops (naive, float64), numbers x 4 of softmax
+constexpr int64_t kGrainPlain = 100000;   // steps of the plain loops (naive, float64), numbers of softmax
 
 // With threads that are awake a region pays from this part of the grain on (Note [Awake] in parallel.cpp).
 constexpr int64_t kAwakeShare = 4;
