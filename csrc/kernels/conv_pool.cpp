@@ -5,11 +5,11 @@
 //
 //   map [rows][OW][C], rows 1 or 2; y, where [PW][C], overwritten. Windows are cut to the map.
 //
-// The maximum, its NaN and ties: simd.h. The activation never decreases, or the maximum of its results may be another.
+// The maximum, its NaN and ties: simd_maps.h. The activation never decreases, or the maximum of its results may be another.
 
 #include "finish.h"
 #include "kernels.h"
-#include "simd.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

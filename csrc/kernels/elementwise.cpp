@@ -11,8 +11,8 @@
 //   map_floats      the same of floats; NaN stays NaN
 
 #include "kernels.h"
-#include "simd.h"
 #include "simd_lists.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

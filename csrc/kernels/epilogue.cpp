@@ -9,7 +9,7 @@
 #include "exp.h"
 #include "finish.h"
 #include "kernels.h"
-#include "simd.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

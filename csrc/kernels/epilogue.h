@@ -9,7 +9,7 @@ namespace pycnn {
 struct Activation {
     enum Kind : int32_t {
         none,
-        relu,          // max(x, 0) by the rule of maximum in simd.h: -0.0 stays -0.0
+        relu,          // max(x, 0) by the rule of maximum in simd_maps.h: -0.0 stays -0.0
         relu6,         // min(relu(x), 6)
         leaky_relu,    // x, below zero x * slope
         hard_sigmoid,  // min(max(x + 3, 0), 6) / 6

@@ -11,7 +11,7 @@
 
 #include "finish.h"
 #include "kernels.h"
-#include "simd.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

@@ -3,7 +3,7 @@
 // switch and no register more; beside exp that costs nothing.
 #pragma once
 #include "kernels.h"
-#include "simd.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

@@ -11,8 +11,8 @@
 
 #include "finish.h"
 #include "kernels.h"
-#include "simd.h"
 #include "simd_lists.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

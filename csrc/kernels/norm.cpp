@@ -11,7 +11,7 @@
 // saves reading y; with a residual y is read. Which rows a sum takes one after the other depends on C alone.
 
 #include "kernels.h"
-#include "simd.h"
+#include "simd_maps.h"
 #include "table.h"
 
 namespace pycnn::PYCNN_ISA {

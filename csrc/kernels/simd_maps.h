@@ -1,9 +1,42 @@
-// What pools and softmax need of a vec: the larger of two numbers, the better of two with its place, powers of two.
+// What pools, relu and softmax need of a vec: the rule of maximum, the larger of two numbers, powers of two.
 // Beside simd.h and simd_lists.h the only file with `#if` on the instruction set; static and inlined alike.
 #pragma once
 #include "simd.h"
 
 namespace pycnn::PYCNN_ISA {
+
+// The one rule of maximum, of pools and relu alike: a NaN beats every number, and of equals (also of NaNs, of 0.0 and
+// -0.0) the first stays.
+PYCNN_INLINE ivec beats(vec v, vec best) { return greater(v, best) | and_not(is_nan(v), is_nan(best)); }
+struct Maximum {
+    vec value;
+    ivec at;  // which one it is
+};
+PYCNN_INLINE void take(Maximum& best, vec v, int64_t at) {
+    const ivec better = beats(v, best.value);
+    best.value = select(better, v, best.value);
+    best.at = select(better, isplat(static_cast<int32_t>(at)), best.at);
+}
+// The maximum of v and 0 by that rule, v being the first: NaN stays NaN, and -0.0 stays -0.0.
+// Where the machine's maximum of (a, b) is a > b ? a : b it is that of (0, v), and one instruction.
+PYCNN_INLINE reg relu(reg v) {
+#if defined(__AVX512F__)
+    return (reg)_mm512_maskz_max_ps(0xffff, (__m512)reg{}, (__m512)v);
+#elif defined(__AVX2__)
+    return (reg)_mm256_max_ps((__m256)reg{}, (__m256)v);
+#elif defined(__x86_64__)
+    return (reg)_mm_max_ps((__m128)reg{}, (__m128)v);
+#else
+    return reg{} > v ? reg{} : v;
+#endif
+}
+PYCNN_INLINE vec relu(vec v) {
+    vec r;
+    PYCNN_EACH r.part[p] = relu(v.part[p]);
+    return r;
+}
+// Where the gradient of relu passes: y is its result.
+PYCNN_INLINE ivec relu_passes(vec y) { return greater(y, splat(0.0f)) | is_nan(y); }
 
 // a > b ? a : b, so b where one of them is NaN.
 PYCNN_INLINE vec larger(vec a, vec b) {

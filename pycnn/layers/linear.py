@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pycnn import init, ops
+from pycnn import init
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape
 from pycnn.layers.arguments import positive
