@@ -216,6 +216,7 @@ struct WinogradProduct {  // one element of all tiles
     int64_t m_panel;
     const float *v, *u;
     int64_t tiles, K, columns;
+    bool fetches = false;  // the next panel of u meanwhile, which lies in L3
 };
 
 struct WinogradGradientProduct {  // du[c][oc] = sum over tiles of v[tile][c] z[tile][oc]

@@ -58,8 +58,7 @@ Cut cut(const Conv2dShape& s, Direction direction) {
     const Map map = map_of(s, direction);
     const Tiles tiles(M, s.N, map.H, map.W);
     if (direction == Direction::backward_weight) return cut_units(weight_units(s, tiles.elements()));
-    return cut_units(direction == Direction::forward ? forward_units(tiles, s.C, s.OC)
-                                                     : forward_units(tiles, s.OC, s.C));
+    return direction == Direction::forward ? forward_cut(tiles, s.C, s.OC) : forward_cut(tiles, s.OC, s.C);
 }
 
 template <int M>

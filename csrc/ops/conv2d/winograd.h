@@ -43,7 +43,7 @@ struct Filter {
 int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u
 void transform_filter(float* u, const Filter& taps, int64_t C, int64_t OC, int64_t m);
 void run(const Correlation&, int64_t m, const Filter&);
-int64_t forward_units(const Tiles&, int64_t C, int64_t OC);  // that threads take in its longest step
+Cut forward_cut(const Tiles&, int64_t C, int64_t OC);  // over threads, of its longest step
 
 // winograd_weight.cpp
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, int64_t m);

@@ -7,10 +7,11 @@
 //
 // Two ways, by the shape alone; the bits are the same, since a tile is computed by itself:
 //
-//   by tiles   u once; then threads own tiles, a block of them after the other, whose v and m stay in L2
-//   by parts   few tiles, or a u so wide that reading it again for each block costs more than the products: all
-//              threads take a chunk of tiles through one part of the panels after the other, step by step, so each
-//              number of u is read once a chunk, and a part of it is made just before, into L3
+//   by tiles   u once; then threads own tiles, and where these are few some output channels of them, a block after the
+//              other, whose v and m stay in L2
+//   by parts   a u so wide that reading it again for each block costs more than the products: all threads take a chunk
+//              of tiles through one part of the panels after the other, step by step, so each number of u is read once a
+//              chunk, and a part of it is made just before, into L3
 
 #include "ops/conv2d/winograd.h"
 #include "ops/runtime/cut.h"
@@ -117,12 +118,12 @@ int64_t block_size(const Correlation& s, const Tiles& tiles) {
     return std::max<int64_t>(kFloats / tile / MR, 1) * MR;
 }
 
-// Tiles [first, last), a block after the other.
-void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last) {
+// Tiles [first, last) through some panels, a block after the other.
+void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last,
+               const Panels& panels) {
     const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), size = block_size(s, tiles);
-    const Panels all{0, ceil_div(s.OC, NR)};
-    const Layout at(s.C, size, all.end);
-    const int64_t u_element = filter_element(s.C, all.end);
+    const int64_t all = ceil_div(s.OC, NR), u_element = filter_element(s.C, all);
+    const Layout at(s.C, size, all);
     Scratch scratch;
     float* v = scratch.floats(E * at.v_element);
     float* product = scratch.floats(E * at.m_element);
@@ -134,16 +135,16 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
             kernels().winograd_product({.m = product + e * at.m_element,
                                         .m_panel = at.m_panel,
                                         .v = v + e * at.v_element,
-                                        .u = u + e * u_element,
+                                        .u = u + e * u_element + panels.begin * s.C * NR,
                                         .tiles = count,
                                         .K = s.C,
-                                        .columns = s.OC});
-        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, all);
+                                        .columns = panels.channels(s.OC)});
+        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, panels);
     }
 }
 
 void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
-    const int64_t MR = kernels().MR, groups = ceil_div(tiles.count(), MR);
+    const int64_t MR = kernels().MR;
     const float* u = filter.u;
     Scratch scratch;
     if (!u) {
@@ -151,10 +152,11 @@ void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
         transform_filter(room, filter, s.C, s.OC, {0, ceil_div(s.OC, kernels().NR)}, tiles.m);
         u = room;
     }
-    const double group = 2.0 * tiles.elements() * s.C * s.OC * MR;
-    parallel_for(groups, grain_units(kGrainFlop, group), [&](int64_t begin, int64_t end) {
-        run_tiles(s, tiles, u, begin * MR, std::min(end * MR, tiles.count()));
-    });
+    const double flop = 2.0 * tiles.elements() * s.C * s.OC;
+    parallel_rectangles(forward_cut(tiles, s.C, s.OC), kGrainFlop, flop * static_cast<double>(tiles.count()),
+                        [&](int64_t g0, int64_t g1, int64_t p0, int64_t p1) {
+                            run_tiles(s, tiles, u, g0 * MR, std::min(g1 * MR, tiles.count()), {p0, p1});
+                        });
 }
 
 // m of the tiles of a chunk: threads own panels of single elements.
@@ -171,7 +173,8 @@ void multiply(float* product, const Layout& at, const float* v, const float* u, 
                                             .u = u + e * u_element + p * s.C * NR,
                                             .tiles = count,
                                             .K = s.C,
-                                            .columns = Panels{part.begin + p, part.begin + last}.channels(s.OC)});
+                                            .columns = Panels{part.begin + p, part.begin + last}.channels(s.OC),
+                                            .fetches = true});
                 begin += last - p;
             }
         });
@@ -226,12 +229,12 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     }
 }
 
-// From 896 tiles on, 64 groups with AVX-512, the largest share of 16 threads is a quarter too long at most. At 256 x 256
-// channels both ways take the same time (14x14, 16 images: 7.3 to 7.8 ms), below it tiles win where there are as many
-// (14x14x32->64: 0.43 and 0.46), above it parts do: 14x14x512->512 43.6 and 33.1 ms, one image 10.8 and 4.2.
-bool takes_parts(const Tiles& tiles, int64_t C, int64_t OC) {
-    constexpr int64_t kTiles = 896, kPairs = 65536;
-    return tiles.count() < kTiles || C * OC > kPairs;
+// At 256 x 256 channels both ways take the same time (14x14, 16 images: 7.3 to 7.8 ms). Above it parts are faster
+// (14x14x512->512 43.6 and 33.1 ms, one image 10.8 and 4.2), below it tiles: the steps of parts are regions, and four of
+// them take longer than a small layer (the lecture's network, one image: 53 microseconds by tiles, 67 by parts).
+bool takes_parts(int64_t C, int64_t OC) {
+    constexpr int64_t kPairs = 65536;
+    return C * OC > kPairs;
 }
 
 }  // namespace
@@ -244,15 +247,15 @@ void transform_filter(float* u, const Filter& filter, int64_t C, int64_t OC, int
     transform_filter(u, filter, C, OC, {0, ceil_div(OC, kernels().NR)}, m);
 }
 
-int64_t forward_units(const Tiles& tiles, int64_t C, int64_t OC) {
-    if (takes_parts(tiles, C, OC)) return tiles.elements() * panels_of_part(C, OC, tiles.elements());
-    return ceil_div(tiles.count(), kernels().MR);
+Cut forward_cut(const Tiles& tiles, int64_t C, int64_t OC) {
+    if (takes_parts(C, OC)) return cut_units(tiles.elements() * panels_of_part(C, OC, tiles.elements()));
+    return cut_winograd(ceil_div(tiles.count(), kernels().MR), ceil_div(OC, kernels().NR));
 }
 
 void run(const Correlation& s, int64_t m, const Filter& filter) {
     const Tiles tiles(m, s.N, s.OH, s.OW);
     if (tiles.count() == 0) return;
-    takes_parts(tiles, s.C, s.OC) ? by_parts(s, tiles, filter) : by_tiles(s, tiles, filter);
+    takes_parts(s.C, s.OC) ? by_parts(s, tiles, filter) : by_tiles(s, tiles, filter);
 }
 
 }  // namespace pycnn::winograd
