@@ -131,7 +131,8 @@ def test_the_command_draws_steps_and_all_settings(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "learning_curves", lambda *given: drawn.append(given) or Figure())
     monkeypatch.setattr(plots, "layer_times", lambda *_: Figure())  # the slow one
-    options = ["--recipe", "fast", "--set", "channels=[2, 2, 2]", *small(folder, "--quiet")]
+    settings = ["--set", "channels=[2, 2, 2]", "--set", "epoch_share=1.0"]
+    options = ["--recipe", "fast", *settings, *small(folder, "--quiet")]
     files = ["--plot", tmp_path / "a.png", "--report", tmp_path / "a.html"]
     assert train.main([str(option) for option in [*options, *files]]) == 0
     assert len(drawn) == 2
