@@ -375,3 +375,14 @@ def test_the_names_of_paddings_are_those_of_tensorflow_too(rng):
         same = ops.conv_pool(x, weight, bias, padding=name, pool_padding=name)
         np.testing.assert_array_equal(y, same)
     assert y.shape == (2, 2, 1, 4)
+
+
+@pytest.mark.parametrize("relu", ["relu6", 1, None])
+def test_relu_is_true_or_false(relu):
+    """The name of another activation must not count as relu."""
+    x, weight = np.ones((1, 4, 5, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+    with pytest.raises(ValueError, match=r"^conv_pool: relu is .*; expected True or False\.$"):
+        ops.conv_pool(x, weight, relu=relu)
+    y, where = ops.conv_pool(x, weight, return_where=True)
+    with pytest.raises(ValueError, match=r"^conv_pool: relu is .*; expected True or False\.$"):
+        ops.conv_pool_backward(y, y, where, x, weight, relu=relu)

@@ -15,6 +15,7 @@ from pycnn.ops.arrays import (
     Result,
     algorithm_name,
     contiguous,
+    flag,
     inputs,
     kind_of,
 )
@@ -38,7 +39,7 @@ def _shape(
             'map is odd) or "valid" (the odd row or column is left out).'
         )
     conv = conv2d_shape(op, x_shape, weight_shape, stride, padding, dilation, groups)
-    return _pycnn.ConvPoolShape(conv, pool_padding.lower() == "same", bool(relu))
+    return _pycnn.ConvPoolShape(conv, pool_padding.lower() == "same", flag(relu, op, "relu"))
 
 
 @overload
