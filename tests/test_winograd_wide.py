@@ -40,8 +40,8 @@ def test_parts_of_a_wide_layer_are_those_of_direct_convolution(isa, num_threads,
         np.testing.assert_array_equal(a, b, err_msg=what)
 
 
-def test_an_image_has_the_same_bits_by_tiles_and_by_parts(isa, rng):
-    """20 images are 980 tiles of 4, which threads own; one image is 49, which all share."""
+def test_an_image_has_the_same_bits_alone_and_among_others(isa, num_threads, rng):
+    """20 images are 980 tiles of 4, which threads own; the 49 of one are cut into cells."""
     x = rng.standard_normal((20, 27, 26, 20), np.float32)
     weight = rng.standard_normal((3, 3, 20, 34), np.float32)
     how = {"padding": "same", "algorithm": "winograd"}
