@@ -20,6 +20,20 @@ namespace {
 // instead of 1.5 at 16 x 112 x 112 x 32 with AVX2.
 constexpr bool kWholeLines = REG == 64;
 
+// A register of channels from c on. One that is not WHOLE, the last of a row, is walked as rim from end to end: its inner
+// step would be as much code again.
+template <bool WHOLE>
+struct Channels {
+    int64_t c, lanes;
+};
+
+template <class Body>
+PYCNN_INLINE void each_register(int64_t channels, Body body) {
+    int64_t c = 0;
+    for (; c + LANES <= channels; c += LANES) body(Channels<true>{c, LANES});
+    if (c < channels) body(Channels<false>{c, channels - c});
+}
+
 template <int R, int A>
 struct Sums {
     reg of[R][A];  // of[r][a]: output column q - a of row r
@@ -71,9 +85,10 @@ PYCNN_INLINE void finish(const DepthwiseTile& s, const reg (&sum)[R], reg bias, 
     }
 }
 
-template <int K, int S, int R>
-PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
+template <int K, int S, int R, bool WHOLE>
+PYCNN_INLINE void tile(const DepthwiseTile& s, Channels<WHOLE> channels) {
     constexpr int A = (K + S - 1) / S;
+    const int64_t c = channels.c, lanes = channels.lanes;
     reg w[K][K];
     PYCNN_UNROLL for (int kh = 0; kh < K; ++kh) PYCNN_UNROLL for (int kw = 0; kw < K; ++kw) w[kh][kw] =
         load_reg(s.w + kh * s.w_row + kw * s.w_column + c, lanes);
@@ -81,38 +96,31 @@ PYCNN_INLINE void tile(const DepthwiseTile& s, int64_t c, int64_t lanes) {
     const bool relu = has_relu(s.epilogue);
     Sums<R, A> sums;
     PYCNN_UNROLL for (int r = 0; r < R; ++r) PYCNN_UNROLL for (int a = 0; a < A; ++a) sums.of[r][a] = reg{};
-    const auto edge = [&](int64_t q) __attribute__((always_inline)) {
-        step<K, S, R, true>(s, w, sums, q, c, lanes);
-        if (q >= A - 1) {
-            reg sum[R];
-            PYCNN_UNROLL for (int r = 0; r < R; ++r) sum[r] = sums.of[r][A - 1];
-            finish<R>(s, sum, bias, relu, q - (A - 1), c, lanes);
-        }
-        shift(sums);
+    const auto finish_column = [&](int64_t q) __attribute__((always_inline)) {
+        reg sum[R];
+        PYCNN_UNROLL for (int r = 0; r < R; ++r) sum[r] = sums.of[r][A - 1];
+        finish<R>(s, sum, bias, relu, q - (A - 1), c, lanes);
     };
-    // Columns [inside, inside_end): all pixels inside the image and an output to finish.
+    // Inside: also an output to finish.
     const int64_t end = s.out_columns + A - 1;
     int64_t inside = (s.before + S - 1) / S, inside_end = (s.in_columns + s.before) / S;
     if (inside < A - 1) inside = A - 1;
     if (inside_end > end) inside_end = end;
-    int64_t q = 0;
-    for (; q < end && q < inside; ++q) edge(q);
-    for (; q < inside_end; ++q) {
-        step<K, S, R, false>(s, w, sums, q, c, lanes);
-        reg sum[R];
-        PYCNN_UNROLL for (int r = 0; r < R; ++r) sum[r] = sums.of[r][A - 1];
-        finish<R>(s, sum, bias, relu, q - (A - 1), c, lanes);
+    const auto rim = [&](int64_t q) __attribute__((always_inline)) {
+        step<K, S, R, true>(s, w, sums, q, c, lanes);
+        if (q >= A - 1) finish_column(q);
         shift(sums);
+    };
+    int64_t q = 0;
+    if (WHOLE) {
+        for (; q < end && q < inside; ++q) rim(q);
+        for (; q < inside_end; ++q) {
+            step<K, S, R, false>(s, w, sums, q, c, lanes);
+            finish_column(q);
+            shift(sums);
+        }
     }
-    for (; q < end; ++q) edge(q);
-}
-
-// Calls body(c, lanes) for each register of channels; all but the last with a constant number of lanes.
-template <class Body>
-PYCNN_INLINE void each_register(int64_t channels, Body body) {
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES) body(c, static_cast<int64_t>(LANES));
-    if (c < channels) body(c, channels - c);
+    for (; q < end; ++q) rim(q);
 }
 
 // These work on copies of what they are given, which GCC would otherwise read again after every vector that is stored:
@@ -120,15 +128,14 @@ PYCNN_INLINE void each_register(int64_t channels, Body body) {
 // and AVX2: 0.74.
 template <int K, int S, int R>
 void tiles(const DepthwiseTile& given) {
-    const auto walk = [](const DepthwiseTile& s) __attribute__((always_inline)) {
-        each_register(s.channels,
-                      [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { tile<K, S, R>(s, c, lanes); });
+    const auto rows = [](const DepthwiseTile& s) __attribute__((always_inline)) {
+        each_register(s.channels, [&](auto channels) __attribute__((always_inline)) { tile<K, S, R>(s, channels); });
         for (int r = 0; r < R; ++r)
             finish_late(s.out + r * s.out_row, s.out_columns, s.out_pixel, s.channels, s.epilogue);
     };
-    if (S == 2 && REG < 64) return walk(given);
+    if (S == 2 && REG < 64) return rows(given);
     const DepthwiseTile s = given;
-    walk(s);
+    rows(s);
 }
 
 // ---- gradient of the input, stride 2 ----------------------------------------------------------------------------
@@ -164,9 +171,10 @@ PYCNN_INLINE void spread_step(const DepthwiseSpread& s, const Spread<K, PARITY>&
     }
 }
 
-template <int K, int PARITY>
-PYCNN_INLINE void spread(const DepthwiseSpread& s, int64_t c, int64_t lanes) {
+template <int K, int PARITY, bool WHOLE>
+PYCNN_INLINE void spread(const DepthwiseSpread& s, Channels<WHOLE> channels) {
     constexpr int ROWS = Spread<K, PARITY>::ROWS, A = Spread<K, PARITY>::A;
+    const int64_t c = channels.c, lanes = channels.lanes;
     Spread<K, PARITY> t;
     PYCNN_UNROLL for (int i = 0; i < ROWS; ++i) {
         PYCNN_UNROLL for (int kw = 0; kw < K; ++kw) t.w[i][kw] =
@@ -182,19 +190,21 @@ PYCNN_INLINE void spread(const DepthwiseSpread& s, int64_t c, int64_t lanes) {
         }
     };
     const int64_t end = (s.dx_columns + s.before + 1) / 2;
-    int64_t inside = (s.before + 1) / 2, inside_end = (s.dx_columns + s.before) / 2, q = 0;
+    int64_t inside = (s.before + 1) / 2, inside_end = (s.dx_columns + s.before) / 2;
     if (inside < A - 1) inside = A - 1;
     if (inside_end > s.dy_columns) inside_end = s.dy_columns;
-    for (; q < end && q < inside; ++q) move_to(q), spread_step<K, PARITY, true>(s, t, q, c, lanes);
-    for (; q < inside_end; ++q) move_to(q), spread_step<K, PARITY, false>(s, t, q, c, lanes);
+    int64_t q = 0;
+    if (WHOLE) {
+        for (; q < end && q < inside; ++q) move_to(q), spread_step<K, PARITY, true>(s, t, q, c, lanes);
+        for (; q < inside_end; ++q) move_to(q), spread_step<K, PARITY, false>(s, t, q, c, lanes);
+    }
     for (; q < end; ++q) move_to(q), spread_step<K, PARITY, true>(s, t, q, c, lanes);
 }
 
 template <int K, int PARITY>
 void spreads(const DepthwiseSpread& given) {
     const DepthwiseSpread s = given;
-    each_register(s.channels,
-                  [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { spread<K, PARITY>(s, c, lanes); });
+    each_register(s.channels, [&](auto channels) __attribute__((always_inline)) { spread<K, PARITY>(s, channels); });
 }
 
 // ---- gradient of the weight ---------------------------------------------------------------------------------------
@@ -228,9 +238,10 @@ PYCNN_INLINE void weight_step(const DepthwiseWeightTile& s, reg (&sum)[KH][K], c
     }
 }
 
-template <int KH, int K, int S, int R>
-PYCNN_INLINE void weight_tile(const DepthwiseWeightTile& s, int64_t c, int64_t lanes) {
+template <int KH, int K, int S, int R, bool WHOLE>
+PYCNN_INLINE void weight_tile(const DepthwiseWeightTile& s, Channels<WHOLE> channels) {
     constexpr int A = (K + S - 1) / S;
+    const int64_t c = channels.c, lanes = channels.lanes;
     reg sum[KH][K], d[R][A] = {};
     float* dw = s.dw + c;
     PYCNN_UNROLL for (int kh = 0; kh < KH; ++kh) PYCNN_UNROLL for (int kw = 0; kw < K; ++kw) sum[kh][kw] =
@@ -245,11 +256,14 @@ PYCNN_INLINE void weight_tile(const DepthwiseWeightTile& s, int64_t c, int64_t l
         }
     };
     const int64_t end = s.dy_columns + A - 1;
-    int64_t inside = (s.before + S - 1) / S, inside_end = (s.x_columns + s.before) / S, q = 0;
+    int64_t inside = (s.before + S - 1) / S, inside_end = (s.x_columns + s.before) / S;
     if (inside < A - 1) inside = A - 1;
     if (inside_end > s.dy_columns) inside_end = s.dy_columns;
-    for (; q < end && q < inside; ++q) move_to(q), weight_step<KH, K, S, R, true>(s, sum, d, q, c, lanes);
-    for (; q < inside_end; ++q) move_to(q), weight_step<KH, K, S, R, false>(s, sum, d, q, c, lanes);
+    int64_t q = 0;
+    if (WHOLE) {
+        for (; q < end && q < inside; ++q) move_to(q), weight_step<KH, K, S, R, true>(s, sum, d, q, c, lanes);
+        for (; q < inside_end; ++q) move_to(q), weight_step<KH, K, S, R, false>(s, sum, d, q, c, lanes);
+    }
     for (; q < end; ++q) move_to(q), weight_step<KH, K, S, R, true>(s, sum, d, q, c, lanes);
     PYCNN_UNROLL for (int kh = 0; kh < KH; ++kh) PYCNN_UNROLL for (int kw = 0; kw < K; ++kw)
         store_reg(dw + (kh * K + kw) * s.dw_tap, sum[kh][kw], lanes);
@@ -258,8 +272,8 @@ PYCNN_INLINE void weight_tile(const DepthwiseWeightTile& s, int64_t c, int64_t l
 template <int KH, int K, int S, int R>
 void weight_tiles(const DepthwiseWeightTile& given) {
     const DepthwiseWeightTile s = given;
-    each_register(s.channels, [&](int64_t c, int64_t lanes)
-                                  __attribute__((always_inline)) { weight_tile<KH, K, S, R>(s, c, lanes); });
+    each_register(s.channels,
+                  [&](auto channels) __attribute__((always_inline)) { weight_tile<KH, K, S, R>(s, channels); });
 }
 
 template <int S>
