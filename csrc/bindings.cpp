@@ -16,6 +16,7 @@
 #include "ops/runtime/threads.h"
 
 namespace pycnn {
+namespace module_bindings {
 namespace {
 
 // [m][k] as a strided matrix, or its transpose.
@@ -131,10 +132,14 @@ py::dict tile_sizes() {
     return sizes;
 }
 
+}  // namespace
+}  // namespace module_bindings
+
 void bind_config(py::module_& m) {
-    m.attr("__version__") = PYCNN_VERSION;
-    m.attr("source_hash") = PYCNN_SOURCE_HASH;
-    m.attr("compiler") = PYCNN_COMPILER;
+    using namespace module_bindings;
+    m.attr("__version__") = build().version;
+    m.attr("source_hash") = build().source_hash;
+    m.attr("compiler") = build().compiler;
     m.def("isa", [] { return std::string(kernels().isa); });
     m.def("available_isas", available_isas);
     m.def("set_exact", set_exact, py::arg("on"), py::call_guard<py::gil_scoped_release>());
@@ -156,7 +161,6 @@ void bind_config(py::module_& m) {
     m.def("linear", linear_into, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("activation"));
 }
 
-}  // namespace
 }  // namespace pycnn
 
 PYBIND11_MODULE(_pycnn, m) {

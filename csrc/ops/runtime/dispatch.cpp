@@ -114,6 +114,8 @@ bool cpu_is_supported() {
 #endif
 }
 
+Build build() { return {PYCNN_VERSION, PYCNN_SOURCE_HASH, PYCNN_COMPILER}; }
+
 const Kernels& kernels() {
     const Kernels* table = active.load(std::memory_order_acquire);
     if (!table) {

@@ -27,6 +27,11 @@ class NoKernelsInUse {
     NoKernelsInUse& operator=(const NoKernelsInUse&) = delete;
 };
 
+struct Build {
+    const char *version, *source_hash, *compiler;
+};
+
+Build build();
 const Kernels& kernels();                   // the active table
 std::vector<std::string> available_isas();  // compiled and supported, lowest first
 void use_isa(const std::string& name);      // throws std::invalid_argument; not while KernelsInUse is held
