@@ -214,8 +214,8 @@ struct WinogradFilterGradient {
 struct WinogradProduct {  // one element of some tiles
     float* m;             // [panels][tiles][NR]
     int64_t m_panel;
-    const float* v;   // [chunks of 16 channels][tiles][16], chunks v_chunk apart
-    int64_t v_chunk;  
+    const float* v;  // [chunks of 16 channels][tiles][16], chunks v_chunk apart
+    int64_t v_chunk;
     const float* u;
     int64_t tiles, K, columns;
     bool fetches = false;  // the next panel of u meanwhile, which lies in L3

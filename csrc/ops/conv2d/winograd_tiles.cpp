@@ -110,10 +110,6 @@ void transform_filter(float* u, const Filter& f, int64_t C, int64_t OC, const Pa
                  });
 }
 
-// Tiles that a thread takes at least, all channels of them or some panels. 8 by the height of a register tile that keeps
-// FMAs busy while u comes from L2. With MR tiles two threads had 14 and 2 of the 16 of one image of 14 x 14.
-constexpr int64_t kGroup = 8;
-
 // Tiles that are computed together: v and m, about 384 KB of them, stay in L2 between their three uses.
 int64_t block_size(const Correlation& s, const Tiles& tiles) {
     constexpr int64_t kFloats = 98304;
@@ -160,10 +156,9 @@ void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
         u = room;
     }
     const double flop = 2.0 * tiles.elements() * s.C * s.OC;
-    parallel_rectangles(forward_cut(tiles, s.C, s.OC), kGrainFlop, flop * static_cast<double>(tiles.count()),
-                        [&](int64_t g0, int64_t g1, int64_t p0, int64_t p1) {
-                            run_tiles(s, tiles, u, g0 * kGroup, std::min(g1 * kGroup, tiles.count()), {p0, p1});
-                        });
+    parallel_rectangles(
+        forward_cut(tiles, s.C, s.OC), kGrainFlop, flop * static_cast<double>(tiles.count()),
+        [&](int64_t t0, int64_t t1, int64_t p0, int64_t p1) { run_tiles(s, tiles, u, t0, t1, {p0, p1}); });
 }
 
 // m of the tiles of a chunk: threads own panels of single elements.
@@ -225,8 +220,7 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
         Scratch list;
         const Order order(list, tiles, first, count);
         parallel_for(count, grain_units(kGrainFlop, kInputFlop * s.C * chunks), [&](int64_t begin, int64_t end) {
-            for (int64_t t = begin; t < end; ++t)
-                transform_input(v + t * 16, at, s, tiles, order.tile(t));
+            for (int64_t t = begin; t < end; ++t) transform_input(v + t * 16, at, s, tiles, order.tile(t));
         });
         for (int64_t p = 0; p < panels; p += each) {
             const Panels part{p, std::min(p + each, panels)};
@@ -234,7 +228,8 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
             const float* u = room ? room : filter.u + p * s.C * NR;
             multiply(product, at, v, u, filter_element(s.C, room ? part.count() : panels), order, s, part, E, flop);
             parallel_for(count, grain_units(kGrainFlop, kOutputFlop * s.OC * chunks), [&](int64_t begin, int64_t end) {
-                for (int64_t t = begin; t < end; ++t) transform_output(product + t * NR, at, s, tiles, order.tile(t), part);
+                for (int64_t t = begin; t < end; ++t)
+                    transform_output(product + t * NR, at, s, tiles, order.tile(t), part);
             });
         }
     }
@@ -260,7 +255,7 @@ void transform_filter(float* u, const Filter& filter, int64_t C, int64_t OC, int
 
 Cut forward_cut(const Tiles& tiles, int64_t C, int64_t OC) {
     if (takes_parts(C, OC)) return cut_units(tiles.elements() * panels_of_part(C, OC, tiles.elements()));
-    return cut_winograd(ceil_div(tiles.count(), kGroup), ceil_div(OC, kernels().NR));
+    return cut_winograd(tiles.count(), ceil_div(OC, kernels().NR), OC);
 }
 
 void run(const Correlation& s, int64_t m, const Filter& filter) {
