@@ -218,7 +218,7 @@ struct WinogradProduct {  // one element of some tiles
     int64_t v_chunk;
     const float* u;
     int64_t tiles, K, columns;
-    bool fetches = false;  // the next panel of u meanwhile, which lies in L3
+    bool fetches = false;  // what comes next of u and v meanwhile, which lie in L3
 };
 
 struct WinogradGradientProduct {  // du[c][oc] = sum over tiles of v[tile][c] z[tile][oc]

@@ -1,4 +1,4 @@
-// The order of tiles in which each product needs neighbours only.
+// The order of tiles in which those that need an element are neighbours.
 
 #include "ops/conv2d/winograd.h"
 
