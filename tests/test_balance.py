@@ -89,6 +89,12 @@ def test_sixteen_threads_have_equal_shares(isa, network, N):
         assert mean_balance(network, N, direction, 16) >= least, direction
 
 
+@pytest.mark.parametrize("layer", [(14, 32, 64, 3, 1, 1), (7, 64, 128, 3, 1, 1)], ids=str)
+def test_two_threads_halve_an_image_of_the_lecture(isa, layer):
+    """Of 16 tiles they had 14 and 2, the heights of register tiles."""
+    assert shape_of(layer, 1).balance("forward", 2) == 1
+
+
 # name: (N, H, W, C), (K, OC), stride: few rows, so threads share channels too.
 SHAPES = {
     "28x28": ((1, 28, 28, 64), (3, 96), 1),

@@ -33,6 +33,8 @@ CASES = {
     "few_channels": ((2, 9, 8, 1), 3, "same"),
     "tall": ((1, 37, 3, 16), 16, "same"),
     "fifteen_tiles": ((5, 7, 3, 16), 34, "same"),
+    "cut_by_the_last_row": ((3, 7, 8, 18), 20, "same"),
+    "cut_by_the_last_column": ((3, 8, 6, 16), 36, "same"),
     "many_tiles": ((6, 14, 14, 32), 64, "same"),
     "deep": ((2, 7, 7, 64), 128, "same"),
     "empty_batch": ((0, 7, 7, 16), 16, "same"),
@@ -171,6 +173,40 @@ def test_an_image_has_the_same_bits_alone_and_in_a_batch(isa, precision):
     together = ops.conv2d(x, weight, bias, **options)
     alone = [ops.conv2d(x[n : n + 1], weight, bias, **options) for n in range(len(x))]
     np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("OC", [16, 20])
+def test_any_number_of_tiles(isa, exact_precision, OC):
+    """One tile an image: every height of a register tile, one and two panels wide."""
+    rng = np.random.default_rng(2)
+    x = rng.integers(-4, 5, (31, 2, 2, 18)).astype(np.float32)
+    weight = rng.integers(-4, 5, (3, 3, 18, OC)).astype(np.float32)
+    expected = reference.conv2d(x, weight, padding="same")
+    with pycnn.num_threads(1):
+        for N in range(1, len(x) + 1):
+            y = ops.conv2d(x[:N], weight, padding="same", algorithm="winograd")
+            np.testing.assert_array_equal(y, expected[:N], err_msg=f"{N} tiles")
+
+
+@pytest.mark.parametrize("size", [(7, 8), (8, 7), (7, 7), (4, 4)], ids=str)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_products_that_are_left_out_do_not_show(isa, precision, rng, size, direction):
+    """A call before leaves NaN where the products of cut tiles would lie."""
+    x, dy = (rng.standard_normal((3, *size, C), dtype=np.float32) for C in (17, 20))
+    weight = rng.standard_normal((3, 3, 17, 20), dtype=np.float32)
+    options = {"padding": "same", "algorithm": "winograd"}
+
+    def call(x, dy):
+        if direction == "forward":
+            return ops.conv2d(x, weight, **options)
+        if direction == "backward_input":
+            return ops.conv2d_backward_input(dy, weight, x.shape, **options)
+        return ops.conv2d_backward_weight(x, dy, weight.shape, **options)
+
+    with pycnn.num_threads(1):
+        y = call(x, dy)
+        assert np.isnan(call(np.full_like(x, np.nan), np.full_like(dy, np.nan))).all()
+        np.testing.assert_array_equal(call(x, dy), y)
 
 
 def test_auto_takes_winograd_where_it_pays_and_says_so():

@@ -211,12 +211,14 @@ struct WinogradFilterGradient {
     bool add;
 };
 
-struct WinogradProduct {  // one element of all tiles
+struct WinogradProduct {  // one element of some tiles
     float* m;             // [panels][tiles][NR]
     int64_t m_panel;
-    const float *v, *u;
+    const float* v;  // [chunks of 16 channels][tiles][16], chunks v_chunk apart
+    int64_t v_chunk;
+    const float* u;
     int64_t tiles, K, columns;
-    bool fetches = false;  // the next panel of u meanwhile, which lies in L3
+    bool fetches = false;  // what comes next of u and v meanwhile, which lie in L3
 };
 
 struct WinogradGradientProduct {  // du[c][oc] = sum over tiles of v[tile][c] z[tile][oc]

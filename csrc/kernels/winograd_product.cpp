@@ -1,13 +1,12 @@
 // The products of Winograd's convolution: for one element e of all tiles, m[tile][oc] = sum over c of v[tile][c]
 // u[c][oc].
 //
-//   v  [ceil(tiles / MR)][ceil(K / 16)][MR][16]     rows past `tiles` hold anything
-//   u  [panels][K][NR]                              zeros past the last column
-//   m  [panels][ceil(tiles / MR) * MR][NR]          overwritten
+//   v  [ceil(K / 16)][tiles][16]     `v_chunk` floats from one 16 channels to the next
+//   u  [panels][K][NR]               zeros past the last column
+//   m  [panels][tiles][NR]           panels `m_panel` floats apart, overwritten
 //
-// Channels lie in chunks of 16 beside each other, as the input transform writes them, and the chunks of the MR tiles
-// of a register tile side by side: the address of every factor is one pointer plus a constant. Terms are added in the
-// order of c.
+// Channels lie in chunks of 16 beside each other, as the input transform writes them, and those of all tiles side by
+// side: the address of every factor is one pointer plus a constant. Terms are added in the order of c.
 //
 // And those of its adjoint, the gradient of the weight: du[c][oc] = sum over tiles of v[tile][c] z[tile][oc], in order.
 //
@@ -23,7 +22,7 @@
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-template <int R, int V>  // R rows of the MR of a group
+template <int R, int V>
 PYCNN_INLINE void multiply_chunk(vec (&acc)[R][V], const float* v, const float* u, int64_t count) {
     for (int64_t c = 0; c < count; ++c, u += NR) {
         vec row[V];
@@ -36,36 +35,45 @@ PYCNN_INLINE void multiply_chunk(vec (&acc)[R][V], const float* v, const float* 
 }
 
 // lines: of the next panel's u to fetch for every 16 channels, where its first reader would wait for L3. From L2 that costs
-// more than it brings (lecture's network, one image, one thread: 79 microseconds instead of 65).
+// more than it brings (lecture's network, one image, one thread: 79 microseconds instead of 65). The next chunk of v is
+// not the next line of memory: without fetching it 14x14x512->512, 16 images, takes 1.2 times as long with AVX2, with
+// AVX-512 as long.
 template <int R, int V>
-PYCNN_INLINE void tile_product(float* m, const float* v, const float* u, int64_t K, const float* next, int64_t lines) {
+PYCNN_INLINE void tile_product(const WinogradProduct& s, float* m, const float* v, const float* u, const float* next,
+                               int64_t lines) {
     vec acc[R][V];
     PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = splat(0.0f);
-    for (int64_t c = 0; c < K; c += VL, v += MR * VL, u += VL * NR) {
+    for (int64_t c = 0; c < s.K; c += VL, v += s.v_chunk, u += VL * NR) {
         for (int64_t line = 0; line < lines; ++line, next += VL) prefetch(next);
-        multiply_chunk<R, V>(acc, v, u, K - c < VL ? K - c : VL);
+        if (s.fetches) {
+            PYCNN_UNROLL for (int i = 0; i < R; ++i) prefetch(v + s.v_chunk + i * VL);
+        }
+        multiply_chunk<R, V>(acc, v, u, s.K - c < VL ? s.K - c : VL);
     }
     PYCNN_UNROLL for (int i = 0; i < R; ++i) PYCNN_UNROLL for (int j = 0; j < V; ++j)
         store(m + i * NR + j * VL, acc[i][j]);
 }
 
-// A last group of few tiles takes a shorter register tile: one image of 14 x 14 has 16 tiles, 14 + 2 of AVX-512. Of two
-// rows the four accumulators still keep FMAs busy, whose latency is four cycles.
+// As many rows as are left, each height a register tile of its own: `rows` is at most R.
+template <int V, int R = MR>
+PYCNN_INLINE void rows_product(int64_t rows, const WinogradProduct& s, float* m, const float* v, const float* u,
+                               const float* next, int64_t lines) {
+    if (R == 1 || rows == R)
+        tile_product<R, V>(s, m, v, u, next, lines);
+    else if constexpr (R > 1)
+        rows_product<V, R - 1>(rows, s, m, v, u, next, lines);
+}
+
+// All rows in register tiles of one height, or two that differ by a row: 16 rows are 8 + 8 of AVX-512, not 14 + 2, whose
+// second one reads as much of u for a seventh of the products.
 template <int V>
-PYCNN_INLINE void panel_product(float* m, const float* v, const float* u, int64_t tiles, int64_t K, bool more) {
-    constexpr int MIDDLE = MR > 8 ? 8 : MR;
-    const int64_t chunks = (K + VL - 1) / VL, step = chunks * MR * VL, groups = (tiles + MR - 1) / MR;
-    const int64_t lines = more ? (NR + groups - 1) / groups : 0;  // a panel has NR lines for every 16 channels
-    const float* next = u + K * NR;
-    for (; tiles > 0; tiles -= MR, m += MR * NR, v += step, next += chunks * lines * VL) {
-        if (tiles <= 2)
-            tile_product<2, V>(m, v, u, K, next, lines);
-        else if (tiles <= 4 && MR >= 4)
-            tile_product<MR >= 4 ? 4 : MR, V>(m, v, u, K, next, lines);
-        else if (tiles <= MIDDLE)
-            tile_product<MIDDLE, V>(m, v, u, K, next, lines);
-        else
-            tile_product<MR, V>(m, v, u, K, next, lines);
+PYCNN_INLINE void panel_product(const WinogradProduct& s, float* m, const float* u, bool more) {
+    const int64_t chunks = (s.K + VL - 1) / VL, parts = (s.tiles + MR - 1) / MR;
+    const int64_t lines = more ? (NR + parts - 1) / parts : 0;  // a panel has NR lines for every 16 channels
+    const float* next = u + s.K * NR;
+    for (int64_t part = 0; part < parts; ++part, next += chunks * lines * VL) {
+        const int64_t first = s.tiles * part / parts, rows = s.tiles * (part + 1) / parts - first;
+        rows_product<V>(rows, s, m + first * NR, s.v + first * VL, u, next, lines);
     }
 }
 
@@ -114,9 +122,9 @@ void winograd_product(const WinogradProduct& s) {
     const float* u = s.u;
     for (int64_t columns = s.columns; columns > 0; columns -= NR, m += s.m_panel, u += s.K * NR) {
         if (NV == 1 || columns <= VL)
-            panel_product<1>(m, s.v, u, s.tiles, s.K, s.fetches && columns > NR);
+            panel_product<1>(s, m, u, s.fetches && columns > NR);
         else
-            panel_product<NV>(m, s.v, u, s.tiles, s.K, s.fetches && columns > NR);
+            panel_product<NV>(s, m, u, s.fetches && columns > NR);
     }
 }
 

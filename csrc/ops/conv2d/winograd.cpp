@@ -31,7 +31,7 @@ bool fits(const Conv2dShape& s, Direction direction) {
 // of 6 x 6) and A^T (14 of 4 x 4) are applied to T columns and to T or m rows. Transforms and the shorter products run at
 // about half of the FMA peak, direct convolution at 0.9 to 1.0 of it (docs/kernels.md), hence the factor 2 and the margin;
 // v and m move beside the products and are in the margin too. Fewer channels than a vector has lanes leave them empty in
-// every transform.
+// every transform. What cut tiles leave out (Order) is not taken off, since what is below was fitted before.
 //
 // moved: what u costs, for each pair of channels, beyond what direct convolution pays for its weight, which it reads, packs
 // and reads again; in multiply-adds, of which two cores do 115 while they move 0.2 bytes from memory. Packed, 36 floats

@@ -1,17 +1,48 @@
 // What the files of Winograd's convolution share: the cut into tiles, and the forward routine that the block uses too.
 #pragma once
 #include "ops/conv2d/conv2d.h"
+#include "ops/runtime/scratch.h"
 
 namespace pycnn::winograd {
 
 // A map of OH x OW outputs in tiles of m x m; a tile reads T x T inputs, T = m + 2, from row tile * m - top on.
 struct Tiles {
     int64_t m, N, rows, cols;
+    bool cut_rows, cut_cols;  // the last ones lie outside the map in part
 
     Tiles(int64_t size, int64_t images, int64_t OH, int64_t OW)
-        : m(size), N(images), rows(ceil_div(OH, size)), cols(ceil_div(OW, size)) {}
+        : m(size),
+          N(images),
+          rows(ceil_div(OH, size)),
+          cols(ceil_div(OW, size)),
+          cut_rows(OH % size != 0),
+          cut_cols(OW % size != 0) {}
     int64_t count() const { return N * rows * cols; }
     int64_t elements() const { return (m + 2) * (m + 2); }
+};
+
+struct Range {
+    int64_t begin, end;
+    int64_t count() const { return end - begin; }
+};
+
+// The order in which some tiles lie in v, z and m.
+//
+// Only the last output row of a tile takes the products of the elements (T - 1, j): the last column of A^T is 0 0 0 1. So
+// a tile that the map's last row cuts does without them, one that its last column cuts without (i, T - 1): 7 x 7 is 121
+// products a channel instead of 144, 14 x 14 529 instead of 576. In this order the tiles of each element are neighbours:
+//
+//   cut by the last column | by none | by the last row | by both
+class Order {
+  public:
+    Order(Scratch&, const Tiles&, int64_t first, int64_t count);
+
+    int64_t tile(int64_t slot) const { return tile_[slot]; }
+    Range slots(int64_t element) const;  // of the tiles that need it
+
+  private:
+    int64_t* tile_;
+    int64_t T_, ends_[4] = {};
 };
 
 struct Inside {  // the part of a tile, from `first` on, that lies in 0 .. size

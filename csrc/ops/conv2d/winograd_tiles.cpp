@@ -1,7 +1,7 @@
 // Winograd's convolution, forward and gradient of the input: both are correlations with a 3 x 3 weight.
 //
 //   filter     u [T T][panels][C][NR]
-//   input      v [T T][tiles / MR][C / 16][MR][16]
+//   input      v [T T][C / 16][tiles][16]
 //   product    m [T T][panels][tiles][NR]          T T matrix products
 //   output     y, or the pooled y and its argmax
 //
@@ -25,13 +25,12 @@ int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
 
 // Distances between the elements e: never a multiple of 4 KB, or all T T streams would meet in one set of L1.
 struct Layout {
-    int64_t v_group, v_element, m_panel, m_element;
+    int64_t v_chunk, v_element, m_panel, m_element;
 
     Layout(int64_t C, int64_t block, int64_t panels) {
-        const int64_t MR = kernels().MR, NR = kernels().NR;
-        v_group = MR * round_up(C, 16);
-        v_element = block / MR * v_group + 16;
-        m_panel = block * NR;
+        v_chunk = block * 16;
+        v_element = ceil_div(C, 16) * v_chunk + 16;
+        m_panel = block * kernels().NR;
         m_element = panels * m_panel + 16;
     }
 };
@@ -44,7 +43,7 @@ void transform_input(float* v, const Layout& at, const Correlation& s, const Til
     const Inside rows = inside(h, T, s.H), cols = inside(w, T, s.W);
     kernels().winograd_input({.v = v,
                               .v_element = at.v_element,
-                              .v_chunk = kernels().MR * 16,
+                              .v_chunk = at.v_chunk,
                               .d = s.in + ((n * s.H + h) * s.W + w) * s.C,
                               .row = s.W * s.C,
                               .C = s.C,
@@ -121,30 +120,34 @@ int64_t block_size(const Correlation& s, const Tiles& tiles) {
 // Tiles [first, last) through some panels, a block after the other.
 void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last,
                const Panels& panels) {
-    const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), size = block_size(s, tiles);
-    const int64_t all = ceil_div(s.OC, NR), u_element = filter_element(s.C, all);
+    const int64_t NR = kernels().NR, E = tiles.elements(), all = ceil_div(s.OC, NR);
+    const int64_t most = block_size(s, tiles), size = ceil_div(last - first, ceil_div(last - first, most));
+    const int64_t u_element = filter_element(s.C, all);
     const Layout at(s.C, size, all);
     Scratch scratch;
     float* v = scratch.floats(E * at.v_element);
     float* product = scratch.floats(E * at.m_element);
     for (; first < last; first += size) {
         const int64_t count = std::min(size, last - first);
-        for (int64_t t = 0; t < count; ++t)
-            transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
-        for (int64_t e = 0; e < E; ++e)
-            kernels().winograd_product({.m = product + e * at.m_element,
+        Scratch list;
+        const Order order(list, tiles, first, count);
+        for (int64_t t = 0; t < count; ++t) transform_input(v + t * 16, at, s, tiles, order.tile(t));
+        for (int64_t e = 0; e < E; ++e) {
+            const Range slots = order.slots(e);
+            kernels().winograd_product({.m = product + e * at.m_element + slots.begin * NR,
                                         .m_panel = at.m_panel,
-                                        .v = v + e * at.v_element,
+                                        .v = v + e * at.v_element + slots.begin * 16,
+                                        .v_chunk = at.v_chunk,
                                         .u = u + e * u_element + panels.begin * s.C * NR,
-                                        .tiles = count,
+                                        .tiles = slots.count(),
                                         .K = s.C,
                                         .columns = panels.channels(s.OC)});
-        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, first + t, panels);
+        }
+        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, order.tile(t), panels);
     }
 }
 
 void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
-    const int64_t MR = kernels().MR;
     const float* u = filter.u;
     Scratch scratch;
     if (!u) {
@@ -153,25 +156,26 @@ void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
         u = room;
     }
     const double flop = 2.0 * tiles.elements() * s.C * s.OC;
-    parallel_rectangles(forward_cut(tiles, s.C, s.OC), kGrainFlop, flop * static_cast<double>(tiles.count()),
-                        [&](int64_t g0, int64_t g1, int64_t p0, int64_t p1) {
-                            run_tiles(s, tiles, u, g0 * MR, std::min(g1 * MR, tiles.count()), {p0, p1});
-                        });
+    parallel_rectangles(
+        forward_cut(tiles, s.C, s.OC), kGrainFlop, flop * static_cast<double>(tiles.count()),
+        [&](int64_t t0, int64_t t1, int64_t p0, int64_t p1) { run_tiles(s, tiles, u, t0, t1, {p0, p1}); });
 }
 
 // m of the tiles of a chunk: threads own panels of single elements.
-void multiply(float* product, const Layout& at, const float* v, const float* u, int64_t u_element, int64_t count,
+void multiply(float* product, const Layout& at, const float* v, const float* u, int64_t u_element, const Order& order,
               const Correlation& s, const Panels& part, int64_t E, double flop) {
     const int64_t NR = kernels().NR, panels = part.count();
     parallel_for(
         E * panels, grain_units(kGrainFlop, flop / static_cast<double>(E * panels)), [&](int64_t begin, int64_t end) {
             while (begin < end) {
                 const int64_t e = begin / panels, p = begin % panels, last = std::min(panels, p + end - begin);
-                kernels().winograd_product({.m = product + e * at.m_element + p * at.m_panel,
+                const Range slots = order.slots(e);
+                kernels().winograd_product({.m = product + e * at.m_element + p * at.m_panel + slots.begin * NR,
                                             .m_panel = at.m_panel,
-                                            .v = v + e * at.v_element,
+                                            .v = v + e * at.v_element + slots.begin * 16,
+                                            .v_chunk = at.v_chunk,
                                             .u = u + e * u_element + p * s.C * NR,
-                                            .tiles = count,
+                                            .tiles = slots.count(),
                                             .K = s.C,
                                             .columns = Panels{part.begin + p, part.begin + last}.channels(s.OC),
                                             .fetches = true});
@@ -201,7 +205,7 @@ int64_t chunk_size(const Correlation& s, const Tiles& tiles, int64_t each, int64
 constexpr double kInputFlop = 800, kOutputFlop = 500;
 
 void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
-    const int64_t MR = kernels().MR, NR = kernels().NR, E = tiles.elements(), panels = ceil_div(s.OC, NR);
+    const int64_t NR = kernels().NR, E = tiles.elements(), panels = ceil_div(s.OC, NR);
     const int64_t each = panels_of_part(s.C, s.OC, E), size = chunk_size(s, tiles, each, panels);
     const Layout at(s.C, size, each);
     Scratch scratch;
@@ -213,17 +217,19 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const double flop = 2.0 * E * s.C * s.OC * static_cast<double>(tiles.count());
     for (int64_t first = 0; first < tiles.count(); first += size) {
         const int64_t count = std::min(size, tiles.count() - first);
+        Scratch list;
+        const Order order(list, tiles, first, count);
         parallel_for(count, grain_units(kGrainFlop, kInputFlop * s.C * chunks), [&](int64_t begin, int64_t end) {
-            for (int64_t t = begin; t < end; ++t)
-                transform_input(v + t / MR * at.v_group + t % MR * 16, at, s, tiles, first + t);
+            for (int64_t t = begin; t < end; ++t) transform_input(v + t * 16, at, s, tiles, order.tile(t));
         });
         for (int64_t p = 0; p < panels; p += each) {
             const Panels part{p, std::min(p + each, panels)};
             if (room && (first == 0 || each < panels)) transform_filter(room, filter, s.C, s.OC, part, tiles.m);
             const float* u = room ? room : filter.u + p * s.C * NR;
-            multiply(product, at, v, u, filter_element(s.C, room ? part.count() : panels), count, s, part, E, flop);
+            multiply(product, at, v, u, filter_element(s.C, room ? part.count() : panels), order, s, part, E, flop);
             parallel_for(count, grain_units(kGrainFlop, kOutputFlop * s.OC * chunks), [&](int64_t begin, int64_t end) {
-                for (int64_t t = begin; t < end; ++t) transform_output(product + t * NR, at, s, tiles, first + t, part);
+                for (int64_t t = begin; t < end; ++t)
+                    transform_output(product + t * NR, at, s, tiles, order.tile(t), part);
             });
         }
     }
@@ -249,7 +255,7 @@ void transform_filter(float* u, const Filter& filter, int64_t C, int64_t OC, int
 
 Cut forward_cut(const Tiles& tiles, int64_t C, int64_t OC) {
     if (takes_parts(C, OC)) return cut_units(tiles.elements() * panels_of_part(C, OC, tiles.elements()));
-    return cut_winograd(ceil_div(tiles.count(), kernels().MR), ceil_div(OC, kernels().NR));
+    return cut_winograd(tiles.count(), ceil_div(OC, kernels().NR), OC);
 }
 
 void run(const Correlation& s, int64_t m, const Filter& filter) {

@@ -87,15 +87,16 @@ void transform(const Problem& p, int64_t tile, int64_t slot) {
 
 int64_t round_up_16(int64_t n) { return ceil_div(n, 16) * 16; }
 
-// du[e] of a block, over the `count` tiles of a chunk.
-void multiply(const Problem& p, float* du, int64_t block, int64_t e, int64_t count) {
+// du[e] of a block, over the tiles of a chunk.
+void multiply(const Problem& p, float* du, int64_t block, int64_t e, const Order& order) {
     const Blocks& b = p.blocks;
+    const Range slots = order.slots(e);
     kernels().winograd_gradient_product({.du = du + e * b.element(),
                                          .pitch = b.side,
-                                         .v = p.v + e * p.v_element + b.row(block) * p.most,
-                                         .z = p.z + e * p.z_element + b.column(block) * p.most,
+                                         .v = p.v + e * p.v_element + b.row(block) * p.most + slots.begin * 16,
+                                         .z = p.z + e * p.z_element + b.column(block) * p.most + slots.begin * 16,
                                          .chunk = p.most * 16,
-                                         .tiles = count,
+                                         .tiles = slots.count(),
                                          .rows = round_up_16(b.rows(block)),
                                          .columns = round_up_16(b.columns(block))});
 }
@@ -113,25 +114,25 @@ void finish(const Problem& p, const float* du, int64_t block, bool accumulate) {
                                            p.tiles.m);
 }
 
-void add_whole_blocks(const Problem& p, int64_t count, bool accumulate, double flop) {
+void add_whole_blocks(const Problem& p, const Order& order, bool accumulate, double flop) {
     const int64_t blocks = p.blocks.count();
     parallel_for(blocks, grain_units(kGrainFlop, flop / static_cast<double>(blocks)), [&](int64_t begin, int64_t end) {
         Scratch scratch;
         float* du = scratch.floats(p.blocks.size());
         for (int64_t block = begin; block < end; ++block) {
-            for (int64_t e = 0; e < p.blocks.elements; ++e) multiply(p, du, block, e, count);
+            for (int64_t e = 0; e < p.blocks.elements; ++e) multiply(p, du, block, e, order);
             finish(p, du, block, accumulate);
         }
     });
 }
 
-void add_single_elements(const Problem& p, int64_t count, bool accumulate, double flop) {
+void add_single_elements(const Problem& p, const Order& order, bool accumulate, double flop) {
     const int64_t blocks = p.blocks.count(), units = p.blocks.units(), size = p.blocks.size();
     Scratch scratch;
     float* du = scratch.floats(blocks * size);
     parallel_for(units, grain_units(kGrainFlop, flop / static_cast<double>(units)), [&](int64_t begin, int64_t end) {
         for (int64_t unit = begin; unit < end; ++unit)
-            multiply(p, du + unit % blocks * size, unit % blocks, unit / blocks, count);
+            multiply(p, du + unit % blocks * size, unit % blocks, unit / blocks, order);
     });
     parallel_for(blocks, grain_units(kGrainBytes, 4.0 * size), [&](int64_t begin, int64_t end) {
         for (int64_t block = begin; block < end; ++block) finish(p, du + block * size, block, accumulate);
@@ -167,11 +168,13 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     const double flop = 2.0 * E * tiles.count() * s.C * s.OC;
     for (int64_t first = 0; first < tiles.count(); first += p.most) {
         const int64_t count = std::min(p.most, tiles.count() - first);
+        Scratch list;
+        const Order order(list, tiles, first, count);
         parallel_for(count, grain_units(kGrainBytes, 4.0 * E * (C16 + OC16) * static_cast<double>(chunks)),
                      [&](int64_t begin, int64_t end) {
-                         for (int64_t t = begin; t < end; ++t) transform(p, first + t, t);
+                         for (int64_t t = begin; t < end; ++t) transform(p, order.tile(t), t);
                      });
-        p.blocks.whole ? add_whole_blocks(p, count, first > 0, flop) : add_single_elements(p, count, first > 0, flop);
+        p.blocks.whole ? add_whole_blocks(p, order, first > 0, flop) : add_single_elements(p, order, first > 0, flop);
     }
 }
 

@@ -8,7 +8,7 @@
 // not change: ranges never matter. Figures: docs/kernels.md, Threads.
 
 // Note [Awake]: the grains of parallel.h are for threads that sleep. Within 100 microseconds of a region of this team
-// its threads still spin, and a quarter of the grain pays. A loop of regions that are all below the grain would never
+// its threads still spin, and a tenth of the grain pays. A loop of regions that are all below the grain would never
 // wake them: after 10 ms of such regions, without a gap, one wakes them on trial. That may cost 3 ms once, where the
 // kernel starts a thread on its waker's CPU.
 //

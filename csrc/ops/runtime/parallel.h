@@ -42,13 +42,17 @@ bool yielding();
 //   kGrainPlain  float64 matmul 131 k 41 -> 50, 262 k 80 -> 69
 //
 // Back to back, while the other thread still spins, a region pays from 6 to 9 microseconds on; a program cannot count
-// on that, and above 70 the difference is small.
+// on that, and above 70 the difference is small: kAwakeShare.
 constexpr int64_t kGrainFlop = 5000000;   // arithmetic in the vector kernels, near the FMA peak
 constexpr int64_t kGrainBytes = 2500000;  // elementwise passes, read plus written
 constexpr int64_t kGrainPlain = 100000;   // steps of the plain loops (naive, float64), numbers of softmax
 
-// With threads that are awake a region pays from this part of the grain on (Note [Awake] in parallel.cpp).
-constexpr int64_t kAwakeShare = 4;
+// With threads that are awake a region pays from this part of the grain on (Note [Awake] in parallel.cpp): from some 7
+// microseconds on one thread. A region then costs 0.5 to 1.2. Parts of 4, 10 and 20, two threads, minima, microseconds
+// (Zen 4; one thread in brackets): the lecture's network, one image, 41.2, 38.5 (parts of 12) and 38.5 (60.0); two
+// convolutions of 14x14x32, one image, 31.0, 20.0 (12) and 20.2 (31.5); relu of 100,000 9.7, 6.2 and 6.4 (9.8); a
+// product of 96^3 20.1, 16.8 and 16.2 (20.1), in the median 20.3, 20.4 and 32.4.
+constexpr int64_t kAwakeShare = 10;
 
 // Units a thread needs, where one unit costs `each` and a region pays from `grain` on. Rounded up: rounded down, the
 // convolutions of the lecture's network at batch 1 (7.2 MFLOP in 2 and 4 units) ran on two threads, and a prediction
