@@ -115,15 +115,17 @@ void conv2d_norm_forward(const ConvNormForward& a, const NormFunction<float>& f,
         conv2d_forward(a.z, a.x, a.weight, s, {.bias = a.bias});
         batch_statistics(a.mean, a.variance, a.z, rows, s.OC);
     }
-    batch_norm_apply(a.y, a.z, f, rows, s.OC);
+    batch_norm_apply<float>({.y = a.y, .x = a.z, .rows = rows, .C = s.OC}, f);
 }
 
 void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& f, const Conv2dShape& s) {
     const int64_t rows = s.N * s.H * s.W, size = s.C * s.OC;
+    NormBackward<float> of_norm{
+        .dx = nullptr, .dweight = a.dgamma, .dbias = a.dbeta, .dy = a.dy, .x = a.z, .rows = rows, .C = s.OC};
     if (!conv2d_norm_pays(s)) {
         Scratch scratch;
-        float* dz = scratch.floats(rows * s.OC);
-        batch_norm_backward(dz, a.dgamma, a.dbeta, a.dy, a.z, f, rows, s.OC);
+        float* dz = of_norm.dx = scratch.floats(rows * s.OC);
+        batch_norm_backward(of_norm, f);
         conv2d_backward_weight(a.dweight, a.x, dz, s);
         if (a.dx) conv2d_backward_input(a.dx, dz, a.weight, s);
         return;
@@ -132,7 +134,7 @@ void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& 
     Scratch scratch;
     float* parts = scratch.floats(l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
-    norm::gradient_coefficients(a.dgamma, a.dbeta, k, parts, a.dy, a.z, f, l, {});
+    norm::gradient_coefficients(of_norm, f, k, parts);
     const float* packed = a.dx ? pack_backward(scratch, a.weight, s, {0}, {0}) : nullptr;
     float* slots = scratch.floats(kSlots * size);
     const Backward b{

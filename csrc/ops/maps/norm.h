@@ -23,20 +23,27 @@ template <class T>
 void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batch, double momentum, int64_t rows,
                                int64_t C);
 
-// residual, of x's shape, or null. y may be x or residual.
 template <class T>
-void batch_norm_apply(T* y, const T* x, const NormFunction<T>&, int64_t rows, int64_t C, const T* residual = nullptr);
-
-// What backward reads and writes where forward had a residual; all of x's shape, or null.
-template <class T>
-struct NormResidual {
-    const T* y = nullptr;   // what forward gave: relu's mask, which x alone does not tell then
-    T* gradient = nullptr;  // of the residual: dy behind the mask; may be dy, if dx is not; with relu y must be there
+struct NormForward {
+    T* y;  // may be x or residual
+    const T* x;
+    int64_t rows, C;
+    const T* residual = nullptr;
 };
-
-// The gradient through the statistics of this very x; rows at least 1. dx may be dy, or null.
 template <class T>
-void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const NormFunction<T>&, int64_t rows,
-                         int64_t C, const NormResidual<T>& = {});
+void batch_norm_apply(const NormForward<T>&, const NormFunction<T>&);
+
+template <class T>
+struct NormBackward {
+    T *dx, *dweight, *dbias;  // dx may be dy, or null
+    const T *dy, *x;
+    int64_t rows, C;  // rows at least 1
+    // Where forward had a residual.
+    const T* y = nullptr;            // what it gave: relu's mask, which x alone does not tell then
+    T* residual_gradient = nullptr;  // dy behind the mask; may be dy, if dx is not; with relu y must be there
+};
+// The gradient through the statistics of this very x.
+template <class T>
+void batch_norm_backward(const NormBackward<T>&, const NormFunction<T>&);
 
 }  // namespace pycnn

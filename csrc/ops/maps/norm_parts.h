@@ -70,8 +70,6 @@ void chunk_statistics(float* parts, const float* x, const Layout&, int64_t i, fl
 void merge_statistics(float* mean, float* variance, const float* parts, const Layout&);
 
 // The first pass of backward, with parts [chunks][g, g (x - mean)][C]: dweight, dbias, and the coefficients of dx.
-void gradient_coefficients(float* dweight, float* dbias, const Coefficients&, float* parts, const float* dy,
-                           const float* x, const NormFunction<float>&, const Layout&,
-                           const NormResidual<float>& residual);
+void gradient_coefficients(const NormBackward<float>&, const NormFunction<float>&, const Coefficients&, float* parts);
 
 }  // namespace pycnn::norm

@@ -67,7 +67,12 @@ void Network::add_batch_norm(Index x, Index y, const NormVectors& v, int64_t C, 
     const double eps = v.eps;
     add([=](Place at, int64_t n) {
         const NormFunction<float> f{mean->data(), variance->data(), weight->data(), bias->data(), eps, relu};
-        batch_norm_apply(at[y], at[x], f, n * rows, C, residual == kNone ? nullptr : at[residual]);
+        batch_norm_apply<float>({.y = at[y],
+                                 .x = at[x],
+                                 .rows = n * rows,
+                                 .C = C,
+                                 .residual = residual == kNone ? nullptr : at[residual]},
+                                f);
     });
 }
 
