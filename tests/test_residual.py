@@ -130,7 +130,7 @@ def test_nchw(rng):
 # Batch normalisation
 
 
-def norm_arrays(rng, C, dtype=np.float32, rows=(5, 4, 6)):
+def norm_arrays(rng, C, dtype=np.float32, rows=(5, 3, 7)):
     x, residual, dy = (rng.standard_normal((*rows, C)).astype(dtype) for _ in range(3))
     return (
         x,
@@ -141,7 +141,7 @@ def norm_arrays(rng, C, dtype=np.float32, rows=(5, 4, 6)):
     )
 
 
-CHANNELS = [1, 4, 16, 20, 33, 64]
+CHANNELS = [1, 4, 16, 20, 33, 64, 261, 1029]
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])

@@ -120,12 +120,9 @@ void backward(const NormBackward<float>& b, const NormFunction<float>& f) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu && !written);
         rows.stream = stream;
         if (rows.relu && b.y) rows.y = b.y + l.at(i);
-        kernels().norm_gradient({.dx = b.dx + l.at(i),
-                                 .dy = g + l.at(i),
-                                 .x = b.x + l.at(i),
-                                 .constant = k.constant,
-                                 .slope = k.slope},
-                                rows);
+        kernels().norm_gradient(
+            {.dx = b.dx + l.at(i), .dy = g + l.at(i), .x = b.x + l.at(i), .constant = k.constant, .slope = k.slope},
+            rows);
     });
 }
 
@@ -167,8 +164,7 @@ void backward(const NormBackward<double>& b, const NormFunction<double>& f) {
     for (int64_t c = 0; c < C; ++c) {
         const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), count = static_cast<double>(b.rows);
         double g = 0.0, g_x = 0.0;  // x normalised, before weight and bias
-        for (int64_t at = c; at < size; at += C)
-            g += gradient(at), g_x += gradient(at) * (x[at] - f.mean[c]) * inverse;
+        for (int64_t at = c; at < size; at += C) g += gradient(at), g_x += gradient(at) * (x[at] - f.mean[c]) * inverse;
         b.dbias[c] = g, b.dweight[c] = g_x;
         if (!b.dx) continue;
         for (int64_t at = c; at < size; at += C)

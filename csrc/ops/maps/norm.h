@@ -3,6 +3,7 @@
 //   mean[c] = sum of x / rows        variance[c] = sum of (x - mean)^2 / rows        (biased)
 //   y = (x - mean) / sqrt(variance + eps) * weight + bias + residual, then relu on request
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 namespace pycnn {
@@ -12,7 +13,12 @@ struct NormFunction {  // what stays the same from forward to backward; all [C]
     const T *mean, *variance, *weight, *bias;
     double eps;
     bool relu;
+    const T* scale = nullptr;  // weight / sqrt(variance + eps), computed before: then batch_norm_apply reads no others
 };
+
+inline float norm_scale(const NormFunction<float>& f, int64_t c) {
+    return static_cast<float>(f.weight[c] / std::sqrt(f.variance[c] + f.eps));
+}
 
 // rows at least 1. No variance is negative.
 template <class T>
