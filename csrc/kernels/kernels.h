@@ -153,7 +153,7 @@ struct DepthwiseTile {
     int64_t w_row, w_column;  // floats from tap to tap, perhaps negative
     int64_t channels;
     Epilogue epilogue = {};
-    bool stream = false;     // past the caches; out and its steps are multiples of 64 bytes, channels of 16
+    bool stream = false;  // past the caches; out and its steps are multiples of 64 bytes, channels of 16
 };
 
 // A row of the gradient of the input of a 3x3 or 5x5 kernel with stride 2: row (column) u = 2 p + parity of the padded
