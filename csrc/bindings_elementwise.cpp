@@ -131,14 +131,17 @@ double cross_entropy(py::array dlogits, const py::array& logits, const py::array
     } else {
         check_input(labels, {op, "labels"}, float64, "logits", extents(logits), "[N, K] (one-hot)");
     }
-    void* result = dlogits.mutable_data();
     return by_type(float64, [&](auto zero) {
         using T = decltype(zero);
-        const T* onehot = are_classes ? nullptr : readable<T>(labels);
+        const CrossEntropy<T> call{.dlogits = writable<T>(dlogits),
+                                   .logits = readable<T>(logits),
+                                   .labels = are_classes ? classes.data() : nullptr,
+                                   .onehot = are_classes ? nullptr : readable<T>(labels),
+                                   .smoothing = static_cast<T>(smoothing),
+                                   .rows = rows.count,
+                                   .K = rows.K};
         const WithoutGil running;
-        return softmax_cross_entropy(static_cast<T*>(result), readable<T>(logits),
-                                     are_classes ? classes.data() : nullptr, onehot, static_cast<T>(smoothing),
-                                     rows.count, rows.K);
+        return softmax_cross_entropy(call);
     });
 }
 

@@ -100,7 +100,7 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
             return;
         }
         batch_statistics(m, v, from, n.rows, n.C);
-        batch_norm_apply(to, from, f, n.rows, n.C, added);
+        batch_norm_apply<T>({.y = to, .x = from, .rows = n.rows, .C = n.C, .residual = added}, f);
         if (runs) update_running_statistics(old[0], old[1], f, momentum, n.rows, n.C);
     });
 }
@@ -117,10 +117,13 @@ void inference(py::array y, const py::array& x, const py::array& weight, const p
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
         const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
-        T* to = writable<T>(y);
-        const T* added = or_null<T>(residual, other);
+        const NormForward<T> call{.y = writable<T>(y),
+                                  .x = readable<T>(x),
+                                  .rows = n.rows,
+                                  .C = n.C,
+                                  .residual = or_null<T>(residual, other)};
         const WithoutGil running;
-        batch_norm_apply(to, readable<T>(x), f, n.rows, n.C, added);
+        batch_norm_apply(call, f);
     });
 }
 
@@ -162,16 +165,22 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, 
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
         const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
-        T *to = wants_dx ? writable<T>(dx) : nullptr, *dw = writable<T>(dweight), *db = writable<T>(dbias);
-        const T *g = readable<T>(dy), *from = readable<T>(x);
-        const NormResidual<T> residual{or_null<T>(y_or_none, y), splits ? writable<T>(other) : nullptr};
+        const NormBackward<T> call{.dx = wants_dx ? writable<T>(dx) : nullptr,
+                                   .dweight = writable<T>(dweight),
+                                   .dbias = writable<T>(dbias),
+                                   .dy = readable<T>(dy),
+                                   .x = readable<T>(x),
+                                   .rows = n.rows,
+                                   .C = n.C,
+                                   .y = or_null<T>(y_or_none, y),
+                                   .residual_gradient = splits ? writable<T>(other) : nullptr};
         const WithoutGil running;
         if (n.rows == 0) {
-            std::fill_n(dw, n.C, T(0));
-            std::fill_n(db, n.C, T(0));
+            std::fill_n(call.dweight, n.C, T(0));
+            std::fill_n(call.dbias, n.C, T(0));
             return;
         }
-        batch_norm_backward(to, dw, db, g, from, f, n.rows, n.C, residual);
+        batch_norm_backward(call, f);
     });
 }
 

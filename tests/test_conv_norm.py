@@ -8,12 +8,13 @@ from pycnn import ops
 from pycnn.graph import fuse
 from pycnn.layers import Add, BatchNorm2d, Conv2d, Graph, Input, ReLU, Sequential
 
-# (N, H, W, C, OC); whether it is fused depends on rows and C.
+# (N, H, W, C, OC); whether it is fused depends on rows, C and OC.
 SHAPES = {
     "fused": (4, 24, 25, 12, 96),
-    "ragged panels": (3, 27, 29, 20, 41),
-    "rows share a vector": (2, 32, 32, 16, 8),
-    "one by one": (2, 9, 7, 70, 20),
+    "ragged panels": (4, 27, 29, 20, 41),
+    "less than a vector": (2, 32, 32, 9, 12),
+    "a narrow result": (2, 32, 32, 16, 8),
+    "one by one": (2, 9, 7, 70, 80),
     "few channels": (2, 9, 9, 3, 20),
 }
 EPS = np.finfo(np.float32).eps

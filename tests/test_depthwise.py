@@ -49,7 +49,7 @@ def arrays(x_shape, kernel, stride, padding, make=integers):
 
 
 def calls(given, **extra):
-    """The three directions, each to be called; forward with bias and relu."""
+    """The three directions, each to be called; forward with bias and relu, and over a residual."""
     x, weight, bias, dy, options = given
     options = {**options, **extra}
 
@@ -58,8 +58,14 @@ def calls(given, **extra):
         start = -room.ctypes.data % 64 // 4
         return room[start : start + like.size].reshape(like.shape)
 
+    def over_residual():
+        y = unwritten(dy)
+        y[:] = dy
+        return ops.conv2d(x, weight, bias, residual=y, activation="relu", out=y, **options)
+
     return (
         lambda: ops.conv2d(x, weight, bias, activation="relu", out=unwritten(dy), **options),
+        over_residual,
         lambda: ops.conv2d_backward_input(dy, weight, x.shape, out=unwritten(x), **options),
         lambda: ops.conv2d_backward_weight(x, dy, weight.shape, out=unwritten(weight), **options),
     )

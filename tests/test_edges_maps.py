@@ -180,7 +180,7 @@ def test_images_turn_by_any_angle(isa, rng, dtype):
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(
-    ("rows", "C"), [(1000, 4), (999, 8), (515, 17), (130, 48), (7, 1), (32, 100)]
+    ("rows", "C"), [(1000, 4), (999, 8), (515, 17), (130, 48), (7, 1), (32, 100), (45, 261)]
 )
 def test_batch_norm_in_chunks(isa, num_threads, rng, rows, C, residual):
     """Integers around 1000: the sums of a chunk are taken around a value near its mean."""

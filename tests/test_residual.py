@@ -15,7 +15,9 @@ CONVS = {  # x, weight, options: every algorithm, and sizes of no whole vector
     "direct": ((3, 9, 7, 5), (3, 3, 5, 19), {"padding": 1, "stride": (2, 1)}),
     "rim": ((2, 3, 3, 24), (3, 3, 24, 40), {"padding": 2}),
     "first": ((3, 12, 9, 1), (5, 5, 1, 16), {}),
+    "first_panels": ((2, 9, 7, 3), (3, 3, 3, 70), {"padding": 1}),
     "depthwise": ((2, 8, 9, 20), (3, 3, 1, 20), {"groups": 20}),
+    "depthwise_rows": ((2, 8, 9, 20), (3, 2, 1, 20), {"groups": 20, "padding": 1}),
     "groups": ((2, 8, 5, 6), (3, 3, 3, 4), {"groups": 2}),
 }
 
@@ -70,6 +72,21 @@ def test_each_algorithm_adds_it_and_whole_numbers_are_exact(isa, num_threads, al
     np.testing.assert_array_equal(residual, y)
 
 
+def test_im2col_adds_it_a_few_images_at_a_time(isa, num_threads):
+    """Patches of 16 MB and more, in groups, also where the residual's memory is written."""
+    rng = np.random.default_rng(6)
+    x, w, b, residual = (
+        rng.integers(-4, 5, shape).astype(np.float32)
+        for shape in ((3, 170, 180, 24), (3, 3, 12, 6), (6,), (3, 168, 178, 6))
+    )
+    options = {"groups": 2, "activation": "relu"}
+    exact = ops.conv2d(x, w, b, residual=residual, algorithm="direct", **options)
+    options["algorithm"] = "im2col"
+    np.testing.assert_array_equal(ops.conv2d(x, w, b, residual=residual, **options), exact)
+    ops.conv2d(x, w, b, residual=residual, out=residual, **options)
+    np.testing.assert_array_equal(residual, exact)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", CONVS)
 def test_what_is_no_number_shows_where_it_was_added(isa, rng, name, bad):
@@ -113,7 +130,7 @@ def test_nchw(rng):
 # Batch normalisation
 
 
-def norm_arrays(rng, C, dtype=np.float32, rows=(5, 4, 6)):
+def norm_arrays(rng, C, dtype=np.float32, rows=(5, 3, 7)):
     x, residual, dy = (rng.standard_normal((*rows, C)).astype(dtype) for _ in range(3))
     return (
         x,
@@ -124,7 +141,7 @@ def norm_arrays(rng, C, dtype=np.float32, rows=(5, 4, 6)):
     )
 
 
-CHANNELS = [1, 4, 16, 20, 33, 64]
+CHANNELS = [1, 4, 16, 20, 33, 64, 261, 1029]
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])

@@ -18,7 +18,9 @@ template <int Q>  // outputs at a time
 PYCNN_INLINE void outputs(const DepthwiseRow& s, int64_t q, int64_t c, int64_t lanes) {
     vec acc[Q];
     PYCNN_UNROLL for (int i = 0; i < Q; ++i) acc[i] = splat(0.0f);
-    const float* in = s.in + q * s.in_step + c;
+    const float *in = s.in + q * s.in_step + c, *residual = s.epilogue.residual;
+    if (residual)  // which no hardware follows from pixel to pixel
+        PYCNN_UNROLL for (int i = 0; i < Q; ++i) prefetch(residual + (q + i) * s.out_step + c);
     for (int64_t t = 0; t < s.count; ++t) {
         const vec w = load_first(s.w + s.taps[t].weight + c, lanes);
         PYCNN_UNROLL for (int i = 0; i < Q; ++i) acc[i] =
@@ -26,8 +28,12 @@ PYCNN_INLINE void outputs(const DepthwiseRow& s, int64_t q, int64_t c, int64_t l
     }
     const vec bias = bias_of(s.epilogue, c, lanes);
     const bool relu = has_relu(s.epilogue);
-    PYCNN_UNROLL for (int i = 0; i < Q; ++i)
-        store_first(s.out + (q + i) * s.out_step + c, relu_if(relu, acc[i] + bias), lanes);
+    PYCNN_UNROLL for (int i = 0; i < Q; ++i) {
+        const int64_t at = (q + i) * s.out_step + c;
+        vec sum = acc[i] + bias;
+        if (residual) sum = sum + load_first(residual + at, lanes);
+        store_first(s.out + at, relu_if(relu, sum), lanes);
+    }
 }
 
 PYCNN_INLINE void row(const DepthwiseRow& s, int64_t c, int64_t lanes) {

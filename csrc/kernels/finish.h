@@ -1,4 +1,4 @@
-// How a kernel ends, one way for all of them: sum + bias (+ residual) and relu in registers. The other activations are a
+// How a kernel ends, one way for all of them: sum + bias + residual and relu in registers. The other activations are a
 // pass of `activate` over what has just been written and lies in L1, so that the loops that multiply hold no call, no
 // switch and no register more; beside exp that costs nothing.
 #pragma once

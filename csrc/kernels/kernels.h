@@ -92,7 +92,7 @@ struct FewChannelsRow {      // one row of outputs, or of 2 x 2 windows, of a co
     const int64_t* offset;   // [taps]
     int64_t taps, OC, outputs;
     int64_t cols, pool_rows;  // of the map: its columns; the rows of a window inside it, 1 or 2; 0: no pool
-    Epilogue epilogue = {};   // without a residual
+    Epilogue epilogue = {};   // with a residual only where there is no pool
 };
 
 // dw[t][oc] += sum over r, q of x[r * x_row + q * x_step + offset[t]] * dy[r][q][oc]
@@ -129,7 +129,7 @@ struct DepthwiseRow {  // a run of outputs whose taps are the same
     const float* w;
     const DepthwiseTap* taps;  // [count], all inside the image
     int64_t count, outputs, C;
-    Epilogue epilogue = {};  // without a residual
+    Epilogue epilogue = {};
 };
 
 struct DepthwiseWeightRow {  // the same run, for the gradient of the weight
@@ -152,8 +152,8 @@ struct DepthwiseTile {
     const float* w;           // of the first tap
     int64_t w_row, w_column;  // floats from tap to tap, perhaps negative
     int64_t channels;
-    Epilogue epilogue = {};  // without a residual
-    bool stream = false;     // past the caches; out and its steps are multiples of 64 bytes, channels of 16
+    Epilogue epilogue = {};
+    bool stream = false;  // past the caches; out and its steps are multiples of 64 bytes, channels of 16
 };
 
 // A row of the gradient of the input of a 3x3 or 5x5 kernel with stride 2: row (column) u = 2 p + parity of the padded

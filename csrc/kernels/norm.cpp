@@ -128,8 +128,38 @@ PYCNN_INLINE void apply_columns(float* y, const float* x, const NormRows& s, int
     }
 }
 
+// Two rows from r on, or one, in the order of memory.
+template <bool RELU, bool ADD, bool STREAM, int R>
+PYCNN_INLINE void apply_rows(float* y, const float* x, const NormRows& s, int64_t r) {
+    const auto some = [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
+        const Coefficients k = coefficients(s, c, lanes);
+        vec value[R];
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) {
+            const int64_t at = (r + i) * s.C + c, next = at + s.rows * s.C;
+            __builtin_prefetch(x + next, 0, 2);
+            if (ADD) __builtin_prefetch(s.residual + next, 0, 2);
+            if (!STREAM) __builtin_prefetch(y + next, 1, 2);
+            value[i] = fma(load_first(x + at, lanes) - k.mean, k.scale, k.shift);
+            if (ADD) value[i] = value[i] + load_first(s.residual + at, lanes);
+        }
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) put<STREAM>(y + (r + i) * s.C + c, relu_of<RELU>(value[i]), lanes);
+    };
+    int64_t c = 0;
+    for (; c + VL <= s.C; c += VL) some(c, VL);
+    if (c < s.C) some(c, s.C - c);
+}
+
+// No sums wait in registers here, so wide rows are taken as they lie. Down a column, where x and y lie a multiple of 4 KB
+// apart, as in an arena, a load waits for the store of a row above: one image, two threads, Zen 4, AVX-512, microseconds:
+// 28x28x512 65 -> 43, 14x14x1024 58 -> 31. Narrower rows, and y over x up to 512 channels, took up to 1.3 times as long.
 template <bool RELU, bool ADD, bool STREAM>
 PYCNN_INLINE void apply_all(float* y, const float* x, const NormRows& s) {
+    if (s.C >= (y == x ? 1024 : 256)) {
+        int64_t r = 0;
+        for (; r + 2 <= s.rows; r += 2) apply_rows<RELU, ADD, STREAM, 2>(y, x, s, r);
+        if (r < s.rows) apply_rows<RELU, ADD, STREAM, 1>(y, x, s, r);
+        return;
+    }
     int64_t c = 0;
     for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<RELU, ADD, STREAM, 2>(y, x, s, c, VL);
     for (; c + VL <= s.C; c += VL) apply_columns<RELU, ADD, STREAM, 1>(y, x, s, c, VL);

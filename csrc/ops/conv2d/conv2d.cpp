@@ -1,11 +1,10 @@
-// The registry of algorithms: lists them, chooses one, and does what it leaves out of the epilogue.
+// The registry of algorithms: lists them, chooses one, and pools where it does not.
 
 #include "ops/conv2d/conv2d.h"
 
 #include <atomic>
 
 #include "ops/conv_pool/conv_pool.h"
-#include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/scratch.h"
 
@@ -73,24 +72,8 @@ const float* packed_in_scratch(Scratch& scratch, const Algorithm& a, const float
     return packed;
 }
 
-// The convolution then must not write over the residual.
-static void add_residual_after(const Algorithm& a, const Conv2dForward& call) {
-    const int64_t size = call.shape.N * call.shape.OH() * call.shape.OW() * call.shape.OC;
-    Scratch scratch;
-    float* map = call.y == call.epilogue.residual ? scratch.floats(size) : call.y;
-    a.forward(
-        {.y = map, .x = call.x, .packed = call.packed, .shape = call.shape, .epilogue = {.bias = call.epilogue.bias}});
-    finish<float>({.y = call.y,
-                   .x = map,
-                   .rows = 1,
-                   .C = size,
-                   .epilogue = {.residual = call.epilogue.residual, .activation = call.epilogue.activation}});
-}
-
 void run_forward(const Algorithm& a, const Conv2dForward& call) {
-    if (call.pooled() && !a.pools) return pool_in_chunks(a, call);
-    if (call.epilogue.residual && !a.adds_residual) return add_residual_after(a, call);
-    a.forward(call);
+    call.pooled() && !a.pools ? pool_in_chunks(a, call) : a.forward(call);
 }
 
 void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue,

@@ -51,9 +51,8 @@ struct Algorithm {
     void (*backward_weight)(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 
     // What an algorithm may leave out.
-    bool adds_residual = false;  // in its epilogue; else it is added behind it
-    bool pools = false;          // in registers; else the map is pooled in chunks that stay in L2
-    bool packs_parts = false;    // forward takes the weight as it is too, and packs what it needs next
+    bool pools = false;        // in registers; else the map is pooled in chunks that stay in L2
+    bool packs_parts = false;  // forward takes the weight as it is too, and packs what it needs next
     int64_t (*packed_floats)(const Conv2dShape&) = nullptr;
     void (*pack)(float* packed, const float* weight, const Conv2dShape&) = nullptr;  // null: reads the weight as it is
 };

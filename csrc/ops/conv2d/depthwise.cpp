@@ -57,7 +57,8 @@ void run(Correlation& s) {
             float* out = s.out + ((n * s.out_H + r * s.out_step_h + s.out_row) * s.out_W + s.out_col) * s.C;
             for (const Sort& cols : s.w.sorts) {
                 list_taps(taps, s.h, s.w, sort_of(s.h, r), cols, s.C, s.KW);
-                kernels().depthwise_row({.out = out + cols.begin * s.out_step_w * s.C,
+                float* first = out + cols.begin * s.out_step_w * s.C;
+                kernels().depthwise_row({.out = first,
                                          .out_step = s.out_step_w * s.C,
                                          .in = s.in + first_tap(s.h, s.w, s.C, n, r, cols.begin),
                                          .in_step = s.w.step * s.C,
@@ -66,7 +67,7 @@ void run(Correlation& s) {
                                          .count = static_cast<int64_t>(taps.size()),
                                          .outputs = cols.end - cols.begin,
                                          .C = s.C,
-                                         .epilogue = s.epilogue});
+                                         .epilogue = part_of(s.epilogue, 0, first - s.out)});
             }
         }
     });

@@ -86,7 +86,8 @@ void correlate(const Image& all_out, const ConstImage& all_in, const Taps& p, co
                [&](const Image& out, const ConstImage& in, int64_t c, int64_t channels, int64_t begin, int64_t end) {
                    for (int64_t r = begin * kRows; r < std::min(end * kRows, out.H); r += kRows) {
                        const int64_t rows = std::min(kRows, out.H - r), first = r * p.stride - p.top;
-                       kernels().depthwise_tile({.out = out.data + r * out.row(),
+                       float* to = out.data + r * out.row();
+                       kernels().depthwise_tile({.out = to,
                                                  .out_row = out.row(),
                                                  .out_pixel = out.pixel,
                                                  .in = in.data + first * in.row(),
@@ -101,7 +102,7 @@ void correlate(const Image& all_out, const ConstImage& all_in, const Taps& p, co
                                                  .w_row = p.row,
                                                  .w_column = p.column,
                                                  .channels = channels,
-                                                 .epilogue = part_of(epilogue, c, 0),
+                                                 .epilogue = part_of(epilogue, c, to - all_out.data),
                                                  .stream = stream},
                                                 p.K, p.stride, rows);
                    }

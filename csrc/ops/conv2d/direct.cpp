@@ -371,7 +371,6 @@ const Algorithm algorithm = {.name = "direct",
                              .forward = forward,
                              .backward_input = backward_input,
                              .backward_weight = backward_weight,
-                             .adds_residual = true,
                              .packed_floats = packed_forward_floats,
                              .pack = pack_forward};
 

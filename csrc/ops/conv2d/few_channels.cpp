@@ -84,7 +84,7 @@ void run_image(const Conv2dForward& p, const int64_t* offset, int64_t n, int64_t
                                     .outputs = cols_of(p),
                                     .cols = s.OW(),
                                     .pool_rows = p.pooled() ? std::min<int64_t>(2, s.OH() - 2 * r) : 0,
-                                    .epilogue = p.epilogue});
+                                    .epilogue = part_of(p.epilogue, 0, to)});
     }
 }
 

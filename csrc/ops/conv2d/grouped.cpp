@@ -246,7 +246,6 @@ const Algorithm algorithm = {.name = "grouped",
                              .forward = forward,
                              .backward_input = backward_input,
                              .backward_weight = backward_weight,
-                             .adds_residual = true,
                              .packed_floats = packed_floats,
                              .pack = pack};
 

@@ -119,7 +119,6 @@ const Algorithm algorithm = {
     .cut = cut,
     .forward = [](const Conv2dForward& c) { forward(c.y, c.x, c.packed, c.shape, c.epilogue); },
     .backward_input = backward_input<float>,
-    .backward_weight = backward_weight<float>,
-    .adds_residual = true};
+    .backward_weight = backward_weight<float>};
 
 }  // namespace pycnn::naive

@@ -128,7 +128,6 @@ constexpr Algorithm entry(const char* reason) {
             .backward_input = backward_input<M>,
             .backward_weight = [](float* dweight, const float* x, const float* dy,
                                   const Conv2dShape& s) { winograd::backward_weight(dweight, x, dy, s, M); },
-            .adds_residual = true,
             .pools = true,
             .packs_parts = true,
             .packed_floats = packed_floats<M>,

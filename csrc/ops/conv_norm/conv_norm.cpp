@@ -31,10 +31,10 @@ Fetch lines(const float* from, int64_t floats) { return {from, std::max<int64_t>
 // past the caches from there: 8.3 -> 6.9 ms at 56x56x64->256, 8 images, two threads, Zen 4, minimum.
 void convolve(float* z, float* parts, const float* x, const float* packed, const float* bias, const Conv2dShape& s,
               const Layout& l) {
-    const int64_t chunk_rows = l.chunk * l.fold, at_once = std::max<int64_t>(kBlock / (l.chunk * l.C), 1);
+    const int64_t at_once = std::max<int64_t>(kBlock / (l.chunk * l.C), 1);  // l.fold is 1: OC is above 8
     const bool stream = norm::streams(z, l);
-    const auto row = [&](int64_t chunk) { return std::min(chunk * chunk_rows, l.all_rows); };
-    parallel_for(l.chunks, grain_units(kGrainFlop, row_cost(s) * chunk_rows), [&](int64_t begin, int64_t end) {
+    const auto row = [&](int64_t chunk) { return std::min(l.first(chunk), l.rows); };
+    parallel_for(l.chunks, grain_units(kGrainFlop, row_cost(s) * l.chunk), [&](int64_t begin, int64_t end) {
         Lists lists;
         Scratch scratch;
         float* room = stream ? scratch.floats(at_once * l.chunk * l.C) : nullptr;
@@ -98,9 +98,20 @@ bool is_pointwise(const Conv2dShape& s) {
     return s.KH == 1 && s.KW == 1 && s.stride_h == 1 && s.stride_w == 1 && s.groups == 1 && !s.padded();
 }
 
+// Time of the fused operators over that of the parts, forward and backward with relu, two threads, Zen 4 (family 25 model
+// 17), AVX-512, in turn, minima; (pixels for each input channel):
+//
+//   4 images   112x112x16->96 0.83 (3136)   56x56x24->144 0.94 (523)   56x56x64->256 0.97 (196)   56x56x64->64 0.96 (196)
+//              28x28x32->192 0.99 (98)      28x28x128->512 1.09 (25)   14x14x64->384 1.17 (12)    7x7x320->1280 3.2 (1)
+//   16 images  112x112x16->96 0.70          56x56x24->144 0.82         56x56x64->256 0.85         56x56x64->64 0.97
+//              28x28x32->192 0.94 (392)     28x28x128->512 1.03 (98)   14x14x64->384 1.04 (49)    7x7x320->1280 1.7 (2)
+//
+// Where the result is the narrower side little of dz is saved, and dx, which is then the large one, is written block by
+// block: 112x112x32->16 0.89 and 1.20, 56x56x144->24 1.00 and 1.36, 56x56x256->64 1.07 and 1.15, 28x28x192->32 1.02 and
+// 1.03, 14x14x576->96 1.21 and 1.12. Blocks that count x as well did not change that.
 bool conv2d_norm_pays(const Conv2dShape& s) {
     constexpr int64_t kFewChannels = 8;  // up to here the convolution has kernels of its own
-    return s.C > kFewChannels && s.N * s.H * s.W >= 2 * kSlots * s.C;
+    return s.C > kFewChannels && s.OC >= s.C && s.N * s.H * s.W >= 128 * s.C;
 }
 
 void conv2d_norm_forward(const ConvNormForward& a, const NormFunction<float>& f, const Conv2dShape& s) {
@@ -115,15 +126,17 @@ void conv2d_norm_forward(const ConvNormForward& a, const NormFunction<float>& f,
         conv2d_forward(a.z, a.x, a.weight, s, {.bias = a.bias});
         batch_statistics(a.mean, a.variance, a.z, rows, s.OC);
     }
-    batch_norm_apply(a.y, a.z, f, rows, s.OC);
+    batch_norm_apply<float>({.y = a.y, .x = a.z, .rows = rows, .C = s.OC}, f);
 }
 
 void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& f, const Conv2dShape& s) {
     const int64_t rows = s.N * s.H * s.W, size = s.C * s.OC;
+    NormBackward<float> of_norm{
+        .dx = nullptr, .dweight = a.dgamma, .dbias = a.dbeta, .dy = a.dy, .x = a.z, .rows = rows, .C = s.OC};
     if (!conv2d_norm_pays(s)) {
         Scratch scratch;
-        float* dz = scratch.floats(rows * s.OC);
-        batch_norm_backward(dz, a.dgamma, a.dbeta, a.dy, a.z, f, rows, s.OC);
+        float* dz = of_norm.dx = scratch.floats(rows * s.OC);
+        batch_norm_backward(of_norm, f);
         conv2d_backward_weight(a.dweight, a.x, dz, s);
         if (a.dx) conv2d_backward_input(a.dx, dz, a.weight, s);
         return;
@@ -132,7 +145,7 @@ void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& 
     Scratch scratch;
     float* parts = scratch.floats(l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
-    norm::gradient_coefficients(a.dgamma, a.dbeta, k, parts, a.dy, a.z, f, l, {});
+    norm::gradient_coefficients(of_norm, f, k, parts);
     const float* packed = a.dx ? pack_backward(scratch, a.weight, s, {0}, {0}) : nullptr;
     float* slots = scratch.floats(kSlots * size);
     const Backward b{

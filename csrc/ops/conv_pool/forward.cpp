@@ -23,6 +23,7 @@ void pool_in_chunks(const Algorithm& a, const Conv2dForward& call) {
             a.forward({.y = room,
                        .x = call.x + first * s.H * s.W * s.C,
                        .packed = call.packed,
+                       .weight = call.weight,
                        .shape = part,
                        .like = chunk});
             for (int64_t r = 0; r < part.N * b.PH; ++r) {

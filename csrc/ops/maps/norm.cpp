@@ -51,15 +51,15 @@ void merge_statistics(float* mean, float* variance, const float* parts, const La
     }
 }
 
-void gradient_coefficients(float* dweight, float* dbias, const Coefficients& k, float* parts, const float* dy,
-                           const float* x, const NormFunction<float>& f, const Layout& l,
-                           const NormResidual<float>& residual) {
-    const bool writes = f.relu && residual.gradient;
-    for_chunks(l, 2 + (residual.y != nullptr) + writes, [&](int64_t i) {
+void gradient_coefficients(const NormBackward<float>& b, const NormFunction<float>& f, const Coefficients& k,
+                           float* parts) {
+    const Layout l(b.rows, b.C);
+    const bool writes = f.relu && b.residual_gradient;
+    for_chunks(l, 2 + (b.y != nullptr) + writes, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu);
-        if (f.relu && residual.y) rows.y = residual.y + l.at(i);
-        if (writes) rows.masked = residual.gradient + l.at(i);
-        kernels().norm_gradient_sums(parts + i * 2 * l.C, dy + l.at(i), x + l.at(i), rows);
+        if (f.relu && b.y) rows.y = b.y + l.at(i);
+        if (writes) rows.masked = b.residual_gradient + l.at(i);
+        kernels().norm_gradient_sums(parts + i * 2 * l.C, b.dy + l.at(i), b.x + l.at(i), rows);
     });
     std::vector<double> sums(2 * l.C, 0.0);
     for (int64_t i = 0; i < l.chunks; ++i)
@@ -69,8 +69,8 @@ void gradient_coefficients(float* dweight, float* dbias, const Coefficients& k, 
         double g = 0.0, g_deviation = 0.0;
         for (int64_t lane = c; lane < l.C; lane += l.channels) g += sums[lane], g_deviation += sums[l.C + lane];
         const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), scale = f.weight[c] * inverse;
-        dbias[c] = static_cast<float>(g);
-        dweight[c] = static_cast<float>(g_deviation * inverse);
+        b.dbias[c] = static_cast<float>(g);
+        b.dweight[c] = static_cast<float>(g_deviation * inverse);
         for (int64_t lane = c; lane < l.C; lane += l.channels) {
             k.constant[lane] = static_cast<float>(-scale * g / count);
             k.slope[lane] = static_cast<float>(-scale * inverse * inverse * g_deviation / count);
@@ -93,37 +93,36 @@ void statistics(float* mean, float* variance, const float* x, int64_t rows, int6
     norm::merge_statistics(mean, variance, parts, l);
 }
 
-void apply(float* y, const float* x, const NormFunction<float>& f, int64_t all_rows, int64_t channels,
-           const float* residual) {
-    const Layout l(all_rows, channels);
+void apply(const NormForward<float>& a, const NormFunction<float>& f) {
+    const Layout l(a.rows, a.C);
     Scratch scratch;
     const Coefficients k(scratch.floats(5 * l.C), f, l);
-    const bool stream = y != x && y != residual && norm::streams(y, l);
-    for_chunks(l, residual ? 3 : 2, [&](int64_t i) {
+    const bool stream = a.y != a.x && a.y != a.residual && norm::streams(a.y, l);
+    for_chunks(l, a.residual ? 3 : 2, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu);
         rows.stream = stream;
-        if (residual) rows.residual = residual + l.at(i);
-        kernels().norm_apply(y + l.at(i), x + l.at(i), rows);
+        if (a.residual) rows.residual = a.residual + l.at(i);
+        kernels().norm_apply(a.y + l.at(i), a.x + l.at(i), rows);
     });
 }
 
-void backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const NormFunction<float>& f,
-              int64_t all_rows, int64_t channels, const NormResidual<float>& residual) {
-    const Layout l(all_rows, channels);
+void backward(const NormBackward<float>& b, const NormFunction<float>& f) {
+    const Layout l(b.rows, b.C);
     Scratch scratch;
     float* parts = scratch.floats(l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
-    norm::gradient_coefficients(dweight, dbias, k, parts, dy, x, f, l, residual);
-    if (!dx) return;
-    const bool written = f.relu && residual.gradient;
-    const float* g = written ? residual.gradient : dy;
-    const bool stream = dx != dy && norm::streams(dx, l);
+    norm::gradient_coefficients(b, f, k, parts);
+    if (!b.dx) return;
+    const bool written = f.relu && b.residual_gradient;
+    const float* g = written ? b.residual_gradient : b.dy;
+    const bool stream = b.dx != b.dy && norm::streams(b.dx, l);
     for_chunks(l, 3, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu && !written);
         rows.stream = stream;
-        if (rows.relu && residual.y) rows.y = residual.y + l.at(i);
+        if (rows.relu && b.y) rows.y = b.y + l.at(i);
         kernels().norm_gradient(
-            {.dx = dx + l.at(i), .dy = g + l.at(i), .x = x + l.at(i), .constant = k.constant, .slope = k.slope}, rows);
+            {.dx = b.dx + l.at(i), .dy = g + l.at(i), .x = b.x + l.at(i), .constant = k.constant, .slope = k.slope},
+            rows);
     });
 }
 
@@ -143,33 +142,33 @@ double normalised(double x, const NormFunction<double>& f, int64_t c) {
     return (x - f.mean[c]) / std::sqrt(f.variance[c] + f.eps) * f.weight[c] + f.bias[c];
 }
 
-void apply(double* y, const double* x, const NormFunction<double>& f, int64_t rows, int64_t C, const double* residual) {
-    for (int64_t at = 0; at < rows * C; ++at) {
-        double value = normalised(x[at], f, at % C);
-        if (residual) value += residual[at];
-        y[at] = f.relu && value < 0 ? 0.0 : value;
+void apply(const NormForward<double>& a, const NormFunction<double>& f) {
+    for (int64_t at = 0; at < a.rows * a.C; ++at) {
+        double value = normalised(a.x[at], f, at % a.C);
+        if (a.residual) value += a.residual[at];
+        a.y[at] = f.relu && value < 0 ? 0.0 : value;
     }
 }
 
-void backward(double* dx, double* dweight, double* dbias, const double* dy, const double* x,
-              const NormFunction<double>& f, int64_t rows, int64_t C, const NormResidual<double>& residual) {
-    const bool writes = f.relu && residual.gradient;
+void backward(const NormBackward<double>& b, const NormFunction<double>& f) {
+    const int64_t C = b.C, size = b.rows * C;
+    const double* x = b.x;
+    const bool writes = f.relu && b.residual_gradient;
     if (writes)
-        for (int64_t at = 0; at < rows * C; ++at) residual.gradient[at] = residual.y[at] <= 0 ? 0.0 : dy[at];
-    const double* all = writes ? residual.gradient : dy;
+        for (int64_t at = 0; at < size; ++at) b.residual_gradient[at] = b.y[at] <= 0 ? 0.0 : b.dy[at];
+    const double* all = writes ? b.residual_gradient : b.dy;
     const auto gradient = [&](int64_t at) {
         if (!f.relu || writes) return all[at];
-        return (residual.y ? residual.y[at] : normalised(x[at], f, at % C)) <= 0 ? 0.0 : all[at];
+        return (b.y ? b.y[at] : normalised(x[at], f, at % C)) <= 0 ? 0.0 : all[at];
     };
     for (int64_t c = 0; c < C; ++c) {
-        const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), count = static_cast<double>(rows);
+        const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), count = static_cast<double>(b.rows);
         double g = 0.0, g_x = 0.0;  // x normalised, before weight and bias
-        for (int64_t at = c; at < rows * C; at += C)
-            g += gradient(at), g_x += gradient(at) * (x[at] - f.mean[c]) * inverse;
-        dbias[c] = g, dweight[c] = g_x;
-        if (!dx) continue;
-        for (int64_t at = c; at < rows * C; at += C)
-            dx[at] = f.weight[c] * inverse * (gradient(at) - g / count - (x[at] - f.mean[c]) * inverse * g_x / count);
+        for (int64_t at = c; at < size; at += C) g += gradient(at), g_x += gradient(at) * (x[at] - f.mean[c]) * inverse;
+        b.dbias[c] = g, b.dweight[c] = g_x;
+        if (!b.dx) continue;
+        for (int64_t at = c; at < size; at += C)
+            b.dx[at] = f.weight[c] * inverse * (gradient(at) - g / count - (x[at] - f.mean[c]) * inverse * g_x / count);
     }
 }
 
@@ -189,25 +188,23 @@ void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batc
     }
 }
 template <class T>
-void batch_norm_apply(T* y, const T* x, const NormFunction<T>& f, int64_t rows, int64_t C, const T* residual) {
-    if (rows > 0) apply(y, x, f, rows, C, residual);
+void batch_norm_apply(const NormForward<T>& a, const NormFunction<T>& f) {
+    if (a.rows > 0) apply(a, f);
 }
 template <class T>
-void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const NormFunction<T>& f, int64_t rows,
-                         int64_t C, const NormResidual<T>& residual) {
-    if (!f.relu && residual.gradient && residual.gradient != dy) std::copy(dy, dy + rows * C, residual.gradient);
-    backward(dx, dweight, dbias, dy, x, f, rows, C, residual);
+void batch_norm_backward(const NormBackward<T>& b, const NormFunction<T>& f) {
+    if (!f.relu && b.residual_gradient && b.residual_gradient != b.dy)
+        std::copy(b.dy, b.dy + b.rows * b.C, b.residual_gradient);
+    backward(b, f);
 }
 
 template void batch_statistics(float*, float*, const float*, int64_t, int64_t);
 template void batch_statistics(double*, double*, const double*, int64_t, int64_t);
 template void update_running_statistics(float*, float*, const NormFunction<float>&, double, int64_t, int64_t);
 template void update_running_statistics(double*, double*, const NormFunction<double>&, double, int64_t, int64_t);
-template void batch_norm_apply(float*, const float*, const NormFunction<float>&, int64_t, int64_t, const float*);
-template void batch_norm_apply(double*, const double*, const NormFunction<double>&, int64_t, int64_t, const double*);
-template void batch_norm_backward(float*, float*, float*, const float*, const float*, const NormFunction<float>&,
-                                  int64_t, int64_t, const NormResidual<float>&);
-template void batch_norm_backward(double*, double*, double*, const double*, const double*, const NormFunction<double>&,
-                                  int64_t, int64_t, const NormResidual<double>&);
+template void batch_norm_apply(const NormForward<float>&, const NormFunction<float>&);
+template void batch_norm_apply(const NormForward<double>&, const NormFunction<double>&);
+template void batch_norm_backward(const NormBackward<float>&, const NormFunction<float>&);
+template void batch_norm_backward(const NormBackward<double>&, const NormFunction<double>&);
 
 }  // namespace pycnn

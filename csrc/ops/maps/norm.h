@@ -3,6 +3,7 @@
 //   mean[c] = sum of x / rows        variance[c] = sum of (x - mean)^2 / rows        (biased)
 //   y = (x - mean) / sqrt(variance + eps) * weight + bias + residual, then relu on request
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 namespace pycnn {
@@ -12,7 +13,12 @@ struct NormFunction {  // what stays the same from forward to backward; all [C]
     const T *mean, *variance, *weight, *bias;
     double eps;
     bool relu;
+    const T* scale = nullptr;  // weight / sqrt(variance + eps), computed before: then batch_norm_apply reads no others
 };
+
+inline float norm_scale(const NormFunction<float>& f, int64_t c) {
+    return static_cast<float>(f.weight[c] / std::sqrt(f.variance[c] + f.eps));
+}
 
 // rows at least 1. No variance is negative.
 template <class T>
@@ -23,20 +29,27 @@ template <class T>
 void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batch, double momentum, int64_t rows,
                                int64_t C);
 
-// residual, of x's shape, or null. y may be x or residual.
 template <class T>
-void batch_norm_apply(T* y, const T* x, const NormFunction<T>&, int64_t rows, int64_t C, const T* residual = nullptr);
-
-// What backward reads and writes where forward had a residual; all of x's shape, or null.
-template <class T>
-struct NormResidual {
-    const T* y = nullptr;   // what forward gave: relu's mask, which x alone does not tell then
-    T* gradient = nullptr;  // of the residual: dy behind the mask; may be dy, if dx is not; with relu y must be there
+struct NormForward {
+    T* y;  // may be x or residual
+    const T* x;
+    int64_t rows, C;
+    const T* residual = nullptr;
 };
-
-// The gradient through the statistics of this very x; rows at least 1. dx may be dy, or null.
 template <class T>
-void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const NormFunction<T>&, int64_t rows,
-                         int64_t C, const NormResidual<T>& = {});
+void batch_norm_apply(const NormForward<T>&, const NormFunction<T>&);
+
+template <class T>
+struct NormBackward {
+    T *dx, *dweight, *dbias;  // dx may be dy, or null
+    const T *dy, *x;
+    int64_t rows, C;  // rows at least 1
+    // Where forward had a residual.
+    const T* y = nullptr;            // what it gave: relu's mask, which x alone does not tell then
+    T* residual_gradient = nullptr;  // dy behind the mask; may be dy, if dx is not; with relu y must be there
+};
+// The gradient through the statistics of this very x.
+template <class T>
+void batch_norm_backward(const NormBackward<T>&, const NormFunction<T>&);
 
 }  // namespace pycnn

@@ -3,7 +3,6 @@
 // whatever order, gets the same bits.
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "kernels/kernels.h"
@@ -48,11 +47,13 @@ struct Coefficients {
 
     Coefficients(float* room, const NormFunction<float>& f, const Layout& l)
         : mean(room), scale(mean + l.C), shift(scale + l.C), constant(shift + l.C), slope(constant + l.C) {
-        for (int64_t lane = 0; lane < l.C; ++lane) {
-            const int64_t c = lane % l.channels;
-            mean[lane] = f.mean[c];
-            scale[lane] = static_cast<float>(f.weight[c] / std::sqrt(f.variance[c] + f.eps));
-            shift[lane] = f.bias[c];
+        for (int64_t c = 0; c < l.channels; ++c) {
+            mean[c] = f.mean[c], shift[c] = f.bias[c];
+            scale[c] = f.scale ? f.scale[c] : norm_scale(f, c);
+        }
+        for (int64_t lane = l.channels; lane < l.C; ++lane) {
+            const int64_t c = lane - l.channels;
+            mean[lane] = mean[c], scale[lane] = scale[c], shift[lane] = shift[c];
         }
     }
     NormRows rows(const Layout& l, int64_t count, bool relu) const { return {count, l.C, mean, scale, shift, relu}; }
@@ -70,8 +71,6 @@ void chunk_statistics(float* parts, const float* x, const Layout&, int64_t i, fl
 void merge_statistics(float* mean, float* variance, const float* parts, const Layout&);
 
 // The first pass of backward, with parts [chunks][g, g (x - mean)][C]: dweight, dbias, and the coefficients of dx.
-void gradient_coefficients(float* dweight, float* dbias, const Coefficients&, float* parts, const float* dy,
-                           const float* x, const NormFunction<float>&, const Layout&,
-                           const NormResidual<float>& residual);
+void gradient_coefficients(const NormBackward<float>&, const NormFunction<float>&, const Coefficients&, float* parts);
 
 }  // namespace pycnn::norm

@@ -103,20 +103,26 @@ void log_softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t 
 
 namespace {
 
-// The loss of one row, and its gradient. p, log_p: its softmax and log-softmax; the targets are smoothed here.
+// The loss of row i, and its gradient. p, log_p: its softmax and log-softmax; target: room for K numbers.
 template <class T>
-double row_of_cross_entropy(T* dlogits, const T* p, const T* log_p, std::vector<T>& target, T smoothing, int64_t rows,
-                            int64_t K) {
+double row_of_cross_entropy(const CrossEntropy<T>& s, int64_t i, const T* p, const T* log_p, T* target) {
+    const int64_t K = s.K;
+    if (s.labels) {
+        std::fill(target, target + K, T(0));
+        target[s.labels[i]] = T(1);
+    } else {
+        std::copy(s.onehot + i * K, s.onehot + (i + 1) * K, target);
+    }
     T total = T(0);
     for (int64_t k = 0; k < K; ++k) {
-        target[k] = target[k] * (T(1) - smoothing) + smoothing / static_cast<T>(K);
+        target[k] = target[k] * (T(1) - s.smoothing) + s.smoothing / static_cast<T>(K);
         total += target[k];
     }
     double loss = 0.0;
     for (int64_t k = 0; k < K; ++k) {
         // 0 times log 0 = -Inf counts as 0: a class that is not the target may have probability 0.
         if (target[k] != T(0)) loss -= static_cast<double>(target[k]) * static_cast<double>(log_p[k]);
-        dlogits[k] = (p[k] * total - target[k]) / static_cast<T>(rows);
+        s.dlogits[i * K + k] = (p[k] * total - target[k]) / static_cast<T>(s.rows);
     }
     return loss;
 }
@@ -124,25 +130,19 @@ double row_of_cross_entropy(T* dlogits, const T* p, const T* log_p, std::vector<
 }  // namespace
 
 template <class T>
-double softmax_cross_entropy(T* dlogits, const T* logits, const int64_t* labels, const T* onehot, T smoothing,
-                             int64_t rows, int64_t K) {
+double softmax_cross_entropy(const CrossEntropy<T>& s) {
     constexpr int64_t kTogether = 16;  // rows that the kernels take at a time
+    const int64_t rows = s.rows, K = s.K;
     std::vector<double> losses(rows, 0.0);
     for_rows<T>(rows, K, [&](int64_t first, int64_t count) {
         std::vector<T> p(std::min(kTogether, count) * K), log_p(p.size()), target(K);
         for (int64_t r = first; r < first + count; r += kTogether) {
             const int64_t together = std::min(kTogether, first + count - r);
-            Rows<T>::log_softmax(log_p.data(), logits + r * K, together, K);
-            Rows<T>::softmax(p.data(), logits + r * K, together, K);
+            Rows<T>::log_softmax(log_p.data(), s.logits + r * K, together, K);
+            Rows<T>::softmax(p.data(), s.logits + r * K, together, K);
             for (int64_t i = r; i < r + together; ++i) {
                 const int64_t at = (i - r) * K;
-                std::fill(target.begin(), target.end(), T(0));
-                if (labels)
-                    target[labels[i]] = T(1);
-                else
-                    std::copy(onehot + i * K, onehot + (i + 1) * K, target.begin());
-                losses[i] =
-                    row_of_cross_entropy(dlogits + i * K, p.data() + at, log_p.data() + at, target, smoothing, rows, K);
+                losses[i] = row_of_cross_entropy(s, i, p.data() + at, log_p.data() + at, target.data());
             }
         }
     });
@@ -159,7 +159,7 @@ template void softmax_backward(float*, const float*, const float*, int64_t, int6
 template void softmax_backward(double*, const double*, const double*, int64_t, int64_t);
 template void log_softmax_backward(float*, const float*, const float*, int64_t, int64_t);
 template void log_softmax_backward(double*, const double*, const double*, int64_t, int64_t);
-template double softmax_cross_entropy(float*, const float*, const int64_t*, const float*, float, int64_t, int64_t);
-template double softmax_cross_entropy(double*, const double*, const int64_t*, const double*, double, int64_t, int64_t);
+template double softmax_cross_entropy(const CrossEntropy<float>&);
+template double softmax_cross_entropy(const CrossEntropy<double>&);
 
 }  // namespace pycnn

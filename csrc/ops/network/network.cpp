@@ -61,13 +61,16 @@ void Network::add_avg_pool2d(Index x, Index y, const Pool2dShape& s, bool count_
 }
 
 void Network::add_batch_norm(Index x, Index y, const NormVectors& v, int64_t C, bool relu, Index residual) {
-    const auto weight = copy(v.weight, C), bias = copy(v.bias, C), mean = copy(v.mean, C),
-               variance = copy(v.variance, C);
+    const NormFunction<float> given{v.mean, v.variance, v.weight, v.bias, v.eps, relu};
+    Floats scales;
+    for (int64_t c = 0; c < C; ++c) scales.push_back(norm_scale(given, c));
+    const auto bias = copy(v.bias, C), mean = copy(v.mean, C), scale = copy(scales.data(), C);
     const int64_t rows = floats(x) / C;
-    const double eps = v.eps;
     add([=](Place at, int64_t n) {
-        const NormFunction<float> f{mean->data(), variance->data(), weight->data(), bias->data(), eps, relu};
-        batch_norm_apply(at[y], at[x], f, n * rows, C, residual == kNone ? nullptr : at[residual]);
+        const NormFunction<float> f{mean->data(), nullptr, nullptr, bias->data(), 0, relu, scale->data()};
+        batch_norm_apply<float>(
+            {.y = at[y], .x = at[x], .rows = n * rows, .C = C, .residual = residual == kNone ? nullptr : at[residual]},
+            f);
     });
 }
 
