@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ops/maps/norm_parts.h"
+#include "ops/runtime/caches.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/scratch.h"
 
@@ -98,7 +99,7 @@ void apply(float* y, const float* x, const NormFunction<float>& f, int64_t all_r
     const Layout l(all_rows, channels);
     Scratch scratch;
     const Coefficients k(scratch.floats(5 * l.C), f, l);
-    const bool stream = y != x && y != residual && norm::streams(y, l);
+    const bool stream = y != x && y != residual && streams(y, l.rows * l.C, l.C);
     for_chunks(l, residual ? 3 : 2, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu);
         rows.stream = stream;
@@ -117,7 +118,7 @@ void backward(float* dx, float* dweight, float* dbias, const float* dy, const fl
     if (!dx) return;
     const bool written = f.relu && residual.gradient;
     const float* g = written ? residual.gradient : dy;
-    const bool stream = dx != dy && norm::streams(dx, l);
+    const bool stream = dx != dy && streams(dx, l.rows * l.C, l.C);
     for_chunks(l, 3, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu && !written);
         rows.stream = stream;
