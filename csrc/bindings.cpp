@@ -10,6 +10,7 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/gemm/gemm.h"
 #include "ops/network/network.h"
+#include "ops/runtime/caches.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/scratch.h"
@@ -127,10 +128,12 @@ void trim() {
 py::dict tile_sizes() {
     py::dict sizes;
     const Kernels& isa = kernels();
-    sizes["MR"] = isa.MR, sizes["NR"] = isa.NR, sizes["MC"] = isa.MC;
-    sizes["KC"] = kKC, sizes["NC"] = kNC;
+    sizes["MR"] = isa.MR, sizes["NR"] = isa.NR, sizes["MC"] = gemm_mc();
+    sizes["KC"] = kKC, sizes["NC"] = gemm_nc();
     return sizes;
 }
+
+py::tuple pair(const Caches& c) { return py::make_tuple(c.l2, c.l3); }
 
 }  // namespace
 }  // namespace module_bindings
@@ -149,6 +152,11 @@ void bind_config(py::module_& m) {
     m.def("set_num_threads", set_num_threads, py::arg("n"));
     m.def("available_cpus", available_cpus);
     m.def("physical_cores", physical_cores, py::arg("folder"), py::arg("room") = 1024);
+    m.def("caches", [] { return pair(caches()); });
+    m.def("read_caches", [](const std::string& folder) { return pair(read_caches(folder)); }, py::arg("folder"));
+    m.def(
+        "set_caches", [](int64_t l2, int64_t l3) { set_caches({l2, l3}); }, py::arg("l2"), py::arg("l3"),
+        py::call_guard<py::gil_scoped_release>());
     m.def("in_forked_child", in_forked_child);
     m.def("has_openmp", has_openmp);
     m.def("last_team_size", take_team_size);

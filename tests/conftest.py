@@ -81,6 +81,15 @@ def isa():
 
 
 @pytest.fixture
+def small_caches():
+    """Caches of 256 KB and 1 MB: from 2**17 numbers on a result is stored past them."""
+    before = _pycnn.caches()
+    _pycnn.set_caches(2**18, 2**20)
+    yield
+    _pycnn.set_caches(*before)
+
+
+@pytest.fixture
 def num_threads():
     """The number of threads that run: in turn 1 and 3, and 2 on the last instruction set."""
     with pycnn.num_threads(1):

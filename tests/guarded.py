@@ -95,6 +95,10 @@ CONVOLUTIONS = {
     "depthwise_stride": ((2, 7, 8, 17), (3, 3), 17, {"groups": 17, "padding": 1, "stride": 2}),
     "depthwise_rows": ((2, 7, 8, 17), (3, 2), 17, {"groups": 17, "dilation": (1, 2)}),
     "depthwise_staged": ((1, 3, 5, 512), (3, 3), 512, {"groups": 512, "padding": 1}),
+    "grouped_ragged": (  # blocks of four groups, the last one of one
+        *((2, 6, 7, 36), (3, 3), 36),
+        {"groups": 9, "padding": 1, "algorithm": "grouped"},
+    ),
     "naive_groups": ((1, 5, 6, 6), (3, 2), 9, {"groups": 3, "stride": (2, 1), "padding": 1}),
 }
 

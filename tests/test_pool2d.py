@@ -2,6 +2,7 @@
 
 import functools
 
+import _pycnn
 import numpy as np
 import pytest
 import reference
@@ -9,6 +10,7 @@ import tolerance
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import pycnn
 from pycnn import ops
 
 VL = 16  # floats in a vector, on every instruction set
@@ -191,3 +193,38 @@ def test_the_order_of_height_and_width_in_every_way_to_write_two_sizes(rng):
     ):
         np.testing.assert_array_equal(ops.max_pool2d(x, size, stride=step), exact)
         assert ops.pool2d_output_shape(x.shape, size, stride=step) == exact.shape
+
+
+@pytest.mark.skipif(not _pycnn.has_openmp(), reason="every operator runs on one thread")
+@pytest.mark.parametrize("C", [1, 40])
+@pytest.mark.parametrize(("N", "kernel", "stride"), [(1, 3, 1), (3, 3, 2), (3, 2, 2)])
+def test_few_images_are_cut_into_bands(isa, N, C, kernel, stride):
+    """Their gradients add in the order of the windows, whichever band a pixel is of."""
+    rng = np.random.default_rng(4)
+    shape = (N, 83 if C > 1 else 401, 71 if C > 1 else 307, C)
+    x = np.float32(rng.integers(-9, 9, shape))
+    options = {"stride": stride, "padding": kernel // 2 if kernel == 3 else 0}
+    y, where = ops.max_pool2d(x, kernel, return_indices=True, **options)
+    dy = rng.standard_normal(y.shape, np.float32)
+    expected = np.zeros(shape, np.float32).reshape(N, -1, C)
+    n, c = np.arange(N)[:, None, None, None], np.arange(C)
+    np.add.at(expected, (n, where, c), dy)
+    means = []
+    for threads in (1, 2, 5):
+        with pycnn.num_threads(threads):
+            _pycnn.last_team_size()
+            dx = ops.max_pool2d_backward(dy, where, shape, out=np.full(shape, np.nan, np.float32))
+            out = np.full(shape, np.nan, np.float32)
+            means.append(ops.avg_pool2d_backward(dy, shape, kernel, out=out, **options))
+            assert (_pycnn.last_team_size() > 1) == (threads > 1)
+        np.testing.assert_array_equal(dx.reshape(expected.shape), expected)
+        np.testing.assert_array_equal(means[-1], means[0])
+
+
+def test_a_large_window_of_a_map_larger_than_the_caches(isa, small_caches, rng):
+    """It is fetched ahead: the bits are those of its images alone."""
+    x = rng.standard_normal((9, 9, 8, 210), np.float32)
+    for kernel in ((9, 8), (5, 4)):
+        whole = ops.avg_pool2d(x, kernel)
+        for n in range(9):
+            np.testing.assert_array_equal(ops.avg_pool2d(x[n : n + 1], kernel)[0], whole[n])

@@ -305,7 +305,6 @@ struct ConvPoolRow {   // one pooled row: windows of 2 x 2, cut to the map
 struct Kernels {
     const char* isa;
     int64_t MR, NR;  // register tile
-    int64_t MC;      // rows of A that stay in L2 as one packed block
 
     void (*gemm_pack_a)(float* packed, const Matrix& a, int64_t mc, int64_t kc);
     void (*gemm_pack_b)(float* packed, const Matrix& b, int64_t kc, int64_t nc);

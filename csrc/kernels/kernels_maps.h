@@ -7,8 +7,10 @@ namespace pycnn {
 
 struct PoolRow {  // one output row of a pool: the windows of row oh
     int64_t H, W, C, OW;
-    int64_t h_begin, h_end;         // the rows of the window inside the image, never empty
+    int64_t h_begin, h_end;         // the rows of the window that are visited, never empty
     int64_t w_first, stride_w, KW;  // the window of output column ow covers w_first + ow * stride_w + [0, KW)
+    int64_t rows;                   // of the window inside the image: what a mean counts
+    bool ahead = false;             // x comes from memory, so a large window is fetched a little ahead
 };
 
 struct NormChunk {                // sums of a few rows of x around a value near their mean

@@ -81,8 +81,8 @@ PYCNN_INLINE void row_of_maxima(float* y, int32_t* indices, const float* x, cons
 
 // ---- mean ---------------------------------------------------------------------------------------------------------
 
-PYCNN_INLINE float pixel_count(const Window& w, int64_t divisor) {
-    return static_cast<float>(divisor ? divisor : w.rows * w.columns);
+PYCNN_INLINE float pixel_count(const PoolRow& s, const Window& w, int64_t divisor) {
+    return static_cast<float>(divisor ? divisor : s.rows * w.columns);
 }
 
 template <int ROWS, int COLUMNS>
@@ -96,18 +96,22 @@ PYCNN_INLINE void means(float* y, const float* x, const PoolRow& s, const Window
     });
 }
 
-template <int P>  // y += P pixels in order
+template <int P, bool AHEAD>  // y += P pixels in order; the next ones come to L2 meanwhile
 PYCNN_INLINE void add_pixels(float* y, const float* x, int64_t C) {
     each_vector(C, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
         vec sum = load_first(y + c, lanes);
-        PYCNN_UNROLL for (int p = 0; p < P; ++p) sum = sum + load_first(x + p * C + c, lanes);
+        PYCNN_UNROLL for (int p = 0; p < P; ++p) {
+            sum = sum + load_first(x + p * C + c, lanes);
+            if (AHEAD) prefetch(x + (P + p) * C + c);
+        }
         store_first(y + c, sum, lanes);
     });
 }
 
 // A large window: its pixels are read as they lie, all channels of four at a time, while the sums wait in y. Down the
 // pixels one vector at a time, each 4 KB from the last one, 7x7x1024 at batch 16 took 78 microseconds instead of 31 (AMD
-// EPYC, Zen 4, two threads).
+// EPYC, Zen 4, two threads). AHEAD: batch 128, from memory, 235 instead of 304; but 21 instead of 19 from L2, batch 16.
+template <bool AHEAD>
 PYCNN_INLINE void means_by_pixels(float* y, const float* x, const PoolRow& s, const Window& w, float count) {
     memset(y, 0, sizeof(float) * s.C);
     const bool whole_rows = w.columns == s.W;  // all of them are one run of pixels
@@ -115,8 +119,8 @@ PYCNN_INLINE void means_by_pixels(float* y, const float* x, const PoolRow& s, co
     for (int64_t i = 0; i < runs; ++i) {
         const float* from = x + (w.first + i * s.W) * s.C;
         int64_t p = 0;
-        for (; p + 4 <= pixels; p += 4) add_pixels<4>(y, from + p * s.C, s.C);
-        for (; p < pixels; ++p) add_pixels<1>(y, from + p * s.C, s.C);
+        for (; p + 4 <= pixels; p += 4) add_pixels<4, AHEAD>(y, from + p * s.C, s.C);
+        for (; p < pixels; ++p) add_pixels<1, AHEAD>(y, from + p * s.C, s.C);
     }
     each_vector(s.C, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
         store_first(y + c, load_first(y + c, lanes) / splat(count), lanes);
@@ -156,7 +160,7 @@ void max_pool2d_row(float* y, int32_t* indices, const float* x, const PoolRow& s
 void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor) {
     for (int64_t ow = 0; ow < s.OW; ++ow, y += s.C) {
         const Window w = window_of(s, ow);
-        const float count = pixel_count(w, divisor);
+        const float count = pixel_count(s, w, divisor);
         if (w.rows == 3 && w.columns == 3)
             means<3, 3>(y, x, s, w, count);
         else if (w.rows == 2 && w.columns == 2)
@@ -164,14 +168,14 @@ void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor)
         else if (w.rows * w.columns < 16)
             means<0, 0>(y, x, s, w, count);
         else
-            means_by_pixels(y, x, s, w, count);
+            s.ahead ? means_by_pixels<true>(y, x, s, w, count) : means_by_pixels<false>(y, x, s, w, count);
     }
 }
 
 void avg_pool2d_backward_row(float* dx, const float* dy, const PoolRow& s, int64_t divisor, bool alone) {
     for (int64_t ow = 0; ow < s.OW; ++ow, dy += s.C) {
         const Window w = window_of(s, ow);
-        const float count = pixel_count(w, divisor);
+        const float count = pixel_count(s, w, divisor);
         alone ? write_mean(dx, dy, s, w, count) : spread_mean(dx, dy, s, w, count);
     }
 }

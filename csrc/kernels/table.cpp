@@ -10,15 +10,11 @@
 
 namespace pycnn::PYCNN_ISA {
 
-// MC * KC * 4 bytes of packed A fill about half of L2: 459 KB of 1 MiB with AVX-512, 295 KB of 512 KiB with AVX2.
-constexpr int64_t MC = REG == 64 ? 16 * MR : 24 * MR;
-
 extern const Kernels table;
 constexpr Kernels table = {
     .isa = PYCNN_QUOTE(PYCNN_ISA),
     .MR = MR,
     .NR = NR,
-    .MC = MC,
     .gemm_pack_a = gemm_pack_a,
     .gemm_pack_b = gemm_pack_b,
     .gemm_block = gemm_block,

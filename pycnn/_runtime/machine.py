@@ -140,11 +140,13 @@ def show_config() -> str:
         for name in ("PYCNN_ISA", "PYCNN_NUM_THREADS", "OMP_NUM_THREADS", *waiting.VARIABLES)
         if name in os.environ
     )
+    l2, l3 = _pycnn.caches()
     lines = [
         f"pycnn {_pycnn.__version__}, _pycnn at {_pycnn.__file__}",
         f"compiler: {_pycnn.compiler}, {openmp}",
         f"python {platform.python_version()}, numpy {np.__version__}, {platform.platform()}",
         f"cpu: {_cpu_name()}, {_pycnn.available_cpus()} for this process",
+        f"caches: L2 {l2 // 1024} KB of a core, L3 {l3 // 1024} KB",
         f"isa: {isa()} of {', '.join(available_isas())}",
         f"threads: {get_num_threads()}",
         f"waiting: {waiting.EXPLANATIONS[_who_decides]}",

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "ops/conv2d/depthwise.h"
+#include "ops/runtime/caches.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/scratch.h"
@@ -20,9 +21,8 @@ namespace pycnn::depthwise {
 
 namespace {
 
-constexpr int64_t kRows = 2;                         // of a tile
-constexpr int64_t kStreamFloats = int64_t{1} << 22;  // 16 MB: a larger result goes past the caches
-constexpr int64_t kCell = 64;                        // channels of a unit, where rows are few or for dweight
+constexpr int64_t kRows = 2;   // of a tile
+constexpr int64_t kCell = 64;  // channels of a unit, where rows are few or for dweight
 
 // In L1 a tile runs at 0.7 of the FMA peak, and a byte from L3 takes about as long as one of its FLOP, so units are
 // FLOP plus bytes: 54 microseconds at 3.8 million (56x56x128, stride 2, AVX-512; 79 with AVX2), where two threads
@@ -35,10 +35,6 @@ int64_t grain(const Conv2dShape& s, int64_t units) {
 bool square(const Conv2dShape& s) {
     return s.KH == s.KW && (s.KH == 3 || s.KH == 5) && s.stride_h == s.stride_w && s.stride_h <= 2 &&
            s.dilation_h == 1 && s.dilation_w == 1;
-}
-
-bool streams(const float* out, int64_t floats, int64_t C) {
-    return floats > kStreamFloats && C % 16 == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
 }
 
 struct Image {  // H x W pixels, `pixel` floats apart

@@ -20,6 +20,7 @@
 #include "ops/conv2d/axis.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/pack.h"
+#include "ops/runtime/caches.h"
 #include "ops/runtime/cut.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/scratch.h"
@@ -242,8 +243,8 @@ struct Job {
     }
 };
 
-// Rows whose input is about 256 KB, half of the smallest L2 that we tune for; the lists of pixels stay small too.
-// Twice that where the filter is larger than most L2, since each block streams all of it (16x7x7x1024->1024, one
+// Rows whose input is about 256 KB; the lists of pixels stay small too. Half of that takes 2 to 6 % longer with one tap
+// and a large map, twice that the same time, so it does not follow L2 (Zen 4, two threads). Twice that where the filter is larger than most L2, since each block streams all of it (16x7x7x1024->1024, one
 // thread: 15.6 ms, else 16.7). With one tap the output counts as well, which is then as large: its panels are written
 // one after the other, and lines of a pixel should meet in memory (16x112x112x32->64 on two threads of a Zen 4:
 // 1.1 times faster, medians of two runs, 16x56x56x64->128 1.03 to 1.06).
@@ -277,14 +278,11 @@ void run_blocks(const Job& job, const Block& all) {
 }
 
 void run(Job& job, int64_t like) {
-    // A map is written past the caches from 16 MB on, where its vectors are whole.
-    constexpr int64_t kStream = int64_t{1} << 22;
     double flop = 0, bytes = 0;
     job.rows = 0;
     for (Correlation& s : job.phases) {
         s.h.sort_outputs(), s.w.sort_outputs();
-        s.stream = s.N * s.out_H * s.out_W * s.out_C >= kStream && s.group_out() % 16 == 0 &&
-                   reinterpret_cast<uintptr_t>(s.out) % 64 == 0 && !reads_again(s.epilogue);
+        s.stream = streams(s.out, s.N * s.out_H * s.out_W * s.out_C, s.group_out()) && !reads_again(s.epilogue);
         job.in_place.push_back(tap_offsets(s, s.w.size, s.C));
         job.padded.push_back(tap_offsets(s, s.w.padded(), s.pitch()));
         job.rows = std::max(job.rows, s.h.outputs);

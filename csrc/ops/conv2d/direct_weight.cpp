@@ -113,7 +113,7 @@ void list_steps(std::vector<Steps>& steps, const Problem& p, int64_t band, int64
     steps.clear();
     for (int64_t row = first; row < last; ++row) {
         const int64_t h = row % OH * s.stride_h + band / s.KW * s.dilation_h - s.pad.top, at = (row - first) * OW;
-        if (cols.begin == cols.end || (p.in_place && (h < 0 || h >= s.H))) continue;
+        if (p.in_place && (h < 0 || h >= s.H)) continue;
         if (steps.empty() || steps.back().end != at + cols.begin) steps.push_back({at + cols.begin, 0});
         steps.back().end = at + cols.end;
     }

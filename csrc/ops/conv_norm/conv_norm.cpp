@@ -8,6 +8,7 @@
 #include "ops/conv2d/pack.h"
 #include "ops/conv_norm/product.h"
 #include "ops/maps/norm_parts.h"
+#include "ops/runtime/caches.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/scratch.h"
@@ -32,7 +33,7 @@ Fetch lines(const float* from, int64_t floats) { return {from, std::max<int64_t>
 void convolve(float* z, float* parts, const float* x, const float* packed, const float* bias, const Conv2dShape& s,
               const Layout& l) {
     const int64_t at_once = std::max<int64_t>(kBlock / (l.chunk * l.C), 1);  // l.fold is 1: OC is above 8
-    const bool stream = norm::streams(z, l);
+    const bool stream = streams(z, l.rows * l.C, l.C);
     const auto row = [&](int64_t chunk) { return std::min(l.first(chunk), l.rows); };
     parallel_for(l.chunks, grain_units(kGrainFlop, row_cost(s) * l.chunk), [&](int64_t begin, int64_t end) {
         Lists lists;

@@ -7,9 +7,12 @@
 
 namespace pycnn {
 
-// Constants of every instruction set, so that they never change the bits (they are also what `auto` may depend on).
-constexpr int64_t kKC = 512;   // 384 loses 1 to 3 % at 2000^3 (Zen 4): C passes through memory k / KC times
-constexpr int64_t kNC = 3072;  // packed B is at most kKC * kNC * 4 = 6.3 MB: it lives in L3
+// How many products a sum takes before it passes through memory: the same everywhere, for what `auto` may depend on.
+constexpr int64_t kKC = 512;  // 384 loses 1 to 3 % at 2000^3 (Zen 4): C passes through memory k / KC times
+
+// The other two blocks, which change no bits, by the caches of the machine.
+int64_t gemm_nc();  // columns of B that live in L3 as one packed block
+int64_t gemm_mc();  // rows of A that live in L2, as one too
 
 template <class T>
 struct GemmOf {  // c [m][n] (row stride ldc) = a [m][k] times b [k][n], added to c with `accumulate`

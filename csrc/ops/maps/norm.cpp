@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ops/maps/norm_parts.h"
+#include "ops/runtime/caches.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/scratch.h"
 
@@ -97,7 +98,7 @@ void apply(const NormForward<float>& a, const NormFunction<float>& f) {
     const Layout l(a.rows, a.C);
     Scratch scratch;
     const Coefficients k(scratch.floats(5 * l.C), f, l);
-    const bool stream = a.y != a.x && a.y != a.residual && norm::streams(a.y, l);
+    const bool stream = a.y != a.x && a.y != a.residual && streams(a.y, l.rows * l.C, l.C);
     for_chunks(l, a.residual ? 3 : 2, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu);
         rows.stream = stream;
@@ -115,7 +116,7 @@ void backward(const NormBackward<float>& b, const NormFunction<float>& f) {
     if (!b.dx) return;
     const bool written = f.relu && b.residual_gradient;
     const float* g = written ? b.residual_gradient : b.dy;
-    const bool stream = b.dx != b.dy && norm::streams(b.dx, l);
+    const bool stream = b.dx != b.dy && streams(b.dx, l.rows * l.C, l.C);
     for_chunks(l, 3, [&](int64_t i) {
         NormRows rows = k.rows(l, l.rows_of(i), f.relu && !written);
         rows.stream = stream;

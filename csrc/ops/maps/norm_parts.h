@@ -59,12 +59,6 @@ struct Coefficients {
     NormRows rows(const Layout& l, int64_t count, bool relu) const { return {count, l.C, mean, scale, shift, relu}; }
 };
 
-// Whether a map is written past the caches: from 16 MB on, as that of a convolution, where its vectors are whole.
-inline bool streams(const float* to, const Layout& l) {
-    constexpr int64_t kStream = int64_t{1} << 22;
-    return l.rows * l.C >= kStream && l.C % 16 == 0 && reinterpret_cast<uintptr_t>(to) % 64 == 0;
-}
-
 // Sums of chunk i, which lies at x, to parts [chunks][near, sum, squares][C]; and mean and variance from all of them.
 // copy: where the chunk is written past the caches, or null.
 void chunk_statistics(float* parts, const float* x, const Layout&, int64_t i, float* copy = nullptr);

@@ -21,6 +21,8 @@
 #include <string>
 #include <vector>
 
+#include "ops/runtime/sysfs.h"
+
 namespace pycnn {
 namespace {
 
@@ -34,13 +36,6 @@ int from_environment(const char* name) {
     if (!text) return 0;
     const long n = std::strtol(text, nullptr, 10);
     return n >= 1 && n <= 4096 ? static_cast<int>(n) : 0;
-}
-
-std::string first_line(const std::string& path) {
-    std::ifstream file(path);
-    std::string line;
-    std::getline(file, line);
-    return line;
 }
 
 // CPUs that quota / period microseconds allow, rounded up; 0: no limit.
