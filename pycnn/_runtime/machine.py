@@ -15,6 +15,7 @@ from pycnn._runtime import waiting
 from pycnn._runtime.checks import is_whole
 
 MAX_THREADS = 4096
+_ranks_here = 1  # MPI processes that share this machine's cores
 _who_decides = "user"  # how threads wait (Note [Waiting] in waiting.py)
 
 
@@ -23,6 +24,12 @@ def remember_who_decides(who: str) -> None:
     global _who_decides
     _who_decides = who
     _pycnn.set_yielding(who != "user")
+
+
+def tell_ranks(here: int) -> None:
+    """So many ranks of this machine share its cores: for `show_config`."""
+    global _ranks_here
+    _ranks_here = here
 
 
 def _check_threads(n: Any, who: str) -> int:
@@ -140,13 +147,14 @@ def show_config() -> str:
         for name in ("PYCNN_ISA", "PYCNN_NUM_THREADS", "OMP_NUM_THREADS", *waiting.VARIABLES)
         if name in os.environ
     )
+    shared = f" in each of {_ranks_here} ranks of this machine" if _ranks_here > 1 else ""
     lines = [
         f"pycnn {_pycnn.__version__}, _pycnn at {_pycnn.__file__}",
         f"compiler: {_pycnn.compiler}, {openmp}",
         f"python {platform.python_version()}, numpy {np.__version__}, {platform.platform()}",
         f"cpu: {_cpu_name()}, {_pycnn.available_cpus()} for this process",
         f"isa: {isa()} of {', '.join(available_isas())}",
-        f"threads: {get_num_threads()}",
+        f"threads: {get_num_threads()}{shared}",
         f"waiting: {waiting.EXPLANATIONS[_who_decides]}",
         f"environment: {variables or 'none of ours set'}",
     ]

@@ -11,6 +11,7 @@ from pycnn.graph.values import Shape
 from pycnn.layers.arguments import positive
 from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.parameter import Parameter
+from pycnn.layers.slot import CURRENT
 from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, number
 
@@ -84,15 +85,19 @@ class BatchNorm2d(Layer):
     ) -> None:
         """Out = norm(x) + residual, then relu on request."""
         weight, bias, eps = self.weight.data, self.bias.data, self.eps
-        running = self.running_mean, self.running_var
         if kept is None:
-            vectors = weight, bias, *running
+            vectors = weight, bias, self.running_mean, self.running_var
             prepared.batch_norm_inference(x, vectors, eps, relu, residual, out)
             return
         self.refuse_one_pixel(x.shape)
         # Backward computes with these: not with arrays that others may change in between.
         kept[0], kept[1] = weight, bias
-        prepared.batch_norm(x, kept, running, self.momentum, eps, relu, residual, out)
+        prepared.batch_norm(x, kept, self.moving(), self.momentum, eps, relu, residual, out)
+
+    def moving(self) -> tuple[Array, Array]:
+        """The statistics that a training forward moves; those of a slot, where there are slots."""
+        running, slot = (self.running_mean, self.running_var), CURRENT.get()
+        return running if slot is None else slot.statistics(running, self.momentum)
 
     def refuse_one_pixel(self, x: tuple[int, ...]) -> None:
         """It has no variance."""

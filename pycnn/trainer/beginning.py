@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import _pycnn
+
 from pycnn import schedules
 from pycnn._formats.files import FileError
 from pycnn.ops.arrays import Array, kind_of
@@ -93,6 +95,35 @@ def check_validation(trainer: Trainer, validation: Any) -> None:
                 f"Trainer.fit: {type(part).__name__} looks at the validation, and there is "
                 "none; expected validation data: fit(train, validation, ...)."
             )
+
+
+def check_ranks(trainer: Trainer, source: Source) -> None:
+    """Whether all ranks begin with the same; then they get the arrays of rank 0."""
+    ranks = trainer.ranks
+    if isinstance(source, ArrayBatches):
+        ranks.cut(source.size)
+    if ranks.size == 1:
+        return
+    position = trainer.epoch, trainer.step, trainer.steps_done, trainer.epochs
+    schedule, optimizer = trainer.schedule, trainer.optimizer
+    ranks.same(
+        {
+            "pycnn": _pycnn.__version__,
+            "sources": _pycnn.source_hash,
+            "fused multiply-add": _pycnn.isa() != "baseline",
+            "slots": ranks.slots,
+            "seed": trainer.seed,
+            "position": position,
+            "data": source.identity(),
+            "arrays": [(n, a.shape, str(a.dtype)) for n, a in trainer.model.named_arrays()],
+            "optimizer": [type(optimizer).__name__, trainer.base_lr, optimizer.settings()],
+            "schedule": [type(schedule).__name__, schedule.settings()],
+            "clip_norm": trainer.clip_norm,
+            "augmentation": repr(trainer.augmentation),
+            "plain_epochs": trainer.plain_epochs,
+        }
+    )
+    ranks.broadcast(trainer.model, optimizer)
 
 
 def check_goes_on(trainer: Trainer, source: Source) -> None:

@@ -1,0 +1,63 @@
+"""What ranks agree on before and between their sums: cores, facts, and how all of them end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from typing import Any
+
+import _pycnn
+
+from pycnn._runtime import machine
+
+
+def share_cores(comm: Any) -> None:
+    """Give each rank of one machine its part of the cores, unless somebody has set the threads.
+
+    A rank that its MPI has bound to some cores uses no more than those.
+    """
+    if os.environ.get("PYCNN_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS"):
+        return
+    from mpi4py import MPI
+
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    with contextlib.suppress(AttributeError):  # no affinity on this system
+        own = os.sched_getaffinity(0)
+        cores = len(set().union(*here.allgather(own)))
+        own_share = min(_pycnn.available_cpus(), max(1, cores // here.size))
+        machine.set_num_threads(own_share)
+        machine.tell_ranks(here.size)
+    here.Free()
+
+
+def same(comm: Any, facts: dict[str, Any]) -> None:
+    """ValueError on every rank unless all have the same facts."""
+    mine = {name: json.dumps(value, sort_keys=True, default=repr) for name, value in facts.items()}
+    everyone = comm.allgather(mine)
+    for rank, other in enumerate(everyone):
+        for name, value in everyone[0].items():
+            if other.get(name) != value:
+                raise ValueError(
+                    f"Ranks: rank {rank} has {name} {_short(other.get(name))}, and rank 0 has "
+                    f"{_short(value)}; expected the same on all ranks."
+                )
+
+
+def _short(text: str | None) -> str:
+    text = str(text)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def end_all_on_error(comm: Any) -> None:
+    """From now on an error that ends this process ends the whole job: others would wait for it."""
+    before = sys.excepthook
+
+    def hook(kind: Any, error: Any, traceback: Any) -> None:
+        before(kind, error, traceback)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        comm.Abort(1)
+
+    sys.excepthook = hook
