@@ -15,6 +15,7 @@ from pycnn._runtime import waiting
 from pycnn._runtime.checks import is_whole
 
 MAX_THREADS = 4096
+_chosen = False  # whether somebody has set the threads
 _ranks_here = 1  # MPI processes that share this machine's cores
 _who_decides = "user"  # how threads wait (Note [Waiting] in waiting.py)
 
@@ -26,10 +27,13 @@ def remember_who_decides(who: str) -> None:
     _pycnn.set_yielding(who != "user")
 
 
-def tell_ranks(here: int) -> None:
-    """So many ranks of this machine share its cores: for `show_config`."""
+def share_with(ranks: int, cores: int) -> None:
+    """So many ranks of this machine share so many cores, unless somebody has set the threads."""
     global _ranks_here
-    _ranks_here = here
+    _ranks_here = ranks
+    by_variable = os.environ.get("PYCNN_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    if not (_chosen or by_variable):
+        _pycnn.set_num_threads(min(_pycnn.available_cpus(), max(1, cores // ranks)))
 
 
 def _check_threads(n: Any, who: str) -> int:
@@ -66,19 +70,24 @@ def set_num_threads(n: int) -> None:
     Small operators use fewer. Results have the same bits whatever n is. Without effect in a child
     of `os.fork`. Raises TypeError or ValueError if n is not such a number.
     """
+    global _chosen
     _pycnn.set_num_threads(_check_threads(n, "set_num_threads"))
+    _chosen = True
 
 
 @contextlib.contextmanager
 def num_threads(n: int) -> Iterator[None]:
     """Use at most n threads inside a `with` block, process-wide; restored at its end."""
+    global _chosen
     count = _check_threads(n, "num_threads")
-    before = _pycnn.get_num_threads()
+    before = _pycnn.get_num_threads(), _chosen
     _pycnn.set_num_threads(count)
+    _chosen = True
     try:
         yield
     finally:
-        _pycnn.set_num_threads(before)
+        _pycnn.set_num_threads(before[0])
+        _chosen = before[1]
 
 
 def isa() -> str:

@@ -33,6 +33,8 @@ def _interval(who: str, value: Any) -> int:
 class ProgressBar(Callback):
     """A bar of the images seen, with images/s and the time left, if stderr is a terminal."""
 
+    first_rank_only = True
+
     def __init__(self) -> None:
         """Draw nothing yet."""
         self._bar: tqdm | None = None
@@ -75,6 +77,8 @@ class LectureLog(Callback):
     write: what prints a line; by default to stdout, above a progress bar.
     """
 
+    first_rank_only = True
+
     def __init__(self, every: int = 100, write: Callable[[str], None] = print_line) -> None:
         """Raises ValueError for an interval below 1."""
         self._every, self._write = _interval("LectureLog", every), write
@@ -116,6 +120,8 @@ class JsonLog(Callback):
     and goes on; any other run begins it anew. A file with other lines than these is refused with
     `FileError` when fit begins.
     """
+
+    first_rank_only = True
 
     def __init__(self, path: str | os.PathLike[str], every: int = 100) -> None:
         """Raises ValueError for an interval below 1; the first line opens the file."""
@@ -211,6 +217,8 @@ class JsonLog(Callback):
 
 class CsvLog(Callback):
     """A table for a spreadsheet: one row an epoch, written anew, as a whole, after each epoch."""
+
+    first_rank_only = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Where to."""

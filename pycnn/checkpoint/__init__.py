@@ -154,6 +154,8 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
         "plain_epochs": trainer.plain_epochs,
         "schedule": trainer.schedule.settings(),
     }
+    if trainer.ranks.slots > 1:
+        settings["slots"] = trainer.ranks.slots
     found: dict[str, Any] = json.loads(_as_json(settings, "a settings()"))
     return found
 

@@ -49,7 +49,7 @@ class BasicBlock(Module):
 
 
 class CifarResNet(Module):
-    """The paper's networks for CIFAR-10 (section 4.2): [N, 32, 32, in_channels] -> [N, num_classes].
+    """The paper's networks for CIFAR-10 (section 4.2): [N, 32, 32, in_channels] -> [N, K].
 
     A 3 x 3 convolution, three stages of `blocks` blocks with 16, 32 and 64 channels, of which the
     second and third halve the image, the mean over the image and a linear layer: 6 * blocks + 2

@@ -2,11 +2,14 @@
 
 A batch is cut into slots, which depend on the batch alone. Every slot's gradient is computed by
 itself, and the sums are taken along one fixed tree of slots (`tree.py`, `exchange.py`). So 1, 2, 4
-or 8 ranks, or one process without MPI, all do the same additions. docs/ranks.md has the whole story.
+or 8 ranks, or one process without MPI, all do the same additions: see docs/ranks.md.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +20,7 @@ from pycnn.layers.slot import CURRENT
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.ranks import together
 from pycnn.ranks.exchange import Sum
+from pycnn.ranks.slots import Slot
 from pycnn.ranks.tree import Slice, Tree
 
 if TYPE_CHECKING:
@@ -36,50 +40,6 @@ OTHER_NETWORK = (
     "Ranks: parameters got other gradients in this slot than in the one before, when some were "
     "under way to other ranks; expected the same network in each slot: write overlap=False."
 )
-
-
-class Slot:
-    """A part of a batch, of those that this rank computes.
-
-    number: among all slots of the batch. rows: a slice, where it lies in the batch; here: the same
-    in this rank's part of it (`Ranks.part`). weight: its share of the batch's samples, by which the
-    gradient of a mean over the slot becomes its part of the gradient of the batch's mean.
-    """
-
-    def __init__(self, ranks: Ranks, number: int, rows: Slice, first: int, samples: int) -> None:
-        """Of a batch of so many samples, of which this rank's begin at `first`."""
-        self._ranks, self.number = ranks, number
-        self.rows = slice(*rows)
-        self.here = slice(rows[0] - first, rows[1] - first)
-        self.samples = rows[1] - rows[0]
-        self.weight = self.samples / samples
-
-    def scaled(self, dy: Array) -> Array:
-        """The gradient of a mean over the slot, times `weight`; dy itself, if that is 1."""
-        return dy if self.weight == 1 else dy * dy.dtype.type(self.weight)
-
-    def note(self, *numbers: float) -> None:
-        """Numbers that `reduce` adds up over all slots, in float64: as often as you like."""
-        self._ranks._numbers[-1] += numbers
-
-    # What layers ask for: see pycnn.layers.slot.
-
-    def add_gradient(self, parameter: Parameter, write: Callable[[Array], object]) -> None:
-        """Into the flat arrays of the tree."""
-        self._ranks._add_gradient(parameter, write)
-
-    def statistics(self, running: tuple[Array, Array], momentum: float) -> tuple[Array, Array]:
-        """Zeros, which become momentum times the slot's own statistics."""
-        moved = np.zeros_like(running[0]), np.zeros_like(running[1])
-        self._ranks._moved[-1].append((running, momentum, moved))
-        return moved
-
-    def calls(self, layer: Any) -> int:
-        """Masks are numbered by batch and slot, not by the calls in this process."""
-        drawn = self._ranks._drawn
-        count = drawn[-1][id(layer)] = drawn[-1].get(id(layer), 0) + 1
-        self._ranks._drawing[id(layer)] = layer
-        return int(layer.calls) + (count - 1) * self._ranks.slots + self.number
 
 
 class Ranks:
@@ -163,7 +123,7 @@ class Ranks:
             )
         small, larger = divmod(samples, self.slots)
         starts = [i * small + min(i, larger) for i in range(self.slots + 1)]
-        return list(zip(starts, starts[1:], strict=False))
+        return list(itertools.pairwise(starts))
 
     def part(self, samples: int) -> slice:
         """Where this rank's slots lie in a batch of so many samples."""
@@ -226,7 +186,7 @@ class Ranks:
         for parameter in parameters:
             total = self._tree.of(parameter)
             if total is not None:
-                parameter.add_gradient(lambda out, total=total: np.copyto(out, total))
+                parameter.add_gradient(functools.partial(_copy, total))
         self.seconds["waiting"] += moving - began
         self.seconds["moving"] += time.perf_counter() - moving
         self._forget()
@@ -244,6 +204,16 @@ class Ranks:
             for array in state.values():
                 self.comm.Bcast(array.reshape(-1).view(np.uint8), 0)
             optimizer.load_state_dict(state)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """In here this rank does everything by itself, as one process: for what one rank draws."""
+        before = self.comm, self.rank, self.size
+        self.comm, self.rank, self.size = None, 0, 1
+        try:
+            yield
+        finally:
+            self.comm, self.rank, self.size = before
 
     def same(self, facts: dict[str, Any]) -> None:
         """Raise ValueError on all ranks unless these (JSON-able) are the same on each."""
@@ -361,6 +331,10 @@ class Ranks:
     def _count_calls(self) -> None:
         for key, layer in self._drawing.items():
             layer.calls += self._drawn[0][key] * self.slots
+
+
+def _copy(source: Array, target: Array) -> None:
+    np.copyto(target, source)
 
 
 def _samples(batch: Any) -> int:

@@ -40,7 +40,7 @@ class Sum:
 
     def _all(self, wait: bool) -> bool:
         if not wait:
-            return all([request.Test() for request in self._requests])
+            return all(request.Test() for request in self._requests)
         for request in self._requests:
             request.Wait()
         return True

@@ -18,17 +18,14 @@ def share_cores(comm: Any) -> None:
 
     A rank that its MPI has bound to some cores uses no more than those.
     """
-    if os.environ.get("PYCNN_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS"):
-        return
     from mpi4py import MPI
 
     here = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    with contextlib.suppress(AttributeError):  # no affinity on this system
-        own = os.sched_getaffinity(0)
-        cores = len(set().union(*here.allgather(own)))
-        own_share = min(_pycnn.available_cpus(), max(1, cores // here.size))
-        machine.set_num_threads(own_share)
-        machine.tell_ranks(here.size)
+    bound = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+    everyone = here.allgather((bound, _pycnn.available_cpus()))
+    together = len(set().union(*(cpus for cpus, _ in everyone)))
+    # available_cpus also knows of a quota and of cores with two threads
+    machine.share_with(here.size, min(together, sum(count for _, count in everyone)))
     here.Free()
 
 

@@ -1,4 +1,4 @@
-"""Sums over slots along one binary tree, whoever computes which slots.
+r"""Sums over slots along one binary tree, whoever computes which slots.
 
     slot    0   1   2   3   4   5   6   7
              \ /     \ /     \ /     \ /
@@ -102,7 +102,7 @@ class Tree:
             self.counts = {}
 
     def settle(self) -> None:
-        """Places for the parameters that came up first in this slot; zeros for those that did not."""
+        """Places for parameters that came up first in this slot; zeros for those that did not."""
         if self._loose:
             self._grow()
         for key in self.places.keys() - self.counts.keys():

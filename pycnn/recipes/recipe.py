@@ -174,6 +174,12 @@ class Recipe:
         "train on the first so many of the other images only; 0: on all",
         option="a number of images",
     )
+    slots: int = setting(
+        0,
+        "parts of a batch that are computed apart, on any number of ranks, a power of two; 0: none",
+        most=2**20,
+        option="a number of slots",
+    )
     seed: int = setting(
         0,
         "of the initial values, of the order of images and of the augmentation",
@@ -194,6 +200,8 @@ class Recipe:
                 f"{len(self.channels)}, one a stage, as channels.",
                 "convolutions",
             )
+        if self.slots & (self.slots - 1):
+            raise ConfigError(f"slots is {self.slots}; expected a power of two, or 0.", "slots")
         for name, with_what in idle(dataclasses.asdict(self)).items():
             raise ConfigError(
                 f"{name} is {getattr(self, name)!r}, which does nothing here: it goes with "
@@ -311,6 +319,7 @@ class Recipe:
         *,
         input_shape: tuple[int, int, int] = (28, 28, 1),
         classes: int = 10,
+        communicator: Any = None,
     ) -> Trainer:
         """A `Trainer` of a new network, for so many training images (`limit_train` is not applied).
 
@@ -318,8 +327,8 @@ class Recipe:
             trainer = recipe.make_trainer(len(mnist.train))
             trainer.fit(mnist.train, **recipe.lengths(len(mnist.train)))
 
-        input_shape and classes: of other data, as in `model`. With `ema` above 0 an `Ema` comes
-        before the callbacks.
+        input_shape and classes: of other data, as in `model`; communicator: as in `Trainer`. With
+        `ema` above 0 an `Ema` comes before the callbacks.
         """
         model = self.model(input_shape, classes)
         averages = [Ema(self.ema)] if self.ema else []
@@ -333,6 +342,8 @@ class Recipe:
             augmentation=self.make_augmentation(),
             plain_epochs=self.plain_epochs,
             clip_norm=self.clip_norm or None,
+            communicator=communicator,
+            slots=self.slots or None,
         )
 
     def lengths(self, images: int) -> dict[str, int]:

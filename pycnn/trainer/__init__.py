@@ -343,7 +343,7 @@ class Trainer:
             logits = self.model.forward(x[slot.here])
             loss, dlogits = loss_of(self.loss_function, logits, labels)
             self.model.backward(slot.scaled(dlogits), input_gradient=False)
-            right = np.count_nonzero(logits.argmax(axis=1) == labels)
+            right = int(np.count_nonzero(logits.argmax(axis=1) == labels))
             slot.note(loss * slot.weight, right)
         self.loss, right_ones = self.ranks.reduce(self.optimizer.parameters)
         if self.clip_norm is not None:

@@ -52,9 +52,7 @@ def each_batch(
     return ranks.collect(found, count)
 
 
-def means(
-    trainer: Trainer, parts: Iterable[tuple[Array, Array | None]]
-) -> dict[str, float]:
+def means(trainer: Trainer, parts: Iterable[tuple[Array, Array | None]]) -> dict[str, float]:
     """{"loss", "accuracy"}; sums in the order of the batches, so of the same bits on any ranks."""
 
     def look(logits: Array, target: Array | None) -> tuple[float, int, int]:

@@ -1,0 +1,59 @@
+"""One part of a batch: what its user sees, and what layers ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pycnn.ops.arrays import Array
+from pycnn.ranks.tree import Slice
+
+if TYPE_CHECKING:
+    from pycnn.layers import Parameter
+    from pycnn.ranks import Ranks
+
+
+class Slot:
+    """A part of a batch, of those that this rank computes.
+
+    number: among all slots of the batch. rows: a slice, where it lies in the batch; here: the same
+    in this rank's part of it (`Ranks.part`). weight: its share of the batch's samples, by which the
+    gradient of a mean over the slot becomes its part of the gradient of the batch's mean.
+    """
+
+    def __init__(self, ranks: Ranks, number: int, rows: Slice, first: int, samples: int) -> None:
+        """Of a batch of so many samples, of which this rank's begin at `first`."""
+        self._ranks, self.number = ranks, number
+        self.rows = slice(*rows)
+        self.here = slice(rows[0] - first, rows[1] - first)
+        self.samples = rows[1] - rows[0]
+        self.weight = self.samples / samples
+
+    def scaled(self, dy: Array) -> Array:
+        """The gradient of a mean over the slot, times `weight`; dy itself, if that is 1."""
+        return dy if self.weight == 1 else dy * dy.dtype.type(self.weight)
+
+    def note(self, *numbers: float) -> None:
+        """Numbers that `reduce` adds up over all slots, in float64: as often as you like."""
+        self._ranks._numbers[-1] += numbers
+
+    # What layers ask for: see pycnn.layers.slot.
+
+    def add_gradient(self, parameter: Parameter, write: Callable[[Array], object]) -> None:
+        """Into the flat arrays of the tree."""
+        self._ranks._add_gradient(parameter, write)
+
+    def statistics(self, running: tuple[Array, Array], momentum: float) -> tuple[Array, Array]:
+        """Zeros, which become momentum times the slot's own statistics."""
+        moved = np.zeros_like(running[0]), np.zeros_like(running[1])
+        self._ranks._moved[-1].append((running, momentum, moved))
+        return moved
+
+    def calls(self, layer: Any) -> int:
+        """Masks are numbered by batch and slot, not by the calls in this process."""
+        drawn = self._ranks._drawn
+        count = drawn[-1][id(layer)] = drawn[-1].get(id(layer), 0) + 1
+        self._ranks._drawing[id(layer)] = layer
+        return int(layer.calls) + (count - 1) * self._ranks.slots + self.number
