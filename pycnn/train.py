@@ -252,7 +252,8 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals, job: J
     if options.print_config:
         screen.result(recipe.to_toml().rstrip("\n"))
         return DONE
-    check_outputs(options, source)
+    if job.speaks:
+        check_outputs(options, source)
     data = _load(options, recipe)
     _check_validated(options, recipe, data)
     try:
