@@ -86,6 +86,7 @@ def make_trainer(
         input_shape=data.train.images.shape[1:],
         classes=datasets.classes_of(data),
         communicator=communicator,
+        shard_optimizer=options.shard_optimizer,
     )
     trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
     return trainer

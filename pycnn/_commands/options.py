@@ -260,6 +260,11 @@ def _other_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="train on all ranks: mpiexec -n 4 python -m pycnn.train --mpi; needs the extra mpi",
     )
+    group.add_argument(
+        "--shard-optimizer",
+        action="store_true",
+        help="with --mpi: each rank keeps and moves its part of the optimizer's state only",
+    )
     group.add_argument("--quiet", action="store_true", help="print the RESULT line only")
 
 

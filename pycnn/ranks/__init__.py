@@ -20,7 +20,7 @@ from pycnn.layers.slot import CURRENT
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.ranks import together
 from pycnn.ranks.exchange import Sum
-from pycnn.ranks.slots import Slot
+from pycnn.ranks.slots import LayerState, Slot
 from pycnn.ranks.tree import Slice, Tree
 
 if TYPE_CHECKING:
@@ -100,15 +100,14 @@ class Ranks:
         self._tree = Tree(count)
         self.seconds = {"waiting": 0.0, "moving": 0.0}
         self._space = np.empty(0, np.float32)
+        self.keeps_sums = self.halves_only = False  # what `shard.py` needs of `reduce`
         self._usual: dict[int, int] = {}  # additions a slot, by parameter, as the last batch had
         self._forget()
 
     def _forget(self) -> None:
         self._slots: list[Slot] = []
         self._numbers: list[tuple[float, ...]] = []
-        self._moved: list[list[tuple[tuple[Array, Array], float, tuple[Array, Array]]]] = []
-        self._drawn: list[dict[int, int]] = []
-        self._drawing: dict[int, Any] = {}
+        self._state = LayerState(self.slots)
         self._sums: list[Sum] = []
         self._waiting_for: list[int] = []  # parameters that each bucket still waits for
         self._buckets: list[Slice] = []
@@ -145,8 +144,7 @@ class Ranks:
             slot = Slot(self, number, places[number], first, samples)
             self._slots.append(slot)
             self._numbers.append(())
-            self._moved.append([])
-            self._drawn.append({})
+            self._state.begin()
             if self._tree.last and self.overlap and self.comm is not None:
                 self._cut_buckets()
             if self.slots == 1:  # then layers do what they always do
@@ -181,16 +179,48 @@ class Ranks:
         moving = time.perf_counter()
         self._usual = dict(self._tree.counts)
         self._finish_sums()
-        self._move_statistics()
-        self._count_calls()
-        for parameter in parameters:
+        self._state.finish(self.gather)
+        for parameter in [] if self.halves_only else parameters:
             total = self._tree.of(parameter)
             if total is not None:
                 parameter.add_gradient(functools.partial(_copy, total))
         self.seconds["waiting"] += moving - began
         self.seconds["moving"] += time.perf_counter() - moving
-        self._forget()
+        if not self.keeps_sums:
+            self._forget()
         return numbers
+
+    # What `shard.py` asks for after a reduce.
+
+    def place_of(self, parameter: Parameter) -> Slice:
+        """Where a parameter lies in the flat arrays."""
+        place = self._tree.places.get(id(parameter))
+        if place is None:
+            raise RuntimeError(
+                f"Ranks: no gradient of {parameter.name}; expected one of each parameter of the "
+                "optimizer in every batch."
+            )
+        return place
+
+    def sum_of(self, parameter: Parameter) -> Array:
+        """The place itself; what it holds where this rank does not own it means nothing."""
+        self.place_of(parameter)
+        found = self._tree.of(parameter)
+        assert found is not None
+        return found
+
+    def owned(self) -> list[Slice]:
+        """What this rank owns of the flat arrays after the halvings."""
+        starts = [self._buckets[under_way.tag][0] for under_way in self._sums]
+        owned = [under_way.owned for under_way in self._sums]
+        return sorted((s + a, s + b) for s, (a, b) in zip(starts, owned, strict=True))
+
+    def send_back(self) -> None:
+        """The owned parts of the flat arrays go to all ranks."""
+        for under_way in self._sums:
+            under_way.send_back()
+        for under_way in self._sums:
+            under_way.advance(wait=True)
 
     def broadcast(self, model: Layer, optimizer: Optimizer | None = None) -> None:
         """Give every rank the arrays of rank 0: parameters, statistics, moments, seeds."""
@@ -235,6 +265,11 @@ class Ranks:
         first = int(wishing.argmax())
         return str(self.comm.bcast(wish, first))
 
+    def told(self, value: Found) -> Found:
+        """What rank 0 calls this with."""
+        found: Found = value if self.comm is None else self.comm.bcast(value, 0)
+        return found
+
     # ---- gradients -----------------------------------------------------------------------------
 
     def _cut_buckets(self) -> None:
@@ -274,7 +309,8 @@ class Ranks:
         if self._space.size < self._tree.size or self._space.dtype != array.dtype:
             self._space = np.empty(self._tree.size, array.dtype)
         start, stop = self._buckets[bucket]
-        self._sums.append(Sum(self.comm, array, bucket, self._space[start:stop]))
+        space = self._space[start:stop]
+        self._sums.append(Sum(self.comm, array, bucket, space, whole=not self.halves_only))
 
     def _finish_sums(self) -> None:
         tree = self._tree
@@ -314,23 +350,6 @@ class Ranks:
         everyone = np.empty((self.size * len(own), *own.shape[1:]), own.dtype)
         self.comm.Allgather(own.view(np.uint8), everyone.view(np.uint8))
         return everyone
-
-    def _move_statistics(self) -> None:
-        """The running statistics take one step a slot, in the order of slots."""
-        if not self._moved[0]:
-            return
-        flat = [np.concatenate([v for m in moved for v in m[2]]) for moved in self._moved]
-        for row in self.gather(np.stack(flat)):
-            start = 0
-            for running, momentum, _ in self._moved[0]:
-                for array in running:
-                    array *= array.dtype.type(1 - momentum)
-                    array += row[start : start + array.size]
-                    start += array.size
-
-    def _count_calls(self) -> None:
-        for key, layer in self._drawing.items():
-            layer.calls += self._drawn[0][key] * self.slots
 
 
 def _copy(source: Array, target: Array) -> None:

@@ -17,8 +17,14 @@ from pycnn.ops.arrays import Array
 class Sum:
     """One array that all ranks add up along the tree, in place, while they do other things."""
 
-    def __init__(self, comm: Any, array: Array, tag: int, space: Array) -> None:
-        """Begin; space: half as long, written to until the sum is done."""
+    def __init__(
+        self, comm: Any, array: Array, tag: int, space: Array, *, whole: bool = True
+    ) -> None:
+        """Begin; space: half as long, written to until the sum is done.
+
+        whole: the sums travel back to all ranks; else each rank has those that it owns, until
+        `send_back`.
+        """
         self._comm, self.tag, self._space = comm, tag, space
         self._array = array
         self._levels = range(comm.size.bit_length() - 1)
@@ -26,11 +32,22 @@ class Sum:
         self._requests: list[Any] = []
         self._level = 0
         self._steps = 2 * len(self._levels)  # halvings, then the way back
+        self._stop = self._steps if whole else len(self._levels)
+        self._post()
+
+    @property
+    def owned(self) -> tuple[int, int]:
+        """[start, stop) of the sums that this rank has after the halvings."""
+        return self._held[-1]
+
+    def send_back(self) -> None:
+        """What this rank owns, the sums or what became of them, goes to all ranks."""
+        self._level, self._stop = len(self._levels), self._steps
         self._post()
 
     def advance(self, wait: bool = False) -> bool:
         """Do what has become possible; wait: until all is done. Returns whether all is done."""
-        while self._level < self._steps:
+        while self._level < self._stop:
             if not self._all(wait):
                 return False
             self._arrived()
@@ -56,7 +73,7 @@ class Sum:
         return halves[high], halves[1 - high], self._comm.rank ^ (1 << level)
 
     def _post(self) -> None:
-        if self._level == self._steps:
+        if self._level == self._stop:
             self._requests = []
             return
         mine, other, partner = self._halves()

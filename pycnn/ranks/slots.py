@@ -47,13 +47,53 @@ class Slot:
 
     def statistics(self, running: tuple[Array, Array], momentum: float) -> tuple[Array, Array]:
         """Zeros, which become momentum times the slot's own statistics."""
-        moved = np.zeros_like(running[0]), np.zeros_like(running[1])
-        self._ranks._moved[-1].append((running, momentum, moved))
-        return moved
+        return self._ranks._state.statistics(running, momentum)
 
     def calls(self, layer: Any) -> int:
         """Masks are numbered by batch and slot, not by the calls in this process."""
-        drawn = self._ranks._drawn
-        count = drawn[-1][id(layer)] = drawn[-1].get(id(layer), 0) + 1
-        self._ranks._drawing[id(layer)] = layer
-        return int(layer.calls) + (count - 1) * self._ranks.slots + self.number
+        return self._ranks._state.calls(layer, self.number)
+
+
+class LayerState:
+    """What this rank's slots of a batch do to layers: running statistics, numbers of masks."""
+
+    def __init__(self, slots: int) -> None:
+        """slots: of a whole batch."""
+        self._slots = slots
+        self._moved: list[list[tuple[tuple[Array, Array], float, tuple[Array, Array]]]] = []
+        self._drawn: dict[int, tuple[Any, int]] = {}  # layers that drew in this slot, how often
+
+    def begin(self) -> None:
+        """A slot begins."""
+        self._moved.append([])
+        self._drawn = {}
+
+    def statistics(self, running: tuple[Array, Array], momentum: float) -> tuple[Array, Array]:
+        """Zeros, to be kept for `finish`."""
+        moved = np.zeros_like(running[0]), np.zeros_like(running[1])
+        self._moved[-1].append((running, momentum, moved))
+        return moved
+
+    def calls(self, layer: Any, number: int) -> int:
+        """The number of the mask that a layer draws now, in the slot of this number."""
+        count = self._drawn.get(id(layer), (layer, 0))[1]
+        self._drawn[id(layer)] = layer, count + 1
+        return int(layer.calls) + count * self._slots + number
+
+    def finish(self, gather: Callable[[Array], Array]) -> None:
+        """Move the running statistics one step a slot, in the order of slots; count the masks.
+
+        gather: puts the rows of all ranks together.
+        """
+        for layer, count in self._drawn.values():
+            layer.calls += count * self._slots
+        if not self._moved[0]:
+            return
+        flat = [np.concatenate([v for one in moved for v in one[2]]) for moved in self._moved]
+        for row in gather(np.stack(flat)):
+            start = 0
+            for running, momentum, _ in self._moved[0]:
+                for array in running:
+                    array *= array.dtype.type(1 - momentum)
+                    array += row[start : start + array.size]
+                    start += array.size

@@ -320,6 +320,7 @@ class Recipe:
         input_shape: tuple[int, int, int] = (28, 28, 1),
         classes: int = 10,
         communicator: Any = None,
+        shard_optimizer: bool = False,
     ) -> Trainer:
         """A `Trainer` of a new network, for so many training images (`limit_train` is not applied).
 
@@ -327,8 +328,8 @@ class Recipe:
             trainer = recipe.make_trainer(len(mnist.train))
             trainer.fit(mnist.train, **recipe.lengths(len(mnist.train)))
 
-        input_shape and classes: of other data, as in `model`; communicator: as in `Trainer`. With
-        `ema` above 0 an `Ema` comes before the callbacks.
+        input_shape and classes: of other data, as in `model`; communicator, shard_optimizer: as
+        in `Trainer`. With `ema` above 0 an `Ema` comes before the callbacks.
         """
         model = self.model(input_shape, classes)
         averages = [Ema(self.ema)] if self.ema else []
@@ -344,6 +345,7 @@ class Recipe:
             clip_norm=self.clip_norm or None,
             communicator=communicator,
             slots=self.slots or None,
+            shard_optimizer=shard_optimizer,
         )
 
     def lengths(self, images: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ from pycnn.augment import Augmentation
 from pycnn.layers import Module
 from pycnn.ops.arrays import Array
 from pycnn.ranks import Ranks
+from pycnn.ranks.shard import Shard
 from pycnn.trainer.batches import Source, Stream
 from pycnn.trainer.beginning import (
     OtherDataError,
@@ -36,6 +37,7 @@ from pycnn.trainer.data import (
     Data,
     Loss,
     above_zero,
+    callbacks_of,
     check_loss,
     check_range,
     described,
@@ -69,6 +71,7 @@ class Trainer:
     communicator: of mpi4py, for training in many processes; slots: the parts that a batch is cut
     into, a power of two, with a communicator 8 by default. The result depends on the slots, never
     on the ranks: see docs/ranks.md. All ranks make the same calls with the same data.
+    shard_optimizer: each rank keeps and moves its part of the optimizer's state only.
 
         model = pycnn.models.mnist_cnn(init="he")
         trainer = pycnn.Trainer(model, pycnn.optim.Adam(model.parameters()))
@@ -100,6 +103,7 @@ class Trainer:
         nan_guard: bool = True,
         communicator: Any = None,
         slots: int | None = None,
+        shard_optimizer: bool = False,
     ) -> None:
         """Raises TypeError for arguments of another kind, ValueError for numbers out of range."""
         default = 1 if communicator is None else 8
@@ -114,12 +118,9 @@ class Trainer:
             )
         good = schedule is None or isinstance(schedule, schedules.Schedule)
         expect(good, "schedule", schedule, "one of schedules, or None")
-        several = isinstance(callbacks, Iterable)
-        expect(several, "callbacks", callbacks, "a list: write callbacks=[...]")
-        given = list(callbacks)
-        for callback in given:
-            expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
-        expect(isinstance(nan_guard, bool), "nan_guard", nan_guard, "True or False")
+        given = callbacks_of(callbacks)
+        for name, value in (("nan_guard", nan_guard), ("shard_optimizer", shard_optimizer)):
+            expect(isinstance(value, bool), name, value, "True or False")
         if nan_guard and not any(isinstance(callback, NanGuard) for callback in given):
             given.insert(0, NanGuard())
         self.callbacks = sorted(given, key=lambda callback: callback.saves)
@@ -133,6 +134,9 @@ class Trainer:
         self.augmentation = augmentation
         self.plain_epochs = whole("plain_epochs", plain_epochs, 0)
         self.clip_norm = above_zero("clip_norm", clip_norm)
+        self._shard: Shard | None = None
+        if shard_optimizer and self.ranks.size > 1:
+            self._shard = Shard(self.ranks, optimizer, whole_gradients=clip_norm is not None)
         self._start()
 
     def _start(self) -> None:
@@ -262,6 +266,11 @@ class Trainer:
         arrays.update(self.model.named_buffers())
         return arrays
 
+    def gather(self) -> None:
+        """Make the optimizer's state whole, on all ranks together, where it is cut over them."""
+        if self._shard is not None:
+            self._shard.gather()
+
     def evaluated_state(self) -> dict[str, Array]:
         """A copy of the weights that validation has seen: the average, if there is an `Ema`."""
         for callback in self.callbacks:
@@ -349,7 +358,7 @@ class Trainer:
         if self.clip_norm is not None:
             optim.clip_grad_norm(self.optimizer.parameters, self.clip_norm)
         self.optimizer.lr = self.base_lr * self.schedule(self.steps_done)
-        self.optimizer.step()
+        (self._shard or self.optimizer).step()
         self.batch_size = samples
         self.sums[0] += self.loss * samples if self._by_sample else self.loss
         self.sums[1] += right_ones

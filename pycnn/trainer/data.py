@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pycnn.datasets import Split
 from pycnn.layers import Module
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
+from pycnn.trainer.callback import Callback
 
 Data: TypeAlias = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
 Batches: TypeAlias = Iterable[Any] | Callable[..., Iterable[Any]]
@@ -22,6 +23,15 @@ def expect(right: bool, name: str, value: object, expected: str) -> None:
     """TypeError unless `right`."""
     if not right:
         raise TypeError(f"Trainer: {name} is {value!r}; expected {expected}.")
+
+
+def callbacks_of(given: object) -> list[Callback]:
+    """The callbacks, as a list of our own."""
+    expect(isinstance(given, Iterable), "callbacks", given, "a list: write callbacks=[...]")
+    found: list[Callback] = list(given)  # type: ignore[call-overload]
+    for callback in found:
+        expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
+    return found
 
 
 def whole(name: str, value: object, low: int) -> int:
