@@ -156,6 +156,7 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
     }
     if trainer.ranks.slots > 1:
         settings["slots"] = trainer.ranks.slots
+        settings["sync_batch_norm"] = trainer.ranks.sync_batch_norm
     found: dict[str, Any] = json.loads(_as_json(settings, "a settings()"))
     return found
 

@@ -20,8 +20,9 @@ from pycnn.layers.slot import CURRENT
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.ranks import together
 from pycnn.ranks.exchange import Sum
-from pycnn.ranks.slots import LayerState, Slot
-from pycnn.ranks.tree import Slice, Tree
+from pycnn.ranks.slots import Slot, finish
+from pycnn.ranks.tree import Slice, Tree, tree_sum
+from pycnn.ranks.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,8 @@ class Ranks:
 
     communicator: of mpi4py, or None for one process. slots: a power of two that the ranks divide.
     All ranks make the same calls with the same batches. overlap: whether gradients begin to travel
-    while the last slot's backward still runs; it changes no number.
+    while the last slot's backward still runs; it changes no number. sync_batch_norm: normalisation
+    takes the mean and variance of the whole batch, not of a slot; `each` instead of `share`.
 
     Attributes: `rank`, `size`, `slots`; `seconds`: {"waiting", "moving"} that `reduce` has taken,
     for the slowest rank and for the numbers.
@@ -67,7 +69,14 @@ class Ranks:
     Raises ValueError for another number of slots or of ranks, TypeError for no communicator.
     """
 
-    def __init__(self, communicator: Any = None, slots: int = 8, *, overlap: bool = True) -> None:
+    def __init__(
+        self,
+        communicator: Any = None,
+        slots: int = 8,
+        *,
+        overlap: bool = True,
+        sync_batch_norm: bool = False,
+    ) -> None:
         """Nothing is sent yet, but that mpi4py makes a communicator of our own."""
         if isinstance(slots, bool) or not isinstance(slots, (int, np.integer)) or slots < 1:
             raise ValueError(f"Ranks: slots is {slots!r}; expected a power of two: 1, 2, 4, 8 ...")
@@ -97,7 +106,12 @@ class Ranks:
                 together.end_all_on_error(self.comm)
         count = self.slots // self.size
         self._mine = range(self.rank * count, (self.rank + 1) * count)
-        self._tree = Tree(count)
+        self.sync_batch_norm = bool(sync_batch_norm)
+        # Slots that meet have a tree each, which are added at the end.
+        self._trees = [Tree(1) for _ in self._mine] if sync_batch_norm else [Tree(count)]
+        self._tree = self._trees[0]
+        self._runners: dict[int, dict[int, Any]] = {number: {} for number in self._mine}
+        self._turns = Turns(count, self._total)
         self.seconds = {"waiting": 0.0, "moving": 0.0}
         self._space = np.empty(0, np.float32)
         self.keeps_sums = self.halves_only = False  # what `shard.py` needs of `reduce`
@@ -106,8 +120,6 @@ class Ranks:
 
     def _forget(self) -> None:
         self._slots: list[Slot] = []
-        self._numbers: list[tuple[float, ...]] = []
-        self._state = LayerState(self.slots)
         self._sums: list[Sum] = []
         self._waiting_for: list[int] = []  # parameters that each bucket still waits for
         self._buckets: list[Slice] = []
@@ -135,16 +147,12 @@ class Ranks:
         batch: a number of samples, or an array, or arrays of it. Raises ValueError for fewer
         samples than slots.
         """
-        samples = _samples(batch)
-        places = self.cut(samples)
-        first = places[self._mine[0]][0]
-        self._forget()
-        self._tree.begin()
-        for number in self._mine:
-            slot = Slot(self, number, places[number], first, samples)
-            self._slots.append(slot)
-            self._numbers.append(())
-            self._state.begin()
+        if self.sync_batch_norm:
+            raise RuntimeError(
+                "Ranks.share: with sync_batch_norm slots meet in every normalisation; expected "
+                "ranks.each(batch, body), which calls body(slot) for each."
+            )
+        for slot in self._cut_slots(batch):
             if self._tree.last and self.overlap and self.comm is not None:
                 self._cut_buckets()
             if self.slots == 1:  # then layers do what they always do
@@ -160,6 +168,47 @@ class Ranks:
             if not self._tree.last:
                 self._usual = self._tree.counts
             self._tree.end()
+
+    def each(self, batch: int | Sized, body: Callable[[Slot], None]) -> None:
+        """Call body(slot) for this rank's slots of a batch: `share` for a function.
+
+        With sync_batch_norm each call runs in a thread of its own, one at a time: it waits in each
+        normalisation for those of all slots.
+        """
+        if not self.sync_batch_norm:
+            for slot in self.share(batch):
+                body(slot)
+            return
+        slots = list(self._cut_slots(batch))
+
+        def one(i: int) -> None:
+            CURRENT.set(slots[i])
+            body(slots[i])
+
+        self._turns.run(one)
+        for tree in self._trees:
+            tree.end()
+        half = 1
+        while half < len(self._trees):
+            for i in range(0, len(self._trees), 2 * half):
+                self._trees[i].add_tree(self._trees[i + half])
+            half *= 2
+
+    def _cut_slots(self, batch: int | Sized) -> Iterator[Slot]:
+        samples = _samples(batch)
+        places = self.cut(samples)
+        first = places[self._mine[0]][0]
+        self._forget()
+        for tree in self._trees:
+            tree.begin()
+        for number in self._mine:
+            self._slots.append(Slot(self, number, places[number], first, samples))
+            yield self._slots[-1]
+
+    def _total(self, parts: list[Array]) -> Array:
+        """The sum over all slots of what this rank's bring, along the tree."""
+        total: Array = tree_sum(list(self.gather(np.stack(parts))))
+        return total
 
     def reduce(self, parameters: Iterable[Parameter]) -> tuple[float, ...]:
         """Add the batch's gradient, the sum over all slots of all ranks, to each parameter's.
@@ -179,7 +228,7 @@ class Ranks:
         moving = time.perf_counter()
         self._usual = dict(self._tree.counts)
         self._finish_sums()
-        self._state.finish(self.gather)
+        finish([slot.state for slot in self._slots], self.slots, self.gather)
         for parameter in [] if self.halves_only else parameters:
             total = self._tree.of(parameter)
             if total is not None:
@@ -290,7 +339,12 @@ class Ranks:
                 self._waiting_for.append(waiting)
                 start, waiting = stop, 0
 
-    def _add_gradient(self, parameter: Parameter, write: Callable[[Array], object]) -> None:
+    def _add_gradient(
+        self, parameter: Parameter, write: Callable[[Array], object], slot: Slot
+    ) -> None:
+        if self.sync_batch_norm:
+            self._trees[slot.number - self._mine[0]].add(parameter, write)
+            return
         key = id(parameter)
         bucket = self._bucket_of.get(key)
         if bucket is not None and self._waiting_for[bucket] == 0:
@@ -329,13 +383,13 @@ class Ranks:
     # ---- the rest ------------------------------------------------------------------------------
 
     def _all_numbers(self) -> tuple[float, ...]:
-        lengths = {len(numbers) for numbers in self._numbers}
+        lengths = {len(slot.numbers) for slot in self._slots}
         if len(lengths) > 1:
             raise ValueError(
                 f"Ranks: slots have noted {' and '.join(map(str, sorted(lengths)))} numbers; "
                 "expected as many in each."
             )
-        own = np.array(self._numbers, np.float64)
+        own = np.array([slot.numbers for slot in self._slots], np.float64)
         everyone = self.gather(own)
         total = np.zeros(own.shape[1], np.float64)
         for numbers in everyone:  # in the order of slots

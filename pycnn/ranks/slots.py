@@ -26,6 +26,11 @@ class Slot:
     def __init__(self, ranks: Ranks, number: int, rows: Slice, first: int, samples: int) -> None:
         """Of a batch of so many samples, of which this rank's begin at `first`."""
         self._ranks, self.number = ranks, number
+        self.leads = rows[0] == first
+        self.synchronised = ranks.sync_batch_norm
+        self.runners = ranks._runners[number] if self.synchronised else {}
+        self.state = LayerState(ranks.slots)
+        self.numbers: tuple[float, ...] = ()
         self.rows = slice(*rows)
         self.here = slice(rows[0] - first, rows[1] - first)
         self.samples = rows[1] - rows[0]
@@ -37,63 +42,64 @@ class Slot:
 
     def note(self, *numbers: float) -> None:
         """Numbers that `reduce` adds up over all slots, in float64: as often as you like."""
-        self._ranks._numbers[-1] += numbers
+        self.numbers += numbers
 
     # What layers ask for: see pycnn.layers.slot.
 
     def add_gradient(self, parameter: Parameter, write: Callable[[Array], object]) -> None:
         """Into the flat arrays of the tree."""
-        self._ranks._add_gradient(parameter, write)
+        self._ranks._add_gradient(parameter, write, self)
 
     def statistics(self, running: tuple[Array, Array], momentum: float) -> tuple[Array, Array]:
         """Zeros, which become momentum times the slot's own statistics."""
-        return self._ranks._state.statistics(running, momentum)
+        return self.state.statistics(running, momentum)
+
+    def total(self, rows: Array) -> Array:
+        """Along the tree, as gradients."""
+        found: Array = self._ranks._turns.meet(self.number - self._ranks._mine[0], rows)
+        return found
 
     def calls(self, layer: Any) -> int:
         """Masks are numbered by batch and slot, not by the calls in this process."""
-        return self._ranks._state.calls(layer, self.number)
+        return self.state.calls(layer, self.number)
 
 
 class LayerState:
-    """What this rank's slots of a batch do to layers: running statistics, numbers of masks."""
+    """What a slot does to layers: running statistics, numbers of masks."""
 
     def __init__(self, slots: int) -> None:
         """slots: of a whole batch."""
         self._slots = slots
-        self._moved: list[list[tuple[tuple[Array, Array], float, tuple[Array, Array]]]] = []
-        self._drawn: dict[int, tuple[Any, int]] = {}  # layers that drew in this slot, how often
-
-    def begin(self) -> None:
-        """A slot begins."""
-        self._moved.append([])
-        self._drawn = {}
+        self.moved: list[tuple[tuple[Array, Array], float, tuple[Array, Array]]] = []
+        self.drawn: dict[int, tuple[Any, int]] = {}  # layers that drew, how often
 
     def statistics(self, running: tuple[Array, Array], momentum: float) -> tuple[Array, Array]:
         """Zeros, to be kept for `finish`."""
         moved = np.zeros_like(running[0]), np.zeros_like(running[1])
-        self._moved[-1].append((running, momentum, moved))
+        self.moved.append((running, momentum, moved))
         return moved
 
     def calls(self, layer: Any, number: int) -> int:
         """The number of the mask that a layer draws now, in the slot of this number."""
-        count = self._drawn.get(id(layer), (layer, 0))[1]
-        self._drawn[id(layer)] = layer, count + 1
+        count = self.drawn.get(id(layer), (layer, 0))[1]
+        self.drawn[id(layer)] = layer, count + 1
         return int(layer.calls) + count * self._slots + number
 
-    def finish(self, gather: Callable[[Array], Array]) -> None:
-        """Move the running statistics one step a slot, in the order of slots; count the masks.
 
-        gather: puts the rows of all ranks together.
-        """
-        for layer, count in self._drawn.values():
-            layer.calls += count * self._slots
-        if not self._moved[0]:
-            return
-        flat = [np.concatenate([v for one in moved for v in one[2]]) for moved in self._moved]
-        for row in gather(np.stack(flat)):
-            start = 0
-            for running, momentum, _ in self._moved[0]:
-                for array in running:
-                    array *= array.dtype.type(1 - momentum)
-                    array += row[start : start + array.size]
-                    start += array.size
+def finish(states: list[LayerState], slots: int, gather: Callable[[Array], Array]) -> None:
+    """Move the running statistics one step a slot, in the order of slots; count the masks.
+
+    states: of this rank's slots; gather: puts the rows of all ranks together.
+    """
+    for layer, count in states[-1].drawn.values():
+        layer.calls += count * slots
+    if not states[0].moved:
+        return
+    flat = [np.concatenate([v for one in state.moved for v in one[2]]) for state in states]
+    for row in gather(np.stack(flat)):
+        start = 0
+        for running, momentum, _ in states[0].moved:
+            for array in running:
+                array *= array.dtype.type(1 - momentum)
+                array += row[start : start + array.size]
+                start += array.size

@@ -141,6 +141,10 @@ class Tree:
             size += array.size
         self._loose.clear()
 
+    def add_tree(self, other: Tree) -> None:
+        """Add the sums of another tree, of the same parameters in the same order."""
+        prepared.accumulate(self._stack[0], other._stack[0])
+
     def merge(self, part: Slice) -> Array:
         """The sum of all slots of this rank in this part of the flat arrays, in its own memory."""
         where = slice(*part)

@@ -180,6 +180,11 @@ class Recipe:
         most=2**20,
         option="a number of slots",
     )
+    sync_batch_norm: bool = setting(
+        False,
+        "normalisation takes the mean and variance of the whole batch, not of a slot: slower",
+        goes_with=(lambda s: s["slots"] > 1 and bool(s["batch_norm"]), "slots and batch_norm"),
+    )
     seed: int = setting(
         0,
         "of the initial values, of the order of images and of the augmentation",
@@ -346,6 +351,7 @@ class Recipe:
             communicator=communicator,
             slots=self.slots or None,
             shard_optimizer=shard_optimizer,
+            sync_batch_norm=self.sync_batch_norm,
         )
 
     def lengths(self, images: int) -> dict[str, int]:

@@ -17,7 +17,7 @@ from pycnn import losses, ops, optim, schedules
 from pycnn.augment import Augmentation
 from pycnn.layers import Module
 from pycnn.ops.arrays import Array
-from pycnn.ranks import Ranks
+from pycnn.ranks import Ranks, Slot
 from pycnn.ranks.shard import Shard
 from pycnn.trainer.batches import Source, Stream
 from pycnn.trainer.beginning import (
@@ -72,6 +72,7 @@ class Trainer:
     into, a power of two, with a communicator 8 by default. The result depends on the slots, never
     on the ranks: see docs/ranks.md. All ranks make the same calls with the same data.
     shard_optimizer: each rank keeps and moves its part of the optimizer's state only.
+    sync_batch_norm: normalisation takes the moments of the whole batch, not of a slot.
 
         model = pycnn.models.mnist_cnn(init="he")
         trainer = pycnn.Trainer(model, pycnn.optim.Adam(model.parameters()))
@@ -104,10 +105,12 @@ class Trainer:
         communicator: Any = None,
         slots: int | None = None,
         shard_optimizer: bool = False,
+        sync_batch_norm: bool = False,
     ) -> None:
         """Raises TypeError for arguments of another kind, ValueError for numbers out of range."""
         default = 1 if communicator is None else 8
-        self.ranks = Ranks(communicator, default if slots is None else slots)
+        slots = default if slots is None else slots
+        self.ranks = Ranks(communicator, slots, sync_batch_norm=sync_batch_norm and slots != 1)
         expect(isinstance(model, Module), "model", model, "a layers.Module, as Sequential")
         expect(isinstance(optimizer, optim.Optimizer), "optimizer", optimizer, "one of optim")
         own = {id(parameter) for parameter in model.parameters()}
@@ -119,7 +122,8 @@ class Trainer:
         good = schedule is None or isinstance(schedule, schedules.Schedule)
         expect(good, "schedule", schedule, "one of schedules, or None")
         given = callbacks_of(callbacks)
-        for name, value in (("nan_guard", nan_guard), ("shard_optimizer", shard_optimizer)):
+        switches = {"nan_guard": nan_guard, "shard_optimizer": shard_optimizer}
+        for name, value in {**switches, "sync_batch_norm": sync_batch_norm}.items():
             expect(isinstance(value, bool), name, value, "True or False")
         if nan_guard and not any(isinstance(callback, NanGuard) for callback in given):
             given.insert(0, NanGuard())
@@ -347,13 +351,16 @@ class Trainer:
         """One batch: forward, loss, backward, optimizer. Without slots it is one slot."""
         self.x = x
         self.optimizer.zero_grad()
-        for slot in self.ranks.share(samples):
+
+        def compute(slot: Slot) -> None:
             labels = target[slot.here]
             logits = self.model.forward(x[slot.here])
             loss, dlogits = loss_of(self.loss_function, logits, labels)
             self.model.backward(slot.scaled(dlogits), input_gradient=False)
             right = int(np.count_nonzero(logits.argmax(axis=1) == labels))
             slot.note(loss * slot.weight, right)
+
+        self.ranks.each(samples, compute)
         self.loss, right_ones = self.ranks.reduce(self.optimizer.parameters)
         if self.clip_norm is not None:
             optim.clip_grad_norm(self.optimizer.parameters, self.clip_norm)
