@@ -19,9 +19,9 @@ import numpy as np
 from pycnn.layers.slot import CURRENT
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.ranks import together
-from pycnn.ranks.exchange import Sum
+from pycnn.ranks.gradients import Gradients
 from pycnn.ranks.slots import Slot, finish
-from pycnn.ranks.tree import Slice, Tree, tree_sum
+from pycnn.ranks.tree import Slice, tree_sum
 from pycnn.ranks.turns import Turns
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Ranks", "Slot"]
 
 Found = TypeVar("Found")
-
-# Bytes of gradients that travel together, at least.
-BUCKET = 1 << 20
-
-OTHER_NETWORK = (
-    "Ranks: parameters got other gradients in this slot than in the one before, when some were "
-    "under way to other ranks; expected the same network in each slot: write overlap=False."
-)
 
 
 class Ranks:
@@ -85,7 +77,7 @@ class Ranks:
                 f"Ranks: slots is {slots}; expected a power of two, because they are added two by "
                 f"two: write {1 << slots.bit_length() - 1} or {1 << slots.bit_length()}."
             )
-        self.slots, self.overlap = int(slots), bool(overlap)
+        self.slots = int(slots)
         self.rank, self.size = 0, 1
         self.comm: Any = None
         if communicator is not None:
@@ -107,23 +99,13 @@ class Ranks:
         count = self.slots // self.size
         self._mine = range(self.rank * count, (self.rank + 1) * count)
         self.sync_batch_norm = bool(sync_batch_norm)
-        # Slots that meet have a tree each, which are added at the end.
-        self._trees = [Tree(1) for _ in self._mine] if sync_batch_norm else [Tree(count)]
-        self._tree = self._trees[0]
+        self.gradients = Gradients(
+            self.comm, count, overlap=bool(overlap), at_once=self.sync_batch_norm
+        )
         self._runners: dict[int, dict[int, Any]] = {number: {} for number in self._mine}
         self._turns = Turns(count, self._total)
         self.seconds = {"waiting": 0.0, "moving": 0.0}
-        self._space = np.empty(0, np.float32)
-        self.keeps_sums = self.halves_only = False  # what `shard.py` needs of `reduce`
-        self._usual: dict[int, int] = {}  # additions a slot, by parameter, as the last batch had
-        self._forget()
-
-    def _forget(self) -> None:
         self._slots: list[Slot] = []
-        self._sums: list[Sum] = []
-        self._waiting_for: list[int] = []  # parameters that each bucket still waits for
-        self._buckets: list[Slice] = []
-        self._bucket_of: dict[int, int] = {}
 
     def cut(self, samples: int) -> list[Slice]:
         """[start, stop) of each slot; sizes differ by at most one, larger ones first."""
@@ -153,21 +135,16 @@ class Ranks:
                 "ranks.each(batch, body), which calls body(slot) for each."
             )
         for slot in self._cut_slots(batch):
-            if self._tree.last and self.overlap and self.comm is not None:
-                self._cut_buckets()
             if self.slots == 1:  # then layers do what they always do
                 yield slot
                 return
+            self.gradients.begin_slot()
             token = CURRENT.set(slot)
             try:
                 yield slot
             finally:
                 CURRENT.reset(token)
-            if self._sums and self._tree.grows:
-                raise RuntimeError(OTHER_NETWORK)
-            if not self._tree.last:
-                self._usual = self._tree.counts
-            self._tree.end()
+            self.gradients.end_slot()
 
     def each(self, batch: int | Sized, body: Callable[[Slot], None]) -> None:
         """Call body(slot) for this rank's slots of a batch: `share` for a function.
@@ -186,21 +163,14 @@ class Ranks:
             body(slots[i])
 
         self._turns.run(one)
-        for tree in self._trees:
-            tree.end()
-        half = 1
-        while half < len(self._trees):
-            for i in range(0, len(self._trees), 2 * half):
-                self._trees[i].add_tree(self._trees[i + half])
-            half *= 2
+        self.gradients.end_all()
 
     def _cut_slots(self, batch: int | Sized) -> Iterator[Slot]:
         samples = _samples(batch)
         places = self.cut(samples)
         first = places[self._mine[0]][0]
-        self._forget()
-        for tree in self._trees:
-            tree.begin()
+        self.gradients.begin()
+        self._slots = []
         for number in self._mine:
             self._slots.append(Slot(self, number, places[number], first, samples))
             yield self._slots[-1]
@@ -226,50 +196,18 @@ class Ranks:
         if self.slots == 1:
             return numbers
         moving = time.perf_counter()
-        self._usual = dict(self._tree.counts)
-        self._finish_sums()
+        self.gradients.finish()
         finish([slot.state for slot in self._slots], self.slots, self.gather)
-        for parameter in [] if self.halves_only else parameters:
-            total = self._tree.of(parameter)
+        for parameter in [] if self.gradients.halves_only else parameters:
+            total = self.gradients.find(parameter)
             if total is not None:
                 parameter.add_gradient(functools.partial(_copy, total))
         self.seconds["waiting"] += moving - began
         self.seconds["moving"] += time.perf_counter() - moving
-        if not self.keeps_sums:
-            self._forget()
+        if not self.gradients.keeps_sums:
+            self.gradients.forget()
+        self._slots = []
         return numbers
-
-    # What `shard.py` asks for after a reduce.
-
-    def place_of(self, parameter: Parameter) -> Slice:
-        """Where a parameter lies in the flat arrays."""
-        place = self._tree.places.get(id(parameter))
-        if place is None:
-            raise RuntimeError(
-                f"Ranks: no gradient of {parameter.name}; expected one of each parameter of the "
-                "optimizer in every batch."
-            )
-        return place
-
-    def sum_of(self, parameter: Parameter) -> Array:
-        """The place itself; what it holds where this rank does not own it means nothing."""
-        self.place_of(parameter)
-        found = self._tree.of(parameter)
-        assert found is not None
-        return found
-
-    def owned(self) -> list[Slice]:
-        """What this rank owns of the flat arrays after the halvings."""
-        starts = [self._buckets[under_way.tag][0] for under_way in self._sums]
-        owned = [under_way.owned for under_way in self._sums]
-        return sorted((s + a, s + b) for s, (a, b) in zip(starts, owned, strict=True))
-
-    def send_back(self) -> None:
-        """The owned parts of the flat arrays go to all ranks."""
-        for under_way in self._sums:
-            under_way.send_back()
-        for under_way in self._sums:
-            under_way.advance(wait=True)
 
     def broadcast(self, model: Layer, optimizer: Optimizer | None = None) -> None:
         """Give every rank the arrays of rank 0: parameters, statistics, moments, seeds."""
@@ -318,69 +256,6 @@ class Ranks:
         """What rank 0 calls this with."""
         found: Found = value if self.comm is None else self.comm.bcast(value, 0)
         return found
-
-    # ---- gradients -----------------------------------------------------------------------------
-
-    def _cut_buckets(self) -> None:
-        """Parts of the flat arrays, in the order in which backward fills them."""
-        tree = self._tree
-        start = stop = waiting = 0
-        self._buckets, self._waiting_for = [], []
-        for parameter in tree.parameters:
-            key = id(parameter)
-            stop = tree.places[key][1]
-            self._bucket_of[key] = len(self._buckets)
-            if self._usual.get(key):
-                waiting += 1
-            else:
-                tree.clear(key)
-            if (stop - start) * parameter.data.itemsize >= BUCKET or stop == tree.size:
-                self._buckets.append((start, stop))
-                self._waiting_for.append(waiting)
-                start, waiting = stop, 0
-
-    def _add_gradient(
-        self, parameter: Parameter, write: Callable[[Array], object], slot: Slot
-    ) -> None:
-        if self.sync_batch_norm:
-            self._trees[slot.number - self._mine[0]].add(parameter, write)
-            return
-        key = id(parameter)
-        bucket = self._bucket_of.get(key)
-        if bucket is not None and self._waiting_for[bucket] == 0:
-            raise RuntimeError(OTHER_NETWORK)
-        count = self._tree.add(parameter, write)
-        if bucket is not None and count == self._usual.get(key):
-            self._waiting_for[bucket] -= 1
-            if self._waiting_for[bucket] == 0:
-                self._send(bucket)
-        for under_way in self._sums:
-            under_way.advance()
-
-    def _send(self, bucket: int) -> None:
-        assert self.comm is not None
-        array = self._tree.merge(self._buckets[bucket])
-        if self._space.size < self._tree.size or self._space.dtype != array.dtype:
-            self._space = np.empty(self._tree.size, array.dtype)
-        start, stop = self._buckets[bucket]
-        space = self._space[start:stop]
-        self._sums.append(Sum(self.comm, array, bucket, space, whole=not self.halves_only))
-
-    def _finish_sums(self) -> None:
-        tree = self._tree
-        if self.comm is None:
-            tree.merge((0, tree.size))
-            return
-        if not self._sums:
-            self._cut_buckets()
-        sent = {under_way.tag for under_way in self._sums}
-        for bucket in range(len(self._buckets)):
-            if bucket not in sent:
-                self._send(bucket)
-        for under_way in self._sums:
-            under_way.advance(wait=True)
-
-    # ---- the rest ------------------------------------------------------------------------------
 
     def _all_numbers(self) -> tuple[float, ...]:
         lengths = {len(slot.numbers) for slot in self._slots}

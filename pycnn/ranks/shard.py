@@ -17,7 +17,7 @@ from pycnn.ops.arrays import Array
 from pycnn.optim import Optimizer
 
 if TYPE_CHECKING:
-    from pycnn.ranks import Ranks
+    from pycnn.ranks.gradients import Gradients
 
 Piece = tuple[int, int, int]  # number of the parameter, [start, stop) of its flat data
 
@@ -25,7 +25,9 @@ Piece = tuple[int, int, int]  # number of the parameter, [start, stop) of its fl
 class Shard:
     """Steps of an optimizer, each rank its part; `Trainer(shard_optimizer=True)` makes one."""
 
-    def __init__(self, ranks: Ranks, optimizer: Optimizer, *, whole_gradients: bool) -> None:
+    def __init__(
+        self, gradients: Gradients, optimizer: Optimizer, *, whole_gradients: bool
+    ) -> None:
         """whole_gradients: all ranks need them, for their norm, so they travel back as well.
 
         Raises TypeError for an optimizer that does not update all parameters in one call.
@@ -35,14 +37,14 @@ class Shard:
                 f"Trainer: shard_optimizer=True with {type(optimizer).__name__}; expected SGD, "
                 "Adam, AdamW or RMSprop, which work number by number."
             )
-        self._ranks, self._optimizer, self._whole = ranks, optimizer, whole_gradients
-        ranks.keeps_sums, ranks.halves_only = True, not whole_gradients
+        self._gradients, self._optimizer, self._whole = gradients, optimizer, whole_gradients
+        gradients.keeps_sums, gradients.halves_only = True, not whole_gradients
         self._cut: list[Piece] = []
         self._part: Optimizer | None = None  # the optimizer of this rank's pieces
 
     def step(self) -> None:
         """As `optimizer.step()`, after `ranks.reduce`: all parameters of all ranks have moved."""
-        ranks, optimizer = self._ranks, self._optimizer
+        gradients, optimizer = self._gradients, self._optimizer
         cut = self._pieces()
         if self._part is None or cut != self._cut:
             self.gather()
@@ -51,7 +53,7 @@ class Shard:
         part.lr, part.step_count = optimizer.lr, optimizer.step_count
         for piece, (i, start, stop) in zip(part.parameters, cut, strict=True):
             parameter = optimizer.parameters[i]
-            gradient = parameter.grad if self._whole else ranks.sum_of(parameter)
+            gradient = parameter.grad if self._whole else gradients.sum_of(parameter)
             assert gradient is not None
             piece.grad = _flat(gradient)[start:stop]
         if cut:
@@ -69,8 +71,8 @@ class Shard:
         """What this rank owns of each of the optimizer's parameters."""
         cut = []
         for i, parameter in enumerate(self._optimizer.parameters):
-            first, last = self._ranks.place_of(parameter)
-            for start, stop in self._ranks.owned():
+            first, last = self._gradients.place_of(parameter)
+            for start, stop in self._gradients.owned():
                 low, high = max(start, first), min(stop, last)
                 if low < high:
                     cut.append((i, low - first, high - first))
@@ -92,12 +94,12 @@ class Shard:
 
     def _exchange(self, arrays: list[Array]) -> None:
         """Every rank gets the pieces of `arrays` that the others own."""
-        ranks, parameters = self._ranks, self._optimizer.parameters
+        gradients, parameters = self._gradients, self._optimizer.parameters
         for i, start, stop in self._cut:
-            _flat(ranks.sum_of(parameters[i]))[start:stop] = _flat(arrays[i])[start:stop]
-        ranks.send_back()
+            _flat(gradients.sum_of(parameters[i]))[start:stop] = _flat(arrays[i])[start:stop]
+        gradients.send_back()
         for parameter, array in zip(parameters, arrays, strict=True):
-            np.copyto(array, ranks.sum_of(parameter))
+            np.copyto(array, gradients.sum_of(parameter))
 
 
 def _flat(array: Array) -> Array:

@@ -26,7 +26,8 @@ class Slot:
     def __init__(self, ranks: Ranks, number: int, rows: Slice, first: int, samples: int) -> None:
         """Of a batch of so many samples, of which this rank's begin at `first`."""
         self._ranks, self.number = ranks, number
-        self.leads = rows[0] == first
+        self._index = number - ranks._mine[0]
+        self.leads = self._index == 0
         self.synchronised = ranks.sync_batch_norm
         self.runners = ranks._runners[number] if self.synchronised else {}
         self.state = LayerState(ranks.slots)
@@ -48,7 +49,7 @@ class Slot:
 
     def add_gradient(self, parameter: Parameter, write: Callable[[Array], object]) -> None:
         """Into the flat arrays of the tree."""
-        self._ranks._add_gradient(parameter, write, self)
+        self._ranks.gradients.add(parameter, write, self._index)
 
     def statistics(self, running: tuple[Array, Array], momentum: float) -> tuple[Array, Array]:
         """Zeros, which become momentum times the slot's own statistics."""
@@ -56,7 +57,7 @@ class Slot:
 
     def total(self, rows: Array) -> Array:
         """Along the tree, as gradients."""
-        found: Array = self._ranks._turns.meet(self.number - self._ranks._mine[0], rows)
+        found: Array = self._ranks._turns.meet(self._index, rows)
         return found
 
     def calls(self, layer: Any) -> int:

@@ -44,6 +44,7 @@ from pycnn.trainer.data import (
     expect,
     loss_of,
     no_bytes,
+    only_images,
     take_names,
     whole,
 )  # fmt: skip
@@ -140,7 +141,8 @@ class Trainer:
         self.clip_norm = above_zero("clip_norm", clip_norm)
         self._shard: Shard | None = None
         if shard_optimizer and self.ranks.size > 1:
-            self._shard = Shard(self.ranks, optimizer, whole_gradients=clip_norm is not None)
+            norm = self.clip_norm is not None
+            self._shard = Shard(self.ranks.gradients, optimizer, whole_gradients=norm)
         self._start()
 
     def _start(self) -> None:
@@ -287,12 +289,8 @@ class Trainer:
         """Whether the model and the augmentation take these samples, before a step is made."""
         if first and not self.any_scale:
             no_bytes(x, f"{name} x")
-        if self.augmentation is not None and x.ndim != 4:
-            raise ValueError(
-                f"Trainer.fit: augmentation distorts images [n, H, W, C], and {name} x is "
-                f"{described(x)}; expected images, or a Trainer without augmentation: write "
-                "x.reshape(n, H, W, C)."
-            )
+        if self.augmentation is not None:
+            only_images(x, f"{name} x")
         check_range(labels, self.classes_of(x.shape[1:]), name)
         if self.model.input_shape is None:
             self.model.input_shape = x.shape[1:]  # saved with the model, for prediction

@@ -152,6 +152,16 @@ def some(x: Array, name: str) -> None:
         raise ValueError(f"Trainer: {name} has no samples; expected at least one.")
 
 
+def only_images(x: Array, name: str) -> None:
+    """ValueError for samples that augmentation cannot distort."""
+    if x.ndim != 4:
+        raise ValueError(
+            f"Trainer.fit: augmentation distorts images [n, H, W, C], and {name} is "
+            f"{described(x)}; expected images, or a Trainer without augmentation: write "
+            "x.reshape(n, H, W, C)."
+        )
+
+
 def no_bytes(x: Array, name: str) -> None:
     """ValueError for float32 images of 0 to 255, which a network of images in 0 .. 1 misreads.
 
