@@ -116,9 +116,10 @@ class JsonLog(Callback):
 
     step: epoch, step (steps that are done, of all epochs), loss, lr. epoch: the row of the History.
     end: why; of a run that raised an error "failed". NaN and infinity are null. No times: two runs
-    with the same settings write the same bytes. A resumed run cuts the file back to its checkpoint
-    and goes on; any other run begins it anew. A file with other lines than these is refused with
-    `FileError` when fit begins.
+    with the same settings write the same bytes; but of several ranks (MPI) each epoch has a line
+    "times": milliseconds a step that rank 0 was computing, waiting for others, moving numbers. A
+    resumed run cuts the file back to its checkpoint and goes on; any other run begins it anew. A
+    file with other lines than these is refused with `FileError` when fit begins.
     """
 
     first_rank_only = True
@@ -128,10 +129,12 @@ class JsonLog(Callback):
         self.path, self._every = path_of("JsonLog", "path", path), _interval("JsonLog", every)
         self._file: FileIO | None = None
         self._behind = 0, 0  # epochs and steps that were done when fit began
+        self._before: dict[str, float] = {}  # of `Ranks.seconds`, and the steps, an epoch ago
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Remember where the run goes on; refuse the file of another program."""
         self._behind = trainer.epoch, trainer.steps_done
+        self._before = {**trainer.ranks.seconds, "steps": trainer.steps_done}
         try:
             if not self.path.is_file():
                 return
@@ -158,8 +161,14 @@ class JsonLog(Callback):
             )
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
-        """The row."""
+        """The row; and the times of ranks."""
         self._line(kind="epoch", **row)
+        if trainer.ranks.size > 1:
+            now = {**trainer.ranks.seconds, "steps": trainer.steps_done}
+            spent = {name: value - self._before[name] for name, value in now.items()}
+            steps, self._before = max(spent.pop("steps"), 1), now
+            times = {f"{name}_ms": round(1e3 * value / steps, 3) for name, value in spent.items()}
+            self._line(kind="times", epoch=row["epoch"], step=trainer.steps_done, **times)
 
     def on_pause(self, trainer: Trainer) -> None:
         """The reason, also of a run that had nothing left to do; and the file is closed."""
@@ -208,7 +217,7 @@ class JsonLog(Callback):
         epochs, steps = self._behind
         try:
             values = json.loads(line)
-            if values["kind"] == "epoch":
+            if values["kind"] in ("epoch", "times"):
                 return bool(values["epoch"] < epochs)
             return bool(values["kind"] == "step" and values["step"] <= steps)
         except (ValueError, KeyError, TypeError):  # cut off, when the process was killed
@@ -235,7 +244,12 @@ class CsvLog(Callback):
             file.write(text.getvalue().encode())
 
 
-_KEYS = {"step": {"epoch", "loss", "lr"}, "epoch": {"epoch", "loss", "lr"}, "end": {"reason"}}
+_KEYS = {
+    "step": {"epoch", "loss", "lr"},
+    "epoch": {"epoch", "loss", "lr"},
+    "times": {"epoch", "computing_ms"},
+    "end": {"reason"},
+}
 
 
 def _is_ours(line: bytes) -> bool:

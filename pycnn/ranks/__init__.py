@@ -55,8 +55,9 @@ class Ranks:
     while the last slot's backward still runs; it changes no number. sync_batch_norm: normalisation
     takes the mean and variance of the whole batch, not of a slot; `each` instead of `share`.
 
-    Attributes: `rank`, `size`, `slots`; `seconds`: {"waiting", "moving"} that `reduce` has taken,
-    for the slowest rank and for the numbers.
+    Attributes: `rank`, `size`, `slots`; `seconds`: {"computing", "waiting", "moving"} of all
+    batches so far: from `share` to `reduce`, for the slowest rank, and for what had not travelled
+    before.
 
     Raises ValueError for another number of slots or of ranks, TypeError for no communicator.
     """
@@ -104,7 +105,8 @@ class Ranks:
         )
         self._runners: dict[int, dict[int, Any]] = {number: {} for number in self._mine}
         self._turns = Turns(count, self._total)
-        self.seconds = {"waiting": 0.0, "moving": 0.0}
+        self.seconds = {"computing": 0.0, "waiting": 0.0, "moving": 0.0}
+        self._began = 0.0
         self._slots: list[Slot] = []
 
     def cut(self, samples: int) -> list[Slice]:
@@ -170,7 +172,7 @@ class Ranks:
         places = self.cut(samples)
         first = places[self._mine[0]][0]
         self.gradients.begin()
-        self._slots = []
+        self._slots, self._began = [], time.perf_counter()
         for number in self._mine:
             self._slots.append(Slot(self, number, places[number], first, samples))
             yield self._slots[-1]
@@ -202,6 +204,7 @@ class Ranks:
             total = self.gradients.find(parameter)
             if total is not None:
                 parameter.add_gradient(functools.partial(_copy, total))
+        self.seconds["computing"] += began - self._began
         self.seconds["waiting"] += moving - began
         self.seconds["moving"] += time.perf_counter() - moving
         if not self.gradients.keeps_sums:

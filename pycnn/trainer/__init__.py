@@ -40,7 +40,6 @@ from pycnn.trainer.data import (
     callbacks_of,
     check_loss,
     check_range,
-    described,
     expect,
     loss_of,
     no_bytes,
