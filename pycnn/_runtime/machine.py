@@ -113,6 +113,16 @@ def use_isa(name: str) -> None:
     _pycnn.use_isa(name)
 
 
+def build() -> dict[str, str]:
+    """What tells one pycnn from another."""
+    return {"pycnn": _pycnn.__version__, "sources": _pycnn.source_hash}
+
+
+def available_cpus() -> int:
+    """The CPUs of this process, as in `get_num_threads`."""
+    return _pycnn.available_cpus()
+
+
 def trim() -> None:
     """Give back the memory that operators and compiled models keep for their next call.
 

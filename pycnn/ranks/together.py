@@ -8,8 +8,6 @@ import os
 import sys
 from typing import Any
 
-import _pycnn
-
 from pycnn._runtime import machine
 
 
@@ -22,7 +20,7 @@ def share_cores(comm: Any) -> None:
 
     here = comm.Split_type(MPI.COMM_TYPE_SHARED)
     bound = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
-    everyone = here.allgather((bound, _pycnn.available_cpus()))
+    everyone = here.allgather((bound, machine.available_cpus()))
     together = len(set().union(*(cpus for cpus, _ in everyone)))
     # available_cpus also knows of a quota and of cores with two threads
     machine.share_with(here.size, min(together, sum(count for _, count in everyone)))

@@ -40,6 +40,7 @@ from pycnn.trainer.data import (
     callbacks_of,
     check_loss,
     check_range,
+    classes_of,
     expect,
     loss_of,
     no_bytes,
@@ -128,7 +129,6 @@ class Trainer:
         if nan_guard and not any(isinstance(callback, NanGuard) for callback in given):
             given.insert(0, NanGuard())
         self.callbacks = sorted(given, key=lambda callback: callback.saves)
-        self._called = [c for c in self.callbacks if self.ranks.rank == 0 or not c.first_rank_only]
         good = augmentation is None or isinstance(augmentation, Augmentation)
         expect(good, "augmentation", augmentation, "an augment.Augmentation, or None")
         self.model, self.optimizer = model, optimizer
@@ -232,6 +232,11 @@ class Trainer:
         else:  # a signal may have come to one rank only
             self._wish = self._wish or reason
 
+    @property
+    def _called(self) -> list[Callback]:
+        """The callbacks of this rank."""
+        return [c for c in self.callbacks if self.ranks.rank == 0 or not c.first_rank_only]
+
     def _agree(self) -> None:
         """Stop if any rank wishes to."""
         if self.ranks.size > 1 and self.stop_reason is None:
@@ -297,13 +302,7 @@ class Trainer:
     def classes_of(self, shape: tuple[int, ...]) -> int:
         """The number of outputs for samples of this shape; ValueError if the model refuses them."""
         if shape != self._known[0]:
-            y = self.model.output_shape((None, *shape))
-            if len(y) != 2 or y[1] is None:
-                raise ValueError(
-                    f"Trainer: the model makes {y} of samples {shape}; expected (None, K), a "
-                    "number for each class: end it with Flatten() and Linear(...)."
-                )
-            self._known = shape, y[1]
+            self._known = shape, classes_of(self.model, shape)
         return self._known[1]
 
     def _run_epoch(self, source: Source, validation: Data | Batches | None) -> None:

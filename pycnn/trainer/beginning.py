@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import _pycnn
-
 from pycnn import schedules
 from pycnn._formats.files import FileError
+from pycnn._runtime import machine
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.trainer.batches import ArrayBatches, Source, Stream, arrays_of, inputs_of, pieces
 from pycnn.trainer.callback import Callback
@@ -108,9 +107,8 @@ def check_ranks(trainer: Trainer, source: Source) -> None:
     schedule, optimizer = trainer.schedule, trainer.optimizer
     ranks.same(
         {
-            "pycnn": _pycnn.__version__,
-            "sources": _pycnn.source_hash,
-            "fused multiply-add": _pycnn.isa() != "baseline",
+            **machine.build(),
+            "fused multiply-add": machine.isa() != "baseline",
             "slots": ranks.slots,
             "seed": trainer.seed,
             "position": position,

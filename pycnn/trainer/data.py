@@ -138,6 +138,17 @@ def check_range(labels: Array, classes: int, name: str) -> None:
     )
 
 
+def classes_of(model: Module, shape: tuple[int, ...]) -> int:
+    """The number of outputs for samples of this shape."""
+    y = model.output_shape((None, *shape))
+    if len(y) != 2 or y[1] is None:
+        raise ValueError(
+            f"Trainer: the model makes {y} of samples {shape}; expected (None, K), a number for "
+            "each class: end it with Flatten() and Linear(...)."
+        )
+    return y[1]
+
+
 def take_names(model: Module, data: object) -> None:
     """Give a model without class_names those of a split, if it has as many outputs."""
     if isinstance(data, Split) and data.class_names and model.class_names is None:
