@@ -146,7 +146,7 @@ def classes_of(model: Module, shape: tuple[int, ...]) -> int:
             f"Trainer: the model makes {y} of samples {shape}; expected (None, K), a number for "
             "each class: end it with Flatten() and Linear(...)."
         )
-    return y[1]
+    return int(y[1])
 
 
 def take_names(model: Module, data: object) -> None:
