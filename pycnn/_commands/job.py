@@ -9,6 +9,7 @@ from typing import Any
 
 from pycnn._commands.progress import complain
 from pycnn._runtime import extras
+from pycnn.ranks.together import abort
 
 PATIENCE = 1.0  # seconds that rank 0 has for the sentence that all ranks have
 
@@ -42,6 +43,5 @@ class Job:
             return code
         if together:
             return code if self.speaks else 0
-        sys.stderr.flush()
-        self.communicator.Abort(code)
+        abort(self.communicator, code)
         return code

@@ -6,9 +6,12 @@ import contextlib
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from pycnn._runtime import machine
+
+PASSED_ON = 0.2  # seconds that mpiexec has for our last lines
 
 
 def share_cores(comm: Any) -> None:
@@ -45,14 +48,20 @@ def _short(text: str | None) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
+def abort(comm: Any, code: int) -> None:
+    """End all ranks; mpiexec drops what it has not passed on by then, so give it some time."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    time.sleep(PASSED_ON)
+    comm.Abort(code)
+
+
 def end_all_on_error(comm: Any) -> None:
     """From now on an error that ends this process ends the whole job: others would wait for it."""
     before = sys.excepthook
 
     def hook(kind: Any, error: Any, traceback: Any) -> None:
         before(kind, error, traceback)
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
-        comm.Abort(1)
+        abort(comm, 1)
 
     sys.excepthook = hook

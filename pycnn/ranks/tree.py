@@ -97,7 +97,8 @@ class Tree:
             self._filled += 1
             for _ in range(_trailing_ones(self.slot)):
                 self._filled -= 1
-                prepared.accumulate(self._stack[self._filled - 1], self._stack[self._filled])
+                if self._stack:  # or no parameter has had a gradient so far
+                    prepared.accumulate(self._stack[self._filled - 1], self._stack[self._filled])
             self.slot += 1
             self.counts = {}
 
@@ -147,6 +148,8 @@ class Tree:
 
     def merge(self, part: Slice) -> Array:
         """The sum of all slots of this rank in this part of the flat arrays, in its own memory."""
+        if not self._stack:
+            return np.empty(0, np.float32)
         where = slice(*part)
         for low in range(self._filled - 1, -1, -1):
             prepared.accumulate(self._stack[low][where], self._stack[low + 1][where])
