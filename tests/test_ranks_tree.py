@@ -186,15 +186,14 @@ def test_reduce_adds_to_the_gradient_there_is(rng):
     assert parameter.grad.tobytes() == both.tobytes()
 
 
-@pytest.mark.xfail(strict=True, reason="the flat arrays of ranks have an order each: sums mix up")
 def test_ranks_whose_slots_use_parameters_in_another_order(rng):
     uses = ["a", "ba", "ba", "ba"]  # so rank 0 meets a first, and rank 1 meets b
     gradients = [[[(n, drawn(rng, 3)) for n in slot] for slot in uses]]
     assert tree_job(gradients)(None) == expected_of(gradients)
-    assert run(2, tree_job(gradients, overlap=False)) == [expected_of(gradients)] * 2
+    for error in failures(2, tree_job(gradients, overlap=False)):
+        assert "used other parameters in another order" in str(error)
 
 
-@pytest.mark.xfail(strict=True, reason="what the last slot has met first is lost without a word")
 def test_a_share_that_is_left_within_its_last_slot_is_refused():
     parameter, mine = Parameter(np.zeros(3, np.float32)), Ranks(slots=2)
     for slot in mine.share(2):

@@ -108,6 +108,7 @@ class Ranks:
         self.seconds = {"computing": 0.0, "waiting": 0.0, "moving": 0.0}
         self._began = 0.0
         self._slots: list[Slot] = []
+        self._ended = 0  # slots of this batch
 
     def cut(self, samples: int) -> list[Slice]:
         """[start, stop) of each slot; sizes differ by at most one, larger ones first."""
@@ -138,6 +139,7 @@ class Ranks:
             )
         for slot in self._cut_slots(batch):
             if self.slots == 1:  # then layers do what they always do
+                self._ended = 1
                 yield slot
                 return
             self.gradients.begin_slot()
@@ -147,6 +149,7 @@ class Ranks:
             finally:
                 CURRENT.reset(token)
             self.gradients.end_slot()
+            self._ended += 1
 
     def each(self, batch: int | Sized, body: Callable[[Slot], None]) -> None:
         """Call body(slot) for this rank's slots of a batch: `share` for a function.
@@ -166,13 +169,14 @@ class Ranks:
 
         self._turns.run(one)
         self.gradients.end_all()
+        self._ended = len(slots)
 
     def _cut_slots(self, batch: int | Sized) -> Iterator[Slot]:
         samples = _samples(batch)
         places = self.cut(samples)
         first = places[self._mine[0]][0]
         self.gradients.begin()
-        self._slots, self._began = [], time.perf_counter()
+        self._slots, self._ended, self._began = [], 0, time.perf_counter()
         for number in self._mine:
             self._slots.append(Slot(self, number, places[number], first, samples))
             yield self._slots[-1]
@@ -188,13 +192,13 @@ class Ranks:
         As a backward, it adds to what is there: call zero_grad() before. Returns the sums of the
         numbers that the slots have noted.
         """
-        if len(self._slots) < len(self._mine):
+        if self._ended < len(self._mine):
             raise RuntimeError(
-                f"Ranks.reduce: {len(self._slots)} of {len(self._mine)} slots were computed; "
+                f"Ranks.reduce: {self._ended} of {len(self._mine)} slots were computed; "
                 "expected all: for slot in ranks.share(batch): ..., to its end."
             )
         began = time.perf_counter()
-        numbers = self._all_numbers()
+        numbers = self._all_numbers(self._same_network())
         if self.slots == 1:
             return numbers
         moving = time.perf_counter()
@@ -255,23 +259,42 @@ class Ranks:
         first = int(wishing.argmax())
         return str(self.comm.bcast(wish, first))
 
+    def end(self, error: SystemExit) -> None:
+        """A rank that leaves by sys.exit ends the job; the others would wait for it."""
+        if self.comm is not None:
+            code = error.code if isinstance(error.code, int) else 1
+            together.abort(self.comm, code or 1)
+
     def told(self, value: Found) -> Found:
         """What rank 0 calls this with."""
         found: Found = value if self.comm is None else self.comm.bcast(value, 0)
         return found
 
-    def _all_numbers(self) -> tuple[float, ...]:
+    def _same_network(self) -> list[list[int]]:
+        """Of each slot what must be the same in all: of the rank's gradients, and of its layers."""
+        if self.slots == 1:
+            return [[]]
+        order = self.gradients.checksum()
+        return [[order, *slot.state.counts()] for slot in self._slots]
+
+    def _all_numbers(self, same: list[list[int]]) -> tuple[float, ...]:
         lengths = {len(slot.numbers) for slot in self._slots}
         if len(lengths) > 1:
             raise ValueError(
                 f"Ranks: slots have noted {' and '.join(map(str, sorted(lengths)))} numbers; "
                 "expected as many in each."
             )
-        own = np.array([slot.numbers for slot in self._slots], np.float64)
-        everyone = self.gather(own)
-        total = np.zeros(own.shape[1], np.float64)
+        rows = [[*slot.numbers, *more] for slot, more in zip(self._slots, same, strict=True)]
+        everyone = self.gather(np.array(rows, np.float64))
+        count = lengths.pop()
+        if (everyone[:, count:] != everyone[0, count:]).any():
+            raise RuntimeError(
+                "Ranks.reduce: slots used other parameters in another order, or normalisation or "
+                "dropout in some slots only; expected the same network in each slot."
+            )
+        total = np.zeros(count, np.float64)
         for numbers in everyone:  # in the order of slots
-            total += numbers
+            total += numbers[:count]
         return tuple(total.tolist())
 
     def gather(self, own: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +109,14 @@ class Gradients:
         for bucket in range(len(self._buckets)):
             if bucket not in sent:
                 self._send(bucket)
-        for under_way in self._sums:
-            under_way.advance(wait=True)
+        self._complete()
+
+    def _complete(self) -> None:
+        """All sums go on as they can: one after the other each would wait for its own messages."""
+        under_way = self._sums
+        while under_way:
+            under_way = [one for one in under_way if not one.advance()]
+            os.sched_yield()  # to a rank that shares the core
 
     def _cut_buckets(self) -> None:
         tree = self._tree
@@ -133,6 +141,11 @@ class Gradients:
             self._space = np.empty(self._tree.size, array.dtype)
         space = self._space[slice(*self._buckets[bucket])]
         self._sums.append(Sum(self._comm, array, bucket, space, whole=not self.halves_only))
+
+    def checksum(self) -> int:
+        """Of the order in which parameters lie in the flat arrays: the same on all ranks."""
+        parameters = self._tree.parameters
+        return zlib.crc32(repr([(p.name, p.data.shape) for p in parameters]).encode())
 
     # ---- afterwards ----------------------------------------------------------------------------
 
@@ -167,5 +180,4 @@ class Gradients:
         """The owned parts of the flat arrays go to all ranks."""
         for under_way in self._sums:
             under_way.send_back()
-        for under_way in self._sums:
-            under_way.advance(wait=True)
+        self._complete()

@@ -86,6 +86,10 @@ class LayerState:
         self.drawn[id(layer)] = layer, count + 1
         return int(layer.calls) + count * self._slots + number
 
+    def counts(self) -> list[int]:
+        """How often normalisation moved and masks were drawn."""
+        return [len(self.moved), sum(count for _, count in self.drawn.values())]
+
 
 def finish(states: list[LayerState], slots: int, gather: Callable[[Array], Array]) -> None:
     """Move the running statistics one step a slot, in the order of slots; count the masks.

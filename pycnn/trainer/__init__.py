@@ -219,6 +219,9 @@ class Trainer:
             while self.epoch < self.epochs and self.stop_reason is None:
                 self._run_epoch(source, validation)
             self._call("on_pause")
+        except SystemExit as error:
+            self.ranks.end(error)
+            raise
         finally:
             self.fitting = False
             self.optimizer.lr = self.base_lr
@@ -314,7 +317,11 @@ class Trainer:
             self._agree()
         step_end = overridden(self._called, "on_step_end")
         if self.stop_reason is None:
-            how = self._gather, self._check_batch, self.ranks.part
+
+            def check(x: Array, labels: Array, first: bool) -> None:
+                self.check(x, labels, "train", first)
+
+            how = self._gather, check, self.ranks.part
             for x, target, samples in source.batches(self.epoch, self.step, *how):
                 self._run_step(x, target, samples)
                 for hook in step_end:
@@ -379,9 +386,6 @@ class Trainer:
         return self.augmentation.gather(
             x, rows, seed=seed, epoch=self.epoch, mean=how.mean, std=how.std, out=out
         )
-
-    def _check_batch(self, x: Array, labels: Array, first: bool) -> None:
-        self.check(x, labels, "train", first)
 
     def _row(self, source: Source) -> dict[str, float]:
         return {

@@ -114,14 +114,27 @@ def check_ranks(trainer: Trainer, source: Source) -> None:
             "position": position,
             "data": source.identity(),
             "arrays": [(n, a.shape, str(a.dtype)) for n, a in trainer.model.named_arrays()],
-            "optimizer": [type(optimizer).__name__, trainer.base_lr, optimizer.settings()],
-            "schedule": [type(schedule).__name__, schedule.settings()],
+            "lr": trainer.base_lr,
+            "optimizer": _settings(optimizer),
+            "schedule": _settings(schedule),
             "clip_norm": trainer.clip_norm,
             "augmentation": repr(trainer.augmentation),
             "plain_epochs": trainer.plain_epochs,
+            "loss": _settings(trainer.loss_function),
+            "normalization": repr(trainer.model.normalization),
+            "evaluation_batch": trainer.evaluation_batch,
+            "callbacks": [_settings(c) for c in trainer.callbacks if not c.first_rank_only],
+            "shards": ranks.gradients.keeps_sums,
+            "sync_batch_norm": ranks.sync_batch_norm,
         }
     )
     ranks.broadcast(trainer.model, optimizer)
+
+
+def _settings(part: Any) -> list[Any]:
+    """The kind and the settings() of a part, if it tells them."""
+    kind = getattr(part, "__name__", type(part).__name__)
+    return [kind, part.settings() if hasattr(part, "settings") else {}]
 
 
 def check_goes_on(trainer: Trainer, source: Source) -> None:
