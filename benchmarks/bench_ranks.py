@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from . import machine
+from .simulate_ranks import LINKS
 from .timing import duration, table
 
 STEPS = {"resnet20": ("ResNet-20, batch 128", 128, 8), "lecture": ("lecture, batch 800", 800, 12)}
@@ -26,6 +27,7 @@ PLACES: dict[str, dict[str, Any]] = {
     "1 process x 2 threads, 8 slots": {"slots": 8, "threads": 2},
     "2 ranks x 1 thread, 8 slots": {"slots": 8, "threads": 1, "mpi": True},
 }
+SLOW = LINKS[1]  # 10 GbE
 DDP = "PyTorch DDP, gloo, 2 x 1 thread"
 PLAIN, SLOTS, RANKS = PLACES
 SIZES = [4 << 2 * i for i in range(12)] + [44_000_000]  # 4 bytes to 16 MB, then ResNet-18's
@@ -121,12 +123,16 @@ def hidden(found: dict[str, list[float]]) -> dict[str, float]:
     return report
 
 
-def overlap(rounds: int, steps: int) -> dict[str, Any]:
-    """Steps of a network with 47 MB of gradients: with overlap, without, and without sums."""
+def overlap(rounds: int, steps: int, link: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Steps of a network with 47 MB of gradients: with overlap, without, and without sums.
+
+    link: (alpha, beta), to which messages are slowed down.
+    """
     found: dict[str, list[float]] = {"with": [], "without": [], "no sums": []}
-    job = {"job": "overlap", "network": "resnet18", "batch": 8, "slots": 8}
+    job = {"job": "overlap", "network": "resnet18", "batch": 8, "slots": 8, "threads": 1}
+    slow = {} if link is None else {"link": link}
     for _ in range(rounds):
-        result = answer(command({**job, "steps": steps, "threads": 1, "mpi": True}))
+        result = answer(command({**job, **slow, "steps": steps, "mpi": True}))
         for name, seconds in found.items():
             seconds += result[name]
     return {"seconds": found, **hidden(found)}
@@ -179,7 +185,10 @@ def run(*, rounds: int, quick: bool, peers_python: str) -> dict[str, Any]:
             "rounds": rounds,
             "exchange": exchanges(3 if quick else 9),
             "steps": step_times(1 if quick else rounds, peers_python),
-            "overlap": overlap(1 if quick else max(1, rounds // 3), 2 if quick else 8),
+            "overlap": {
+                name: overlap(1 if quick else max(1, rounds // 3), 2 if quick else 15, link)
+                for name, link in (("shared memory", None), (SLOW.name, (SLOW.alpha, SLOW.beta)))
+            },
             "kill": [kill() for _ in range(1 if quick else 3)],
         }
     except JobError as error:
@@ -205,8 +214,9 @@ def figures(report: dict[str, Any]) -> dict[str, list[float]]:
                     for pick in (min, statistics.median)
                 ]
                 found[f"{title}, {STEPS[network][0]}"] = pairs
-    hide = report["overlap"]
-    found["share of the sums hidden, ResNet-18"] = [hide["hidden_min"], hide["hidden_median"]]
+    for name, hide in report["overlap"].items():
+        title = f"share of the sums hidden, ResNet-18, {name}"
+        found[title] = [hide["hidden_min"], hide["hidden_median"]]
     return found
 
 
@@ -229,8 +239,12 @@ def text(report: dict[str, Any]) -> str:
     ]  # fmt: skip
     headers = ("bytes", "half a ping-pong, min", "median", "both at once, min", "median")
     lines += ["", table(headers, rows), _model(report["exchange"])]
-    rows = [[name, *both(seconds)] for name, seconds in report["overlap"]["seconds"].items()]
-    lines += ["", table(("ResNet-18, 2 ranks, sums", "min", "median"), rows), ""]
+    rows = [
+        [link, name, *both(seconds)]
+        for link, found in report["overlap"].items()
+        for name, seconds in found["seconds"].items()
+    ]
+    lines += ["", table(("ResNet-18, 2 ranks", "overlap", "min", "median"), rows), ""]
     rows = [
         [name, *(f"{value:.2f}" for value in values)] for name, values in report["figures"].items()
     ]

@@ -60,8 +60,8 @@ LINKS = (SHARED, Link("10 GbE", 50e-6, 1 / 1.1e9), Link("InfiniBand HDR", 1.2e-6
 GAMMA = 1 / 7.8e9
 # One rank is one core of that machine. ResNet-50 is computed: 24.6 GFLOP an image at 118 GFLOP/s.
 WORKS = (
-    Work("lecture", 450_000, 150e-6),
-    Work("ResNet-20", 1_090_000, 2e-3),
+    Work("lecture", 452_648, 0.2e-3),
+    Work("ResNet-20", 1_089_896, 1.65e-3),
     Work("ResNet-50", 102_000_000, 0.208),
 )
 
@@ -167,22 +167,22 @@ def most_ranks(batch: int, work: Work, link: Link, gamma: float, efficiency: flo
     return best
 
 
-COUNTS, BATCH = (2, 8, 32, 128, 1024), 8192  # of the paper scaling
+BATCH = 8192  # of the paper scaling
 SMALL = {"lecture": 100, "ResNet-20": 128, "ResNet-50": 256}  # batches that people train with
 EVEN, COMPUTING, BOTH = Jitter(), Jitter(0.05), Jitter(0.05, 1.0)
 
 
 def scaling() -> str:
-    """The share of a step that computes."""
-    rows = [
-        [work.name, link.name]
-        + [
-            f"{BATCH * work.image / ranks / step(ranks, BATCH, work, link, GAMMA):.0%}"
-            for ranks in COUNTS
-        ]
-        for work, link in itertools.product(WORKS, LINKS)
-    ]
-    return table(("network", "link", *(f"{ranks:,} ranks" for ranks in COUNTS)), rows)
+    """Milliseconds of the sums, and the share of a step that computes."""
+    rows = []
+    for work, link in itertools.product(WORKS, LINKS):
+        found = [f"{1e3 * sums(p, work.buckets, link, GAMMA):.2f} ms" for p in (2, 32, 1024)]
+        for ranks in (32, 128, 1024):
+            computing = BATCH / ranks * work.image
+            found.append(f"{computing / step(ranks, BATCH, work, link, GAMMA):.0%}")
+        rows.append([work.name, link.name, *found])
+    headers = ("network", "link", "2 ranks", "32", "1,024", "32 ranks", "128", "1,024")
+    return table(headers, rows)
 
 
 def limits() -> str:
@@ -212,7 +212,7 @@ def checks() -> str:
 
 def main() -> None:
     """Print the tables."""
-    print(f"share of a step that computes, batch {BATCH:,}, by the model\n{scaling()}")
+    print(f"the sums, and the share of a step that computes, batch {BATCH:,}\n{scaling()}")
     print(f"\nranks up to which half of a step computes\n{limits()}")
     print(f"\nms of a step, batch {BATCH:,}; jitter of 5 %, delays of alpha\n{checks()}")
 

@@ -23,7 +23,7 @@ class SlowLink:
         from mpi4py import MPI
 
         self._comm, self.alpha, self.beta = comm, alpha, beta
-        self._window = MPI.Win.Allocate_shared(TAGS * KEPT * 16, 8, comm)
+        self._window = MPI.Win.Allocate_shared(TAGS * KEPT * 16, 8, comm=comm)
         # [time, number] of the last messages that each rank has posted, in memory of both
         self._posted = [
             np.frombuffer(self._window.Shared_query(rank)[0]).reshape(TAGS, KEPT, 2)

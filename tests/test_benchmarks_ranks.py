@@ -94,3 +94,21 @@ def test_resnet18_is_torchvisions():
     assert sum(p.data.size for p in model.parameters()) == 11_689_512
     assert {"layer2.0.downsample.0.weight", "layer4.1.bn2.running_var"} <= set(arrays)
     assert model.forward(np.ones((1, 40, 33, 3), np.float32)).shape == (1, 1000)
+
+
+@pytest.mark.slow
+def test_steps_over_a_slow_link_take_as_long_as_its_messages():
+    pytest.importorskip("mpi4py", reason="the extra `mpi` is not installed")
+    job = {"job": "overlap", "network": "lecture", "batch": 16, "slots": 2, "threads": 1}
+    # One bucket: half of the gradients there and back, of some 0.45 MB, so 40 and some 22 ms.
+    started = bench_ranks.command({**job, "mpi": True, "steps": 3, "link": (20e-3, 50e-9)})
+    found = bench_ranks.answer(started)
+    assert [len(seconds) for seconds in found.values()] == [3, 3, 3]
+    for name in ("with", "without"):
+        assert 0.05 < min(found[name]) - min(found["no sums"]) < 0.2
+
+
+def test_a_job_that_fails_is_told_by_its_last_line():
+    failing = [sys.executable, "-c", "import sys; sys.exit('one\\ntwo')"]
+    with pytest.raises(bench_ranks.JobError, match=r"^two$"):
+        bench_ranks.answer(failing)
