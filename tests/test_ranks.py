@@ -203,7 +203,7 @@ def test_ranks_of_one_machine_share_its_cores(monkeypatch, bound, cpus, share):
     told = []
     together = ranks.together
     monkeypatch.setattr(together.machine, "share_with", lambda *given: told.append(given))
-    monkeypatch.setattr(together._pycnn, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(together.machine, "available_cpus", lambda: cpus)
     places = iter(bound)
     monkeypatch.setattr(together.os, "sched_getaffinity", lambda _: next(places))
     run(4, lambda comm: Ranks(comm, 4), machines=["x", "y", "y", "x"])

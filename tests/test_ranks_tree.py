@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from fake_mpi import failures, filled, pretend_mpi, run
 
-from pycnn import ranks
 from pycnn.layers import Parameter
-from pycnn.ranks import Ranks
+from pycnn.ranks import Ranks, gradients
 from pycnn.ranks.tree import tree_sum
 
 SIZES = (1, 2, 3, 7, 1000)  # of parameters: halves of these differ by one
@@ -76,7 +75,7 @@ def drawn(rng, shape, kind=np.float32):
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 @pytest.mark.parametrize("each", [1, 2, 4, 8])
 def test_sums_follow_the_tree(rng, monkeypatch, size, each):
-    monkeypatch.setattr(ranks, "BUCKET", 40)  # so several messages
+    monkeypatch.setattr(gradients, "BUCKET", 40)  # so several messages
     slots = size * each
     gradients = [
         [[(count, drawn(rng, count)) for count in SIZES] for _ in range(slots)] for _ in range(2)

@@ -45,21 +45,14 @@ class Sum:
         self._level, self._stop = len(self._levels), self._steps
         self._post()
 
-    def advance(self, wait: bool = False) -> bool:
-        """Do what has become possible; wait: until all is done. Returns whether all is done."""
+    def advance(self) -> bool:
+        """Do what has become possible; returns whether all is done."""
         while self._level < self._stop:
-            if not self._all(wait):
+            if not all(request.Test() for request in self._requests):
                 return False
             self._arrived()
             self._level += 1
             self._post()
-        return True
-
-    def _all(self, wait: bool) -> bool:
-        if not wait:
-            return all(request.Test() for request in self._requests)
-        for request in self._requests:
-            request.Wait()
         return True
 
     def _halves(self) -> tuple[tuple[int, int], tuple[int, int], int]:

@@ -35,7 +35,7 @@ class Gradients:
 
     def __init__(self, comm: Any, slots: int, *, overlap: bool, at_once: bool) -> None:
         """comm: None for one process; slots: of this rank; at_once: they are all halfway."""
-        self._comm, self._overlap, self._at_once = comm, overlap and not at_once, at_once
+        self.comm, self.overlap, self._at_once = comm, overlap and not at_once, at_once
         # Slots that are all halfway have a tree each, and are added at the end.
         self._trees = [Tree(1) for _ in range(slots)] if at_once else [Tree(slots)]
         self._tree = self._trees[0]
@@ -59,7 +59,7 @@ class Gradients:
 
     def begin_slot(self) -> None:
         """A slot begins."""
-        if self._overlap and self._tree.last and self._comm is not None:
+        if self.overlap and self._tree.last and self.comm is not None:
             self._cut_buckets()
 
     def add(self, parameter: Parameter, write: Callable[[Array], object], slot: int) -> None:
@@ -99,7 +99,7 @@ class Gradients:
 
     def finish(self) -> None:
         """Wait until the sums over all slots of all ranks are there."""
-        if self._comm is None:
+        if self.comm is None:
             self._tree.merge((0, self._tree.size))
             return
         if not self._sums:
@@ -140,7 +140,7 @@ class Gradients:
         if self._space.size < self._tree.size or self._space.dtype != array.dtype:
             self._space = np.empty(self._tree.size, array.dtype)
         space = self._space[slice(*self._buckets[bucket])]
-        self._sums.append(Sum(self._comm, array, bucket, space, whole=not self.halves_only))
+        self._sums.append(Sum(self.comm, array, bucket, space, whole=not self.halves_only))
 
     def checksum(self) -> int:
         """Of the order in which parameters lie in the flat arrays: the same on all ranks."""
