@@ -21,6 +21,7 @@ SECTIONS = (
     "accuracy",
     "trainer",
     "memory",
+    "ranks",
 )
 NEED_PYCNN = (
     "kernels",
@@ -32,6 +33,7 @@ NEED_PYCNN = (
     "accuracy",
     "trainer",
     "memory",
+    "ranks",
 )
 PLOTTED = ("sweep", "roofline", "accuracy")
 
@@ -122,6 +124,12 @@ def run_section(
             threads=options.threads[-1],
             rounds=1 if options.quick else 3,
             peers_python=options.peers_python,
+        )
+    if section == "ranks":
+        from . import bench_ranks
+
+        return bench_ranks.run(
+            rounds=repeats, quick=options.quick, peers_python=options.peers_python
         )
     if section == "neighbour":
         from . import bench_neighbour

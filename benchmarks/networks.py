@@ -1,7 +1,7 @@
-"""Two networks that branch, for memory and time: ResNet-20 for CIFAR images and a U-Net.
+"""Networks that branch, for memory and time: ResNet-18 and a U-Net; ResNet-20 is pycnn's own.
 
-He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2; Ronneberger et al.
-2015, "U-Net", with padding, normalisation, and upsampling by copies.
+He et al. 2015, "Deep Residual Learning for Image Recognition", table 1; Ronneberger et al. 2015,
+"U-Net", with padding, normalisation, and upsampling by copies.
 """
 
 from __future__ import annotations
@@ -11,47 +11,33 @@ from typing import Any
 
 import numpy as np
 
-from pycnn import layers
+from pycnn import layers, models
 from pycnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, MaxPool2d, Module, Sequential
 
 
-class Basic(Module):
-    """A residual block of two convolutions; `shortcut` is a convolution where the shapes differ."""
-
-    def __init__(self, C: int, OC: int, stride: int, rng: np.random.Generator) -> None:
-        super().__init__()
-        self.conv1 = Conv2d(C, OC, 3, stride, padding=1, bias=False, rng=rng)
-        self.bn1 = BatchNorm2d(OC)
-        self.conv2 = Conv2d(OC, OC, 3, padding=1, bias=False, rng=rng)
-        self.bn2 = BatchNorm2d(OC)
-        self.shortcut = None
-        if stride != 1 or C != OC:
-            conv = Conv2d(C, OC, 1, stride, bias=False, rng=rng)
-            self.shortcut = Sequential(conv, BatchNorm2d(OC))
-
-    def forward(self, x: Any) -> Any:
-        y = self.bn2(self.conv2(layers.relu(self.bn1(self.conv1(x)))))
-        return layers.relu(y + (self.shortcut(x) if self.shortcut else x))
-
-
-class ResNet20(Module):
-    """[N, 32, 32, 3] -> [N, 10]."""
+class ResNet18(Module):
+    """[N, H, W, 3] -> [N, 1000], 11.7 million parameters, with the names of torchvision."""
 
     def __init__(self) -> None:
         super().__init__()
         rng = np.random.default_rng(0)
-        self.conv1 = Conv2d(3, 16, 3, padding=1, bias=False, rng=rng)
-        self.bn1 = BatchNorm2d(16)
-        plan = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2
-        plan += [(32, 64, 2)] + [(64, 64, 1)] * 2
-        self.blocks = [Basic(*shape, rng) for shape in plan]
-        self.pool, self.fc = GlobalAvgPool2d(), Linear(64, 10, rng=rng)
+        self.conv1 = Conv2d(3, 64, 7, stride=2, padding=3, bias=False, rng=rng)
+        self.bn1, self.relu = BatchNorm2d(64), layers.ReLU()
+        self.maxpool = MaxPool2d(3, 2, padding=1)
+        widths = (64, 64, 128, 256, 512)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            Sequential(
+                models.BasicBlock(before, width, 1 if before == width else 2, rng),
+                models.BasicBlock(width, width, 1, rng),
+            )
+            for before, width in itertools.pairwise(widths)
+        )
+        self.avgpool, self.fc = GlobalAvgPool2d(), Linear(512, 1000, rng=rng)
 
     def forward(self, x: Any) -> Any:
-        x = layers.relu(self.bn1(self.conv1(x)))
-        for block in self.blocks:
-            x = block(x)
-        return self.fc(self.pool(x))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x))
 
 
 class Upsample(layers.Layer):
@@ -108,4 +94,7 @@ class UNet(Module):
 
 
 # name: (network, images of a batch)
-NETWORKS = {"resnet20": (ResNet20, (128, 32, 32, 3)), "unet": (UNet, (8, 128, 128, 3))}
+NETWORKS = {
+    "resnet20": (lambda: models.resnet20(rng=0), (128, 32, 32, 3)),
+    "unet": (UNet, (8, 128, 128, 3)),
+}

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         plots,
         predict,
         preprocessing,
+        ranks,
         recipes,
         report,
         schedules,
@@ -66,7 +67,7 @@ machine.remember_who_decides(_decides)
 # Imported at their first use: `import pycnn` stays fast, and extras are needed only there.
 _MODULES = (
     "augment", "callbacks", "checkpoint", "datasets", "graph", "interop", "layers", "losses",
-    "modelfile", "models", "onnx", "optim", "plots", "predict", "preprocessing", "recipes",
+    "modelfile", "models", "onnx", "optim", "plots", "predict", "preprocessing", "ranks", "recipes",
     "report", "schedules", "sklearn", "testing",
 )  # fmt: skip
 _HOMES = {
@@ -121,6 +122,7 @@ __all__ = [
     "plots",
     "predict",
     "preprocessing",
+    "ranks",
     "recipes",
     "report",
     "save_model",

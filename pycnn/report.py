@@ -123,7 +123,16 @@ def _epochs(trainer: Trainer) -> str:
     times = [*missing, *(f"{value:.2f}" for value in seconds)]
     lines = [[_cell(name, row.get(name)) for name in columns] for row in rows]
     both = [[*line, time] for line, time in zip(lines, times, strict=True)]
-    return _table([*columns, "seconds"], both, "numbers")
+    return _table([*columns, "seconds"], both, "numbers") + _times(trainer)
+
+
+def _times(trainer: Trainer) -> str:
+    """What rank 0 did in a step of this fit, where batches were cut into slots."""
+    ranks, steps = trainer.ranks, trainer.steps_of_fit
+    if ranks.slots == 1 or not steps:
+        return ""
+    parts = [f"{name} {1e3 * value / steps:.2f} ms" for name, value in ranks.seconds.items()]
+    return f"<p>{ranks.slots} slots a batch; a step of rank 0: {', '.join(parts)}.</p>"
 
 
 def _cell(name: str, value: float | None) -> str:

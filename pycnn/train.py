@@ -13,12 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from os.path import realpath
 from pathlib import Path
 from typing import Any
 
 import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
+from pycnn._commands.job import Job
 from pycnn._commands.options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
 from pycnn._commands.outputs import check_evaluation, check_outputs
 from pycnn._commands.progress import CannotWrite, Screen, abandon_stdout, complain, counted
@@ -39,6 +41,8 @@ from pycnn.callbacks import (
 from pycnn.recipes import ConfigError, Recipe
 from pycnn.trainer import OtherDataError, Trainer
 
+NUMBERS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+
 
 class _Once(Callback):
     """--dry-run: the first step is the last."""
@@ -49,7 +53,11 @@ class _Once(Callback):
 
 
 def make_trainer(
-    recipe: Recipe, options: argparse.Namespace, screen: Screen, data: datasets.Splits
+    recipe: Recipe,
+    options: argparse.Namespace,
+    screen: Screen,
+    data: datasets.Splits,
+    communicator: Any = None,
 ) -> Trainer:
     """The Trainer of this recipe, with the callbacks that the options ask for."""
     callbacks: list[Callback] = [NanGuard()]
@@ -77,6 +85,8 @@ def make_trainer(
         callbacks,
         input_shape=data.train.images.shape[1:],
         classes=datasets.classes_of(data),
+        communicator=communicator,
+        shard_optimizer=options.shard_optimizer,
     )
     trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
     return trainer
@@ -85,6 +95,8 @@ def make_trainer(
 def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Recipe:
     """Of the checkpoint, or of --recipe and --config, with the settings that were given."""
     given = given_settings(options)
+    if options.mpi and metadata is None:
+        given.setdefault("slots", 8)
     if metadata is None:
         if options.config is None:
             return recipes.get(options.recipe or "lecture").with_settings(given)
@@ -104,6 +116,11 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
         before = recipes.restored(metadata["recipe"])
     except (ConfigError, TypeError) as error:
         raise FileError(f"{options.resume}: found another recipe: {error}") from error
+    if options.mpi and not before.slots:
+        raise ConfigError(
+            "--mpi with --resume: the checkpoint is of a run without slots, which one process goes "
+            "on with; expected one that was begun with --slots or --mpi."
+        )
     recipe = before.with_settings(given)
     changed = [name for name in given if getattr(recipe, name) != getattr(before, name)]
     if set(changed) - {"epochs"}:
@@ -221,7 +238,7 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
     return DONE
 
 
-def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+def _train(options: argparse.Namespace, screen: Screen, signals: Signals, job: Job) -> int:
     source = metadata = None
     if options.dry_run:
         if options.resume is not None:
@@ -236,11 +253,13 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     if options.print_config:
         screen.result(recipe.to_toml().rstrip("\n"))
         return DONE
-    check_outputs(options, source)
+    if job.speaks:
+        check_outputs(options, source)
     data = _load(options, recipe)
     _check_validated(options, recipe, data)
     try:
-        trainer = signals.trainer = make_trainer(recipe, options, screen, data)
+        trainer = make_trainer(recipe, options, screen, data, job.communicator)
+        signals.trainer = trainer
     except (TypeError, ValueError) as error:  # of a layer, an optimizer, the augmentation
         raise ConfigError(str(error)) from error
     _head(data, screen)
@@ -264,8 +283,9 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
     except ValueError as error:  # of a layer: these images in these batches
         raise ConfigError(str(error)) from error
     elapsed = time.perf_counter() - start
-    if signals.number is not None:
-        raise Stopped(signals.number)
+    number = signals.number or NUMBERS.get(trainer.stop_reason or "")  # another rank's signal
+    if number is not None:
+        raise Stopped(number)
     screen.line(f"elapsed time = {elapsed:.3f} s")
     if trainer.stop_reason:
         screen.line(f"stopped: {trainer.stop_reason}")
@@ -275,13 +295,18 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals) -> int
         )
     accuracy = trainer.evaluate(data.test)["accuracy"]
     screen.line(f"Accuracy = {accuracy:.4f}")
-    if options.save_model is not None:
-        modelfile.save_model(trainer.model, options.save_model)
-    _pictures(options, trainer, data, recipe)
+    if job.speaks:
+        with trainer.ranks.alone():
+            if options.save_model is not None:
+                modelfile.save_model(trainer.model, options.save_model)
+            _pictures(options, trainer, data, recipe)
     screen.result(_result(accuracy, elapsed, trainer))
     targets = [c for c in trainer.callbacks if isinstance(c, TargetAccuracy)]
     if targets and not targets[0].reached and not options.dry_run:
-        complain(f"pycnn.train: the target accuracy {options.target_accuracy:g} was not reached.")
+        if job.speaks:
+            complain(
+                f"pycnn.train: the target accuracy {options.target_accuracy:g} was not reached."
+            )
         return MISSED
     return DONE
 
@@ -307,38 +332,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with stoppable() as signals:
         try:
-            parser = make_parser()
-            options = parser.parse_args(argv)
-            screen = Screen(options.quiet)
-            try:
-                with pycnn.num_threads(options.threads or pycnn.get_num_threads()):
-                    if options.eval is not None:
-                        check_evaluation(options, vars(parser.parse_args([])))
-                        return _evaluate(options, screen)
-                    return _train(options, screen, signals)
-            except ConfigError as error:
-                parser.error(str(error).rstrip("."))
-        except Stopped as stop:
-            name = signal.Signals(stop.number).name
-            saved = _go_on(signals.trainer)
-            complain(f"pycnn.train: stopped by {name}; {_reached(signals.trainer)}{saved}.")
-            return 128 + stop.number
-        except Diverged as error:
-            reached = _reached(signals.trainer)
-            complain(f"pycnn.train: diverged: {error}; {reached}.")
-            return DIVERGED
-        except CannotWrite as error:
-            abandon_stdout("pycnn.train", error)
-            return FAILED
-        except (datasets.IdxError, FileError) as error:
-            complain(f"pycnn.train: {error}")
-            return FAILED
+            job = Job(argv)
         except ImportError as error:
             complain(f"pycnn.train: {error}")
             return FAILED
-        except MemoryError as error:
-            complain(f"pycnn.train: out of memory: {error or 'try a smaller --batch-size'}.")
-            return FAILED
+        return _run(argv, signals, job)
+
+
+def _run(argv: Sequence[str] | None, signals: Signals, job: Job) -> int:
+    def failed(sentence: str, code: int = FAILED) -> int:
+        job.complain(f"pycnn.train: {sentence}")
+        return job.end(code)
+
+    try:
+        parser = make_parser(job)
+        options = parser.parse_args(argv)
+        screen = Screen(options.quiet, not job.speaks)
+        try:
+            with pycnn.num_threads(options.threads) if options.threads else nullcontext():
+                if options.eval is not None:
+                    check_evaluation(options, vars(parser.parse_args([])))
+                    return _evaluate(options, screen)
+                return job.end(_train(options, screen, signals, job), together=True)
+        except ConfigError as error:
+            parser.error(str(error).rstrip("."))
+    except Stopped as stop:
+        name = signal.Signals(stop.number).name
+        together = signals.trainer is not None and signals.trainer.stop_reason == name
+        if job.speaks or not together:
+            saved = _go_on(signals.trainer)
+            job.complain(f"pycnn.train: stopped by {name}; {_reached(signals.trainer)}{saved}.")
+        return job.end(128 + stop.number, together)
+    except Diverged as error:
+        return failed(f"diverged: {error}; {_reached(signals.trainer)}.", DIVERGED)
+    except CannotWrite as error:
+        abandon_stdout("pycnn.train", error)
+        return job.end(FAILED)
+    except (datasets.IdxError, FileError, ImportError) as error:
+        return failed(str(error))
+    except MemoryError as error:
+        return failed(f"out of memory: {error or 'try a smaller --batch-size'}.")
 
 
 if __name__ == "__main__":

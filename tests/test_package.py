@@ -118,8 +118,8 @@ def test_parts_that_are_loaded_at_their_first_use_are_attributes(tmp_path):
 def test_extras_and_core_dependencies():
     project = toml.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert {"test", "dev", "bench", "all", "plot", "onnx", "images", "sklearn"} == set(extras)
-    of_users = sorted(set(extras) - {"test", "dev", "bench", "all"})
+    of_users = ["images", "mpi", "onnx", "plot", "sklearn"]
+    assert {"test", "dev", "bench", "all", "dask", *of_users} == set(extras)
     assert [sorted(extra[6:-1].split(",")) for extra in extras["all"]] == [of_users]
     core = {d.partition(">")[0] for d in project["dependencies"] if "python_version" not in d}
     assert core == {"numpy", "safetensors", "tqdm"}

@@ -210,6 +210,7 @@ IDLE = {
     "elastic_sigma": (2.0, {"elastic_alpha": 8.0}),
     "plain_epochs": (1, {"erase": 0.5}),
     "weight_decay": (0.5, {"optimizer": "sgd"}),
+    "sync_batch_norm": (True, {"slots": 4, "batch_norm": True}),
 }
 
 
@@ -236,7 +237,7 @@ def test_a_setting_that_does_nothing_is_refused(name):
     assert recipes.restored({"optimizer": without_it, name: value}) == plain  # of a checkpoint
 
 
-OFF = {"batch_norm": False, "schedule": "constant", "elastic_alpha": 0.0, "erase": 0.0}
+OFF = {"batch_norm": False, "slots": 0, "schedule": "constant", "elastic_alpha": 0.0, "erase": 0.0}
 
 
 def test_one_cycle_brings_its_warmup():

@@ -41,13 +41,8 @@ Trainer = pycnn.trainer.Trainer
 if place == "step":
     Trainer._run_step = dying(Trainer._run_step, before=False)
 elif place == "validation":
-    forward = Trainer._outputs
-    def outputs(self, images):
-        for found in forward(self, images):
-            count()
-            yield found
-    count = dying(lambda: None)
-    Trainer._outputs = outputs
+    from pycnn.trainer import evaluation
+    evaluation.loss_of = dying(evaluation.loss_of)
 elif place == "write":  # the temporary file is there, with a part of its bytes
     fsync = os.fsync
     os.fsync = dying(fsync)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pycnn import datasets, recipes
+from pycnn._commands.job import Job
 from pycnn._commands.progress import writing
 from pycnn._formats import toml
 from pycnn._runtime.machine import MAX_THREADS
@@ -87,8 +88,14 @@ def _path(text: str) -> Path:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage that would hide it."""
 
+    job: Job | None = None
+
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message} (see --help).\n")
+        sentence = f"{self.prog}: {message} (see --help)."
+        if self.job is None:
+            self.exit(USAGE, f"{sentence}\n")
+        self.job.complain(sentence)
+        self.exit(self.job.end(USAGE))
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Without argparse's silence about a stdout that takes nothing."""
@@ -108,8 +115,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command's options; it ends the process after --help and usage errors.
+def make_parser(job: Job | None = None) -> argparse.ArgumentParser:
+    """The parser of the command's options; it ends the process, or all of the job, after an error.
 
     A setting of the recipe is in the result only if its option was given.
     """
@@ -125,6 +132,7 @@ def make_parser() -> argparse.ArgumentParser:
         "No file is written without an option that names it.",
         allow_abbrev=False,
     )
+    parser.job = job
     _recipe_options(parser.add_argument_group("recipe"))
     _training_options(parser.add_argument_group("training: settings of the recipe"))
     _data_options(parser.add_argument_group("data"))
@@ -192,6 +200,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
         _of_recipe(group, name)
     _of_recipe(group, "gamma", "; alone it chooses that schedule")
     _of_recipe(group, "seed")
+    _of_recipe(group, "slots", "; with --mpi 8, unless it is given")
     group.add_argument(
         "--dry-run", action="store_true", help="one step and an evaluation only; no checkpoint"
     )
@@ -246,6 +255,16 @@ def _other_options(group: argparse._ArgumentGroup) -> None:
     _option(group, "--threads", kind, meaning)
     kind = _whole_number(1, "a number of steps")
     _option(group, "--log-interval", kind, "steps between two lines with the loss", default=100)
+    group.add_argument(
+        "--mpi",
+        action="store_true",
+        help="train on all ranks: mpiexec -n 4 python -m pycnn.train --mpi; needs the extra mpi",
+    )
+    group.add_argument(
+        "--shard-optimizer",
+        action="store_true",
+        help="with --mpi: each rank keeps and moves its part of the optimizer's state only",
+    )
     group.add_argument("--quiet", action="store_true", help="print the RESULT line only")
 
 

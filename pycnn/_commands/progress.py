@@ -34,11 +34,11 @@ def counted(number: int, what: str) -> str:
 
 
 class Screen:
-    """Lines for a person, above a progress bar; quiet: only `result` prints."""
+    """Lines for a person, above a progress bar; quiet: only `result` prints, silent: nothing."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, silent: bool = False) -> None:
         """Print nothing yet."""
-        self._quiet = quiet
+        self._quiet, self._silent = quiet or silent, silent
 
     def line(self, text: str) -> None:
         """Print a line for a person."""
@@ -48,6 +48,8 @@ class Screen:
 
     def result(self, text: str) -> None:
         """Print a line in any case, and at once, so that a reader of a pipe sees it."""
+        if self._silent:
+            return
         with writing():
             print(text, flush=True)
 

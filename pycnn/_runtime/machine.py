@@ -15,6 +15,8 @@ from pycnn._runtime import waiting
 from pycnn._runtime.checks import is_whole
 
 MAX_THREADS = 4096
+_chosen = False  # whether somebody has set the threads
+_ranks_here = 1  # MPI processes that share this machine's cores
 _who_decides = "user"  # how threads wait (Note [Waiting] in waiting.py)
 
 
@@ -23,6 +25,15 @@ def remember_who_decides(who: str) -> None:
     global _who_decides
     _who_decides = who
     _pycnn.set_yielding(who != "user")
+
+
+def share_with(ranks: int, cores: int) -> None:
+    """So many ranks of this machine share so many cores, unless somebody has set the threads."""
+    global _ranks_here
+    _ranks_here = ranks
+    by_variable = os.environ.get("PYCNN_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    if not (_chosen or by_variable):
+        _pycnn.set_num_threads(min(_pycnn.available_cpus(), max(1, cores // ranks)))
 
 
 def _check_threads(n: Any, who: str) -> int:
@@ -59,19 +70,24 @@ def set_num_threads(n: int) -> None:
     Small operators use fewer. Results have the same bits whatever n is. Without effect in a child
     of `os.fork`. Raises TypeError or ValueError if n is not such a number.
     """
+    global _chosen
     _pycnn.set_num_threads(_check_threads(n, "set_num_threads"))
+    _chosen = True
 
 
 @contextlib.contextmanager
 def num_threads(n: int) -> Iterator[None]:
     """Use at most n threads inside a `with` block, process-wide; restored at its end."""
+    global _chosen
     count = _check_threads(n, "num_threads")
-    before = _pycnn.get_num_threads()
+    before = _pycnn.get_num_threads(), _chosen
     _pycnn.set_num_threads(count)
+    _chosen = True
     try:
         yield
     finally:
-        _pycnn.set_num_threads(before)
+        _pycnn.set_num_threads(before[0])
+        _chosen = before[1]
 
 
 def isa() -> str:
@@ -95,6 +111,16 @@ def use_isa(name: str) -> None:
     if not isinstance(name, str):
         raise TypeError(f"use_isa: name is {name!r}; expected one of {available_isas()}.")
     _pycnn.use_isa(name)
+
+
+def build() -> dict[str, str]:
+    """What tells one pycnn from another."""
+    return {"pycnn": _pycnn.__version__, "sources": _pycnn.source_hash}
+
+
+def available_cpus() -> int:
+    """The CPUs of this process, as in `get_num_threads`."""
+    return _pycnn.available_cpus()
 
 
 def trim() -> None:
@@ -141,6 +167,7 @@ def show_config() -> str:
         if name in os.environ
     )
     l2, l3 = _pycnn.caches()
+    shared = f" in each of {_ranks_here} ranks of this machine" if _ranks_here > 1 else ""
     lines = [
         f"pycnn {_pycnn.__version__}, _pycnn at {_pycnn.__file__}",
         f"compiler: {_pycnn.compiler}, {openmp}",
@@ -148,7 +175,7 @@ def show_config() -> str:
         f"cpu: {_cpu_name()}, {_pycnn.available_cpus()} for this process",
         f"caches: L2 {l2 // 1024} KB of a core, L3 {l3 // 1024} KB",
         f"isa: {isa()} of {', '.join(available_isas())}",
-        f"threads: {get_num_threads()}",
+        f"threads: {get_num_threads()}{shared}",
         f"waiting: {waiting.EXPLANATIONS[_who_decides]}",
         f"environment: {variables or 'none of ours set'}",
     ]

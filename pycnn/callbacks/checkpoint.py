@@ -70,6 +70,14 @@ class Checkpoint(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Make the folder, lock it, look what is in it."""
         checkpoint.check(trainer)  # what could not be saved is said now, not after an epoch
+        if trainer.ranks.rank == 0:
+            self._take_folder(trainer)
+        self._best = trainer.ranks.told(self._best)
+        if not self._began:
+            self._saved = trainer.epoch, trainer.step
+        self._began = True
+
+    def _take_folder(self, trainer: Trainer) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -87,9 +95,6 @@ class Checkpoint(Callback):
             ) from error
         if not self.best.exists():
             self._best = None  # of a run that goes on in another folder
-        if not self._began:
-            self._saved = trainer.epoch, trainer.step
-        self._began = True
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Save, if it is time."""
@@ -108,7 +113,8 @@ class Checkpoint(Callback):
 
     def on_pause(self, trainer: Trainer) -> None:
         """Save what has not been saved."""
-        if (trainer.epoch, trainer.step) != self._saved or not self.last.exists():
+        saved = (trainer.epoch, trainer.step) == self._saved and self.last.exists()
+        if not trainer.ranks.told(saved):
             self._save(trainer, self.last)
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -145,7 +151,9 @@ class Checkpoint(Callback):
         )
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        checkpoint.save(trainer, path, self.recipe)
+        trainer.gather()
+        if trainer.ranks.rank == 0:
+            checkpoint.save(trainer, path, self.recipe)
         if path == self.last:
             self._saved = trainer.epoch, trainer.step
 

@@ -33,6 +33,8 @@ def _interval(who: str, value: Any) -> int:
 class ProgressBar(Callback):
     """A bar of the images seen, with images/s and the time left, if stderr is a terminal."""
 
+    first_rank_only = True
+
     def __init__(self) -> None:
         """Draw nothing yet."""
         self._bar: tqdm | None = None
@@ -75,6 +77,8 @@ class LectureLog(Callback):
     write: what prints a line; by default to stdout, above a progress bar.
     """
 
+    first_rank_only = True
+
     def __init__(self, every: int = 100, write: Callable[[str], None] = print_line) -> None:
         """Raises ValueError for an interval below 1."""
         self._every, self._write = _interval("LectureLog", every), write
@@ -112,20 +116,25 @@ class JsonLog(Callback):
 
     step: epoch, step (steps that are done, of all epochs), loss, lr. epoch: the row of the History.
     end: why; of a run that raised an error "failed". NaN and infinity are null. No times: two runs
-    with the same settings write the same bytes. A resumed run cuts the file back to its checkpoint
-    and goes on; any other run begins it anew. A file with other lines than these is refused with
-    `FileError` when fit begins.
+    with the same settings write the same bytes; but of several ranks (MPI) each epoch has a line
+    "times": milliseconds a step that rank 0 was computing, waiting for others, moving numbers. A
+    resumed run cuts the file back to its checkpoint and goes on; any other run begins it anew. A
+    file with other lines than these is refused with `FileError` when fit begins.
     """
+
+    first_rank_only = True
 
     def __init__(self, path: str | os.PathLike[str], every: int = 100) -> None:
         """Raises ValueError for an interval below 1; the first line opens the file."""
         self.path, self._every = path_of("JsonLog", "path", path), _interval("JsonLog", every)
         self._file: FileIO | None = None
         self._behind = 0, 0  # epochs and steps that were done when fit began
+        self._before: dict[str, float] = {}  # of `Ranks.seconds`, and the steps, an epoch ago
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Remember where the run goes on; refuse the file of another program."""
         self._behind = trainer.epoch, trainer.steps_done
+        self._before = {**trainer.ranks.seconds, "steps": trainer.steps_done}
         try:
             if not self.path.is_file():
                 return
@@ -152,8 +161,14 @@ class JsonLog(Callback):
             )
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
-        """The row."""
+        """The row; and the times of ranks."""
         self._line(kind="epoch", **row)
+        if trainer.ranks.size > 1:
+            now = {**trainer.ranks.seconds, "steps": trainer.steps_done}
+            spent = {name: value - self._before[name] for name, value in now.items()}
+            steps, self._before = max(spent.pop("steps"), 1), now
+            times = {f"{name}_ms": round(1e3 * value / steps, 3) for name, value in spent.items()}
+            self._line(kind="times", epoch=row["epoch"], step=trainer.steps_done, **times)
 
     def on_pause(self, trainer: Trainer) -> None:
         """The reason, also of a run that had nothing left to do; and the file is closed."""
@@ -202,7 +217,7 @@ class JsonLog(Callback):
         epochs, steps = self._behind
         try:
             values = json.loads(line)
-            if values["kind"] == "epoch":
+            if values["kind"] in ("epoch", "times"):
                 return bool(values["epoch"] < epochs)
             return bool(values["kind"] == "step" and values["step"] <= steps)
         except (ValueError, KeyError, TypeError):  # cut off, when the process was killed
@@ -211,6 +226,8 @@ class JsonLog(Callback):
 
 class CsvLog(Callback):
     """A table for a spreadsheet: one row an epoch, written anew, as a whole, after each epoch."""
+
+    first_rank_only = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Where to."""
@@ -227,7 +244,12 @@ class CsvLog(Callback):
             file.write(text.getvalue().encode())
 
 
-_KEYS = {"step": {"epoch", "loss", "lr"}, "epoch": {"epoch", "loss", "lr"}, "end": {"reason"}}
+_KEYS = {
+    "step": {"epoch", "loss", "lr"},
+    "epoch": {"epoch", "loss", "lr"},
+    "times": {"epoch", "computing_ms"},
+    "end": {"reason"},
+}
 
 
 def _is_ours(line: bytes) -> bool:

@@ -154,6 +154,9 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
         "plain_epochs": trainer.plain_epochs,
         "schedule": trainer.schedule.settings(),
     }
+    if trainer.ranks.slots > 1:
+        settings["slots"] = trainer.ranks.slots
+        settings["sync_batch_norm"] = trainer.ranks.sync_batch_norm
     found: dict[str, Any] = json.loads(_as_json(settings, "a settings()"))
     return found
 

@@ -8,6 +8,7 @@ from pycnn import init, ops
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape
 from pycnn.layers.base import Layer
+from pycnn.layers.slot import CURRENT
 from pycnn.ops import prepared
 from pycnn.ops.arrays import Array
 
@@ -82,9 +83,11 @@ class Dropout(Layer):
 
     def compute(self, x: Array, out: Array) -> int:
         """X * mask; returns the number of the mask."""
-        calls = self._calls
+        slot = CURRENT.get()
+        calls = self._calls if slot is None else slot.calls(self)
         ops.dropout(x, self.p, seed=self.seed, calls=calls, out=out)
-        self._calls += 1
+        if slot is None:
+            self._calls += 1
         return calls
 
     def gradients(self, dy: Array, dx: Array | None, x: None, y: None, saved: int) -> None:

@@ -15,6 +15,7 @@ from pycnn.graph.values import Shape, Value, label_of
 from pycnn.layers import state, summary
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.running import Runner, changes
+from pycnn.layers.slot import CURRENT
 from pycnn.ops.arrays import Array
 
 SomeLayer = TypeVar("SomeLayer", bound="Layer")
@@ -146,6 +147,11 @@ class Layer:
 
     @property
     def _running(self) -> Runner:
+        slot = CURRENT.get()
+        if slot is not None and slot.synchronised:
+            if id(self) not in slot.runners:
+                slot.runners[id(self)] = Runner(self, fusing=False)
+            return slot.runners[id(self)]  # type: ignore[no-any-return]
         if self._runner is None:
             self._runner = Runner(self)
         return self._runner

@@ -11,6 +11,7 @@ from pycnn.graph.values import Shape
 from pycnn.layers.arguments import positive
 from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.parameter import Parameter
+from pycnn.layers.slot import CURRENT, Slot
 from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, number
 
@@ -71,7 +72,35 @@ class BatchNorm2d(Layer):
 
     def compute(self, x: Array, out: Array, *kept: Array) -> None:
         """The formula above."""
-        self.normalise(x, out, *kept)
+        slot = CURRENT.get()
+        if kept and slot is not None and slot.synchronised:
+            self._normalise_together(x, out, kept[0], slot)
+        else:
+            self.normalise(x, out, *kept)
+
+    def _normalise_together(self, x: Array, out: Array, kept: Array, slot: Slot) -> None:
+        """With the moments of all slots.
+
+        Over slots of n_i pixels with mean m_i and variance v_i, M = sum n_i:
+        mean = sum n_i m_i / M, var = sum n_i (v_i + (m_i - mean)^2) / M.
+        """
+        kept[0], kept[1] = self.weight.data, self.bias.data
+        unmoved = np.zeros(self.channels, x.dtype), np.zeros(self.channels, x.dtype)
+        prepared.batch_norm(x, kept, unmoved, 0.0, self.eps, False, None, out)
+        n = np.full(self.channels, x.size // self.channels, np.float64)
+        m, v = kept[2:].astype(np.float64)
+        M, sums = slot.total(np.stack([n, n * m]))
+        mean = sums / M
+        var = slot.total((n * (v + (m - mean) ** 2))[None])[0] / M
+        kept[2], kept[3] = mean, var
+        prepared.batch_norm_inference(x, (*kept,), self.eps, False, None, out)
+        if slot.leads:
+            for running, value in (
+                (self.running_mean, mean),
+                (self.running_var, var * M / np.maximum(M - 1, 1)),
+            ):
+                running *= x.dtype.type(1 - self.momentum)
+                running += (self.momentum * value).astype(x.dtype)
 
     def normalise(
         self,
@@ -84,15 +113,19 @@ class BatchNorm2d(Layer):
     ) -> None:
         """Out = norm(x) + residual, then relu on request."""
         weight, bias, eps = self.weight.data, self.bias.data, self.eps
-        running = self.running_mean, self.running_var
         if kept is None:
-            vectors = weight, bias, *running
+            vectors = weight, bias, self.running_mean, self.running_var
             prepared.batch_norm_inference(x, vectors, eps, relu, residual, out)
             return
         self.refuse_one_pixel(x.shape)
         # Backward computes with these: not with arrays that others may change in between.
         kept[0], kept[1] = weight, bias
-        prepared.batch_norm(x, kept, running, self.momentum, eps, relu, residual, out)
+        prepared.batch_norm(x, kept, self.moving(), self.momentum, eps, relu, residual, out)
+
+    def moving(self) -> tuple[Array, Array]:
+        """The statistics that a training forward moves; those of a slot, where there are slots."""
+        running, slot = (self.running_mean, self.running_var), CURRENT.get()
+        return running if slot is None else slot.statistics(running, self.momentum)
 
     def refuse_one_pixel(self, x: tuple[int, ...]) -> None:
         """It has no variance."""
@@ -114,8 +147,39 @@ class BatchNorm2d(Layer):
     def gradients(
         self, dy: Array, dx: Array | None, x: Array, y: None, saved: tuple[Array, ...]
     ) -> None:
-        """Through the statistics of this x."""
-        self.add_gradients(dy, dx, x, saved[0])
+        """Through the statistics of this x, or of all slots."""
+        slot = CURRENT.get()
+        if slot is None or not slot.synchronised:
+            self.add_gradients(dy, dx, x, saved[0])
+        else:
+            self._add_gradients_together(dy, dx, x, saved[0], slot)
+
+    def _add_gradients_together(
+        self, dy: Array, dx: Array | None, x: Array, kept: Array, slot: Slot
+    ) -> None:
+        """Dx = a (dy - sum dy / M - n sum(dy n) / M), n = (x - mean) / s, a = weight / s.
+
+        The sums are those of all slots: of the gradients of bias and weight.
+        """
+        dweight, dbias = np.empty_like(kept[0]), np.empty_like(kept[0])
+        none = None, dweight, dbias
+        prepared.batch_norm_backward(dy, x, kept, self.eps, False, None, None, none)
+        self.weight.add_gradient(lambda out: np.copyto(out, dweight))
+        self.bias.add_gradient(lambda out: np.copyto(out, dbias))
+        n = np.full(self.channels, x.size // self.channels, np.float64)
+        M, sum_dy, sum_dyn = slot.total(np.stack([n, dbias, dweight]).astype(np.float64))
+        if dx is None:
+            return
+        weight, _, mean, var = kept.astype(np.float64)
+        inverse = 1 / np.sqrt(var + self.eps)
+        a = weight * inverse
+        b = -a * inverse * sum_dyn / M
+        c = -a * sum_dy / M - b * mean
+        a, b, c = (v.astype(x.dtype) for v in (a, b, c))
+        part = x * b
+        np.multiply(dy, a, out=dx)
+        dx += part
+        dx += c
 
     def add_gradients(
         self,

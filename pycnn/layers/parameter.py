@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pycnn.layers.slot import CURRENT
 from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, kind_of, to_write
 
@@ -88,7 +89,10 @@ class Parameter:
 
     def add_gradient(self, write: Callable[[Array], object]) -> None:
         """Add a gradient that `write(out)` computes into `out`, an array with arbitrary content."""
-        if self._empty:
+        slot = CURRENT.get()
+        if slot is not None:
+            slot.add_gradient(self, write)
+        elif self._empty:
             if self._grad is None:
                 self._grad = np.empty_like(self._data)
             write(self._grad)
@@ -102,7 +106,7 @@ class Parameter:
 
     def no_gradient(self) -> None:
         """Add a gradient of zeros: the loss does not depend on this parameter."""
-        if self._empty:
+        if self._empty or CURRENT.get() is not None:
             self.add_gradient(lambda out: out.fill(0))
 
     def astype(self, dtype: npt.DTypeLike) -> None:

@@ -69,9 +69,9 @@ class Runner:
     so in eval mode several threads may run at once.
     """
 
-    def __init__(self, root: Layer) -> None:
-        """No plans, no memory, no forward to go back from."""
-        self._root = root
+    def __init__(self, root: Layer, fusing: bool = True) -> None:
+        """No plans, no memory, no forward to go back from; fusing: whether patterns are used."""
+        self._root, self._fusing = root, fusing
         self._lock = threading.Lock()
         self._idle: list[Run] = []
         self._pending: Pending | None = None
@@ -233,7 +233,7 @@ class Runner:
         root = self._root
         program = self.program(shapes)
         self._check_parameters(program, dtype)
-        fusing = getattr(root, "_fusing", True) and dtype == np.float32
+        fusing = self._fusing and getattr(root, "_fusing", True) and dtype == np.float32
         made = Plan(program, dtype, "training" if root.training else "eval", fusing)
         used = {id(p) for layer in made.layers() for _, p in layer.named_parameters()}
         unused = [p for _, p in root.named_parameters() if id(p) not in used]

@@ -174,6 +174,17 @@ class Recipe:
         "train on the first so many of the other images only; 0: on all",
         option="a number of images",
     )
+    slots: int = setting(
+        0,
+        "parts of a batch that are computed apart, on any number of ranks, a power of two; 0: none",
+        most=2**20,
+        option="a number of slots",
+    )
+    sync_batch_norm: bool = setting(
+        False,
+        "normalisation takes the mean and variance of the whole batch, not of a slot: slower",
+        goes_with=(lambda s: s["slots"] > 1 and bool(s["batch_norm"]), "slots and batch_norm"),
+    )
     seed: int = setting(
         0,
         "of the initial values, of the order of images and of the augmentation",
@@ -194,6 +205,8 @@ class Recipe:
                 f"{len(self.channels)}, one a stage, as channels.",
                 "convolutions",
             )
+        if self.slots & (self.slots - 1):
+            raise ConfigError(f"slots is {self.slots}; expected a power of two, or 0.", "slots")
         for name, with_what in idle(dataclasses.asdict(self)).items():
             raise ConfigError(
                 f"{name} is {getattr(self, name)!r}, which does nothing here: it goes with "
@@ -311,6 +324,8 @@ class Recipe:
         *,
         input_shape: tuple[int, int, int] = (28, 28, 1),
         classes: int = 10,
+        communicator: Any = None,
+        shard_optimizer: bool = False,
     ) -> Trainer:
         """A `Trainer` of a new network, for so many training images (`limit_train` is not applied).
 
@@ -318,8 +333,8 @@ class Recipe:
             trainer = recipe.make_trainer(len(mnist.train))
             trainer.fit(mnist.train, **recipe.lengths(len(mnist.train)))
 
-        input_shape and classes: of other data, as in `model`. With `ema` above 0 an `Ema` comes
-        before the callbacks.
+        input_shape and classes: of other data, as in `model`; communicator, shard_optimizer: as
+        in `Trainer`. With `ema` above 0 an `Ema` comes before the callbacks.
         """
         model = self.model(input_shape, classes)
         averages = [Ema(self.ema)] if self.ema else []
@@ -333,6 +348,10 @@ class Recipe:
             augmentation=self.make_augmentation(),
             plain_epochs=self.plain_epochs,
             clip_norm=self.clip_norm or None,
+            communicator=communicator,
+            slots=self.slots or None,
+            shard_optimizer=shard_optimizer,
+            sync_batch_norm=self.sync_batch_norm,
         )
 
     def lengths(self, images: int) -> dict[str, int]:

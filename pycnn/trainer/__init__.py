@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,14 @@ from pycnn import losses, ops, optim, schedules
 from pycnn.augment import Augmentation
 from pycnn.layers import Module
 from pycnn.ops.arrays import Array
+from pycnn.ranks import Ranks, Slot
+from pycnn.ranks.shard import Shard
 from pycnn.trainer.batches import Source, Stream
 from pycnn.trainer.beginning import (
     OtherDataError,
     check_complete,
     check_goes_on,
+    check_ranks,
     check_validation,
     labelled,
     nothing_to_do,
@@ -34,23 +37,22 @@ from pycnn.trainer.data import (
     Data,
     Loss,
     above_zero,
+    callbacks_of,
     check_loss,
     check_range,
-    described,
+    classes_of,
     expect,
     loss_of,
     no_bytes,
+    only_images,
     take_names,
     whole,
 )  # fmt: skip
+from pycnn.trainer.evaluation import Broken, each_batch, means
 from pycnn.trainer.guard import NanGuard
 from pycnn.trainer.history import History
 
 __all__ = ["History", "OtherDataError", "Trainer"]
-
-
-class _Stop(Exception):
-    """Ends an evaluation within fit, when `stop` was called."""
 
 
 class Trainer:
@@ -66,6 +68,12 @@ class Trainer:
     augmentation: a `pycnn.augment.Augmentation` of the training images; plain_epochs: the last so
     many epochs go without it. clip_norm: gradients are scaled down to this norm together.
     nan_guard: stop with `callbacks.Diverged` at the first loss that is no finite number.
+
+    communicator: of mpi4py, for training in many processes; slots: the parts that a batch is cut
+    into, a power of two, with a communicator 8 by default. The result depends on the slots, never
+    on the ranks: see docs/ranks.md. All ranks make the same calls with the same data.
+    shard_optimizer: each rank keeps and moves its part of the optimizer's state only.
+    sync_batch_norm: normalisation takes the moments of the whole batch, not of a slot.
 
         model = pycnn.models.mnist_cnn(init="he")
         trainer = pycnn.Trainer(model, pycnn.optim.Adam(model.parameters()))
@@ -95,8 +103,15 @@ class Trainer:
         plain_epochs: int = 0,
         clip_norm: float | None = None,
         nan_guard: bool = True,
+        communicator: Any = None,
+        slots: int | None = None,
+        shard_optimizer: bool = False,
+        sync_batch_norm: bool = False,
     ) -> None:
         """Raises TypeError for arguments of another kind, ValueError for numbers out of range."""
+        default = 1 if communicator is None else 8
+        slots = default if slots is None else slots
+        self.ranks = Ranks(communicator, slots, sync_batch_norm=sync_batch_norm and slots != 1)
         expect(isinstance(model, Module), "model", model, "a layers.Module, as Sequential")
         expect(isinstance(optimizer, optim.Optimizer), "optimizer", optimizer, "one of optim")
         own = {id(parameter) for parameter in model.parameters()}
@@ -107,12 +122,10 @@ class Trainer:
             )
         good = schedule is None or isinstance(schedule, schedules.Schedule)
         expect(good, "schedule", schedule, "one of schedules, or None")
-        several = isinstance(callbacks, Iterable)
-        expect(several, "callbacks", callbacks, "a list: write callbacks=[...]")
-        given = list(callbacks)
-        for callback in given:
-            expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
-        expect(isinstance(nan_guard, bool), "nan_guard", nan_guard, "True or False")
+        given = callbacks_of(callbacks)
+        switches = {"nan_guard": nan_guard, "shard_optimizer": shard_optimizer}
+        for name, value in {**switches, "sync_batch_norm": sync_batch_norm}.items():
+            expect(isinstance(value, bool), name, value, "True or False")
         if nan_guard and not any(isinstance(callback, NanGuard) for callback in given):
             given.insert(0, NanGuard())
         self.callbacks = sorted(given, key=lambda callback: callback.saves)
@@ -125,6 +138,10 @@ class Trainer:
         self.augmentation = augmentation
         self.plain_epochs = whole("plain_epochs", plain_epochs, 0)
         self.clip_norm = above_zero("clip_norm", clip_norm)
+        self._shard: Shard | None = None
+        if shard_optimizer and self.ranks.size > 1:
+            norm = self.clip_norm is not None
+            self._shard = Shard(self.ranks.gradients, optimizer, whole_gradients=norm)
         self._start()
 
     def _start(self) -> None:
@@ -140,7 +157,8 @@ class Trainer:
         self.fitting = False
         self.resumed_from: str | None = None  # the checkpoint's file
         self.any_scale = False  # float images of 0 to 255 are meant: the normalization knows them
-        self._validating = False
+        self.validating = False
+        self._wish: str | None = None  # to stop, which all ranks have to know
         self._by_sample = False  # batches differ in size: means are weighted by it
         self._known: tuple[tuple[int, ...], int] = (), 0  # shape of a sample, classes
         self.x: Array | None = None  # of the last step
@@ -183,6 +201,7 @@ class Trainer:
         take_names(self.model, train)
         check_validation(self, validation)
         check_goes_on(self, source)
+        check_ranks(self, source)
         if self.epoch >= self.epochs and self.resumed_from is None:
             warnings.warn(nothing_to_do(self), UserWarning, stacklevel=2)
         self._by_sample = isinstance(source, Stream)
@@ -191,23 +210,40 @@ class Trainer:
         if source.steps is not None:
             self.schedule.bind(self.epochs * source.steps, source.steps)
         self.base_lr = self.optimizer.lr
-        self.stop_reason = None
+        self.stop_reason = self._wish = None
         self.steps_of_fit = 0
         self.fitting = True
         try:
             self._call("on_fit_begin")
+            self._agree()
             while self.epoch < self.epochs and self.stop_reason is None:
                 self._run_epoch(source, validation)
             self._call("on_pause")
+        except SystemExit as error:
+            self.ranks.end(error)
+            raise
         finally:
             self.fitting = False
             self.optimizer.lr = self.base_lr
-            call_all(self.callbacks, "on_fit_end", self)
+            call_all(self._called, "on_fit_end", self)
         return self.history
 
     def stop(self, reason: str) -> None:
-        """End the run after this step, or after this batch of an evaluation."""
-        self.stop_reason = self.stop_reason or reason
+        """End the run after this step, or after this batch of an evaluation; on all ranks."""
+        if self.ranks.size == 1:
+            self.stop_reason = self.stop_reason or reason
+        else:  # a signal may have come to one rank only
+            self._wish = self._wish or reason
+
+    @property
+    def _called(self) -> list[Callback]:
+        """The callbacks of this rank."""
+        return [c for c in self.callbacks if self.ranks.rank == 0 or not c.first_rank_only]
+
+    def _agree(self) -> None:
+        """Stop if any rank wishes to."""
+        if self.ranks.size > 1 and self.stop_reason is None:
+            self.stop_reason = self.ranks.first_of(self._wish)
 
     def evaluate(self, data: Data | Batches) -> dict[str, float]:
         """{"loss", "accuracy"}: means over the samples, in eval mode, without augmentation.
@@ -219,28 +255,19 @@ class Trainer:
         self._call("on_evaluation_begin")
         result = None
         try:
-            total, right, count = 0.0, 0, 0
-            for logits, target in self._outputs(parts):
-                assert target is not None
-                loss, _ = loss_of(self.loss_function, logits, target)
-                total += loss * len(logits)
-                right += int(np.count_nonzero(logits.argmax(axis=1) == target))
-                count += len(logits)
-            if not count:
-                raise ValueError("Trainer: data gave no batches; expected at least one.")
-            result = {"loss": total / count, "accuracy": right / count}
+            result = means(self, parts)
         finally:
-            call_all(self.callbacks, "on_evaluation_end", self, result)
+            call_all(self._called, "on_evaluation_end", self, result)
         return result
 
     def predict(self, x: npt.NDArray[Any] | Batches) -> npt.NDArray[np.int64]:
         """The class of each sample: int64 [n]; x: an array, or batches, of x alone or of pairs."""
-        found = [logits.argmax(axis=1) for logits, _ in self._outputs(unlabelled(self, x))]
+        found = each_batch(self, unlabelled(self, x), lambda logits, _: logits.argmax(axis=1))
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
     def predict_proba(self, x: npt.NDArray[Any] | Batches) -> npt.NDArray[np.float32]:
         """The probability of each class: softmax of the logits, float32 [n, K]; x as in predict."""
-        found = [ops.softmax(logits) for logits, _ in self._outputs(unlabelled(self, x))]
+        found = each_batch(self, unlabelled(self, x), lambda logits, _: ops.softmax(logits))
         if found:
             return np.concatenate(found)
         classes = self.classes_of(x.shape[1:]) if isinstance(x, np.ndarray) else 0
@@ -251,6 +278,11 @@ class Trainer:
         arrays = {name: parameter.data for name, parameter in self.model.named_parameters()}
         arrays.update(self.model.named_buffers())
         return arrays
+
+    def gather(self) -> None:
+        """Make the optimizer's state whole, on all ranks together, where it is cut over them."""
+        if self._shard is not None:
+            self._shard.gather()
 
     def evaluated_state(self) -> dict[str, Array]:
         """A copy of the weights that validation has seen: the average, if there is an `Ema`."""
@@ -264,12 +296,8 @@ class Trainer:
         """Whether the model and the augmentation take these samples, before a step is made."""
         if first and not self.any_scale:
             no_bytes(x, f"{name} x")
-        if self.augmentation is not None and x.ndim != 4:
-            raise ValueError(
-                f"Trainer.fit: augmentation distorts images [n, H, W, C], and {name} x is "
-                f"{described(x)}; expected images, or a Trainer without augmentation: write "
-                "x.reshape(n, H, W, C)."
-            )
+        if self.augmentation is not None:
+            only_images(x, f"{name} x")
         check_range(labels, self.classes_of(x.shape[1:]), name)
         if self.model.input_shape is None:
             self.model.input_shape = x.shape[1:]  # saved with the model, for prediction
@@ -277,13 +305,7 @@ class Trainer:
     def classes_of(self, shape: tuple[int, ...]) -> int:
         """The number of outputs for samples of this shape; ValueError if the model refuses them."""
         if shape != self._known[0]:
-            y = self.model.output_shape((None, *shape))
-            if len(y) != 2 or y[1] is None:
-                raise ValueError(
-                    f"Trainer: the model makes {y} of samples {shape}; expected (None, K), a "
-                    "number for each class: end it with Flatten() and Linear(...)."
-                )
-            self._known = shape, y[1]
+            self._known = shape, classes_of(self.model, shape)
         return self._known[1]
 
     def _run_epoch(self, source: Source, validation: Data | Batches | None) -> None:
@@ -292,12 +314,19 @@ class Trainer:
         if self.step == 0:
             self.sums = [0.0, 0.0]
             self._call("on_epoch_begin")
-        step_end = overridden(self.callbacks, "on_step_end")
+            self._agree()
+        step_end = overridden(self._called, "on_step_end")
         if self.stop_reason is None:
-            for x, target in source.batches(self.epoch, self.step, self._gather, self._check_batch):
-                self._run_step(x, target)
+
+            def check(x: Array, labels: Array, first: bool) -> None:
+                self.check(x, labels, "train", first)
+
+            how = self._gather, check, self.ranks.part
+            for x, target, samples in source.batches(self.epoch, self.step, *how):
+                self._run_step(x, target, samples)
                 for hook in step_end:
                     hook(self)
+                self._agree()
                 if self.stop_reason is not None:
                     break
         self.training_seconds += time.perf_counter() - began
@@ -306,34 +335,43 @@ class Trainer:
         check_complete(self, source)
         row = self._row(source)
         if validation is not None:
-            self._validating = True
+            self.validating = True
             try:
                 result = self.evaluate(validation)
-            except _Stop:
+            except Broken:
                 return
             finally:
-                self._validating = False
+                self.validating = False
             row.update(val_loss=result["loss"], val_accuracy=result["accuracy"])
         self.history.rows.append(row)
         self.history.seconds.append(time.perf_counter() - began)
         self.epoch, self.step = self.epoch + 1, 0
         self.schedule.observe(row)
         self._call("on_epoch_end", row)
+        self._agree()
 
-    def _run_step(self, x: Array, target: Array) -> None:
-        """One batch: forward, loss, backward, optimizer."""
+    def _run_step(self, x: Array, target: Array, samples: int) -> None:
+        """One batch: forward, loss, backward, optimizer. Without slots it is one slot."""
         self.x = x
-        logits = self.model.forward(x)
-        self.loss, dlogits = loss_of(self.loss_function, logits, target)
         self.optimizer.zero_grad()
-        self.model.backward(dlogits, input_gradient=False)
+
+        def compute(slot: Slot) -> None:
+            labels = target[slot.here]
+            logits = self.model.forward(x[slot.here])
+            loss, dlogits = loss_of(self.loss_function, logits, labels)
+            self.model.backward(slot.scaled(dlogits), input_gradient=False)
+            right = int(np.count_nonzero(logits.argmax(axis=1) == labels))
+            slot.note(loss * slot.weight, right)
+
+        self.ranks.each(samples, compute)
+        self.loss, right_ones = self.ranks.reduce(self.optimizer.parameters)
         if self.clip_norm is not None:
             optim.clip_grad_norm(self.optimizer.parameters, self.clip_norm)
         self.optimizer.lr = self.base_lr * self.schedule(self.steps_done)
-        self.optimizer.step()
-        self.batch_size = len(target)
-        self.sums[0] += self.loss * self.batch_size if self._by_sample else self.loss
-        self.sums[1] += int(np.count_nonzero(logits.argmax(axis=1) == target))
+        (self._shard or self.optimizer).step()
+        self.batch_size = samples
+        self.sums[0] += self.loss * samples if self._by_sample else self.loss
+        self.sums[1] += right_ones
         self.last_step = self.epoch, self.step
         self.step += 1
         self.steps_done += 1
@@ -349,29 +387,6 @@ class Trainer:
             x, rows, seed=seed, epoch=self.epoch, mean=how.mean, std=how.std, out=out
         )
 
-    def _check_batch(self, x: Array, labels: Array, first: bool) -> None:
-        self.check(x, labels, "train", first)
-
-    def _outputs(
-        self, parts: Iterable[tuple[Array, Array | None]]
-    ) -> Iterator[tuple[Array, Array | None]]:
-        """(logits, labels) of one batch after the other, in eval mode."""
-        how = self.model.normalization
-        training = self.model.training
-        self.model.eval()
-        try:
-            for i, (x, labels) in enumerate(parts):
-                if i == 0 and not self.any_scale:
-                    no_bytes(x, "x")
-                if self._validating and self.stop_reason is not None:
-                    raise _Stop
-                rows = np.arange(len(x))
-                batch = ops.gather_images(x, rows, mean=how.mean, std=how.std)
-                yield self.model.forward(batch), labels
-        finally:
-            if training:
-                self.model.train()
-
     def _row(self, source: Source) -> dict[str, float]:
         return {
             "epoch": self.epoch,
@@ -383,5 +398,5 @@ class Trainer:
         }
 
     def _call(self, hook: str, *arguments: Any) -> None:
-        for method in overridden(self.callbacks, hook):
+        for method in overridden(self._called, hook):
             method(self, *arguments)

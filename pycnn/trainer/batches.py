@@ -16,6 +16,7 @@ from pycnn.trainer.data import described, is_array, labels_of, samples_of, some
 
 # (x, rows, out, number of the batch in an iterable, from 1) -> float32 [len(rows), ...]
 Gather: TypeAlias = Callable[[Array, Array, Array, int], Array]
+Part: TypeAlias = Callable[[int], slice]  # of a batch of so many samples: those of this rank
 Check: TypeAlias = Callable[[Array, Array, bool], None]  # (x, labels, whether they are the first)
 
 
@@ -63,22 +64,24 @@ class ArrayBatches:
         return [len(self.x), *sums, self.size, *cut]
 
     def batches(
-        self, epoch: int, first: int, gather: Gather, check: Check
-    ) -> Iterator[tuple[Array, Array]]:
-        """(x, labels) of steps `first`, ... of an epoch; x is overwritten by the next one.
+        self, epoch: int, first: int, gather: Gather, check: Check, part: Part
+    ) -> Iterator[tuple[Array, Array, int]]:
+        """(x, labels, samples of all ranks) of steps `first`, ... of an epoch.
 
-        `check` saw the arrays as a whole, before fit began.
+        x is overwritten by the next one; only the `part` of this rank is read. `check` saw the
+        arrays as a whole, before fit began.
         """
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.x))
-        out = np.empty((self.size, *self.x.shape[1:]), np.float32)
-        all_rows = np.arange(self.size)
+        mine = part(self.size)
+        all_rows = np.arange(mine.stop - mine.start)
+        out = np.empty((len(all_rows), *self.x.shape[1:]), np.float32)
         self.seen = self.steps * self.size
         for start in range(first * self.size, self.seen, self.size):
-            rows = order[start : start + self.size]
+            rows = order[start + mine.start : start + mine.stop]
             if self.gaps:
-                yield gather(self.x[rows], all_rows, out, 0), self.labels[rows]
+                yield gather(self.x[rows], all_rows, out, 0), self.labels[rows], self.size
             else:
-                yield gather(self.x, rows, out, 0), self.labels[rows]
+                yield gather(self.x, rows, out, 0), self.labels[rows], self.size
 
 
 class Stream:
@@ -134,9 +137,12 @@ class Stream:
                 yield samples_of(batch, f"x in a batch of {self.name}"), None
 
     def batches(
-        self, epoch: int, first: int, gather: Gather, check: Check
-    ) -> Iterator[tuple[Array, Array]]:
-        """(x, labels) of steps `first`, ... of an epoch; x is overwritten by the next one."""
+        self, epoch: int, first: int, gather: Gather, check: Check, part: Part
+    ) -> Iterator[tuple[Array, Array, int]]:
+        """(x, labels, samples of all ranks) of steps `first`, ... of an epoch.
+
+        x is overwritten by the next one.
+        """
         self.seen, out = 0, np.empty(0, np.float32)
         for step, (x, labels) in enumerate(self.given(epoch)):
             some(x, f"a batch of {self.name}")
@@ -144,9 +150,11 @@ class Stream:
             if step >= first:
                 assert labels is not None
                 check(x, labels, step == 0)
-                if out.shape != x.shape:
-                    out = np.empty(x.shape, np.float32)
-                yield gather(x, np.arange(len(x)), out, step + 1), labels
+                mine = part(len(x))
+                rows = np.arange(mine.start, mine.stop)
+                if out.shape != (len(rows), *x.shape[1:]):
+                    out = np.empty((len(rows), *x.shape[1:]), np.float32)
+                yield gather(x, rows, out, step + 1), labels[mine], len(x)
 
 
 Source: TypeAlias = ArrayBatches | Stream

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycnn import schedules
 from pycnn._formats.files import FileError
+from pycnn._runtime import machine
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.trainer.batches import ArrayBatches, Source, Stream, arrays_of, inputs_of, pieces
 from pycnn.trainer.callback import Callback
@@ -93,6 +94,47 @@ def check_validation(trainer: Trainer, validation: Any) -> None:
                 f"Trainer.fit: {type(part).__name__} looks at the validation, and there is "
                 "none; expected validation data: fit(train, validation, ...)."
             )
+
+
+def check_ranks(trainer: Trainer, source: Source) -> None:
+    """Whether all ranks begin with the same; then they get the arrays of rank 0."""
+    ranks = trainer.ranks
+    if isinstance(source, ArrayBatches):
+        ranks.cut(source.size)
+    if ranks.size == 1:
+        return
+    position = trainer.epoch, trainer.step, trainer.steps_done, trainer.epochs
+    schedule, optimizer = trainer.schedule, trainer.optimizer
+    ranks.same(
+        {
+            **machine.build(),
+            "fused multiply-add": machine.isa() != "baseline",
+            "slots": ranks.slots,
+            "seed": trainer.seed,
+            "position": position,
+            "data": source.identity(),
+            "arrays": [(n, a.shape, str(a.dtype)) for n, a in trainer.model.named_arrays()],
+            "lr": trainer.base_lr,
+            "optimizer": _settings(optimizer),
+            "schedule": _settings(schedule),
+            "clip_norm": trainer.clip_norm,
+            "augmentation": repr(trainer.augmentation),
+            "plain_epochs": trainer.plain_epochs,
+            "loss": _settings(trainer.loss_function),
+            "normalization": repr(trainer.model.normalization),
+            "evaluation_batch": trainer.evaluation_batch,
+            "callbacks": [_settings(c) for c in trainer.callbacks if not c.first_rank_only],
+            "shards": ranks.gradients.keeps_sums,
+            "sync_batch_norm": ranks.sync_batch_norm,
+        }
+    )
+    ranks.broadcast(trainer.model, optimizer)
+
+
+def _settings(part: Any) -> list[Any]:
+    """The kind and the settings() of a part, if it tells them."""
+    kind = getattr(part, "__name__", type(part).__name__)
+    return [kind, part.settings() if hasattr(part, "settings") else {}]
 
 
 def check_goes_on(trainer: Trainer, source: Source) -> None:

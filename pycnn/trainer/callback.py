@@ -29,6 +29,7 @@ class Callback:
     """
 
     needs_validation = False  # True: fit refuses to begin without validation data
+    first_rank_only = False  # True: of many ranks (MPI) only rank 0 calls it: what writes
     saves = False  # True: called after the others, whose state it writes down
 
     def on_fit_begin(self, trainer: Trainer) -> None:

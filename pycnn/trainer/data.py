@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pycnn.datasets import Split
 from pycnn.layers import Module
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
+from pycnn.trainer.callback import Callback
 
 Data: TypeAlias = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
 Batches: TypeAlias = Iterable[Any] | Callable[..., Iterable[Any]]
@@ -22,6 +23,15 @@ def expect(right: bool, name: str, value: object, expected: str) -> None:
     """TypeError unless `right`."""
     if not right:
         raise TypeError(f"Trainer: {name} is {value!r}; expected {expected}.")
+
+
+def callbacks_of(given: object) -> list[Callback]:
+    """The callbacks, as a list of our own."""
+    expect(isinstance(given, Iterable), "callbacks", given, "a list: write callbacks=[...]")
+    found: list[Callback] = list(given)  # type: ignore[call-overload]
+    for callback in found:
+        expect(isinstance(callback, Callback), "callbacks", callback, "callbacks.Callback")
+    return found
 
 
 def whole(name: str, value: object, low: int) -> int:
@@ -128,6 +138,17 @@ def check_range(labels: Array, classes: int, name: str) -> None:
     )
 
 
+def classes_of(model: Module, shape: tuple[int, ...]) -> int:
+    """The number of outputs for samples of this shape."""
+    y = model.output_shape((None, *shape))
+    if len(y) != 2 or y[1] is None:
+        raise ValueError(
+            f"Trainer: the model makes {y} of samples {shape}; expected (None, K), a number for "
+            "each class: end it with Flatten() and Linear(...)."
+        )
+    return int(y[1])
+
+
 def take_names(model: Module, data: object) -> None:
     """Give a model without class_names those of a split, if it has as many outputs."""
     if isinstance(data, Split) and data.class_names and model.class_names is None:
@@ -140,6 +161,16 @@ def some(x: Array, name: str) -> None:
     """ValueError for no samples."""
     if len(x) == 0:
         raise ValueError(f"Trainer: {name} has no samples; expected at least one.")
+
+
+def only_images(x: Array, name: str) -> None:
+    """ValueError for samples that augmentation cannot distort."""
+    if x.ndim != 4:
+        raise ValueError(
+            f"Trainer.fit: augmentation distorts images [n, H, W, C], and {name} is "
+            f"{described(x)}; expected images, or a Trainer without augmentation: write "
+            "x.reshape(n, H, W, C)."
+        )
 
 
 def no_bytes(x: Array, name: str) -> None:

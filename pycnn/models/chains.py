@@ -1,4 +1,4 @@
-"""Networks that are ready to train."""
+"""Chains: convolutions and pools, then one linear layer."""
 
 from __future__ import annotations
 
