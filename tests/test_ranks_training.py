@@ -239,7 +239,8 @@ def test_a_stop_that_one_rank_wishes_stops_all_after_the_same_step():
     ("what", "option"),
     [
         ("seed", {"seed": 4}),
-        ("optimizer", {"optimizer": lambda p: optim.SGD(p, 0.04, momentum=0.9)}),
+        ("lr", {"optimizer": lambda p: optim.SGD(p, 0.04, momentum=0.9)}),
+        ("optimizer", {"optimizer": lambda p: optim.SGD(p, 0.05, momentum=0.8)}),
         ("schedule", {"schedule": schedules.Warmup(4, schedules.ReduceOnPlateau(0.5, 0))}),
         ("clip_norm", {"clip_norm": 2.0}),
         ("augmentation", {"augmentation": Augmentation(shift=1)}),

@@ -35,7 +35,9 @@ def tree_job(gradients, overlap=True, slots=None):
     def rank(comm):
         shapes = {n: a.shape for batch in gradients for slot in batch for n, a in slot}
         kind = gradients[0][0][0][1].dtype
-        parameters = {name: Parameter(np.zeros(shape, kind)) for name, shape in shapes.items()}
+        parameters = {
+            name: Parameter(np.zeros(shape, kind), name) for name, shape in shapes.items()
+        }
         mine, found = Ranks(comm, slots, overlap=overlap), []
         for batch in gradients:
             for parameter in parameters.values():

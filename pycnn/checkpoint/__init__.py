@@ -24,7 +24,7 @@ from pycnn._formats.checkpoints import DAMAGED, FORMAT, KIND, part_of, read, sho
 from pycnn._formats.files import FileError, FilePath
 from pycnn.checkpoint.differences import model_difference, settings_difference
 from pycnn.ops.arrays import Array
-from pycnn.trainer.callback import Callback
+from pycnn.trainer.callback import Callback, keeps_state
 from pycnn.trainer.guard import Diverged
 
 if TYPE_CHECKING:
@@ -223,11 +223,7 @@ def _with_state(trainer: Trainer) -> list[Callback]:
                     f"{kind.__name__}: has {name}() but no load_state(state, arrays), so a resumed "
                     "run would lose its state; expected both, or neither."
                 )
-    return [
-        callback
-        for callback in trainer.callbacks
-        if type(callback).load_state is not Callback.load_state
-    ]
+    return [callback for callback in trainer.callbacks if keeps_state(callback)]
 
 
 def _first(entry: Any) -> Any:

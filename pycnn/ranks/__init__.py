@@ -213,7 +213,7 @@ class Ranks:
         self.seconds["moving"] += time.perf_counter() - moving
         if not self.gradients.keeps_sums:
             self.gradients.forget()
-        self._slots = []
+        self._slots, self._ended = [], 0
         return numbers
 
     def broadcast(self, model: Layer, optimizer: Optimizer | None = None) -> None:

@@ -275,9 +275,7 @@ class Trainer:
 
     def state_arrays(self) -> dict[str, Array]:
         """The model's own arrays by the names of `state_dict()`: parameters and statistics."""
-        arrays = {name: parameter.data for name, parameter in self.model.named_parameters()}
-        arrays.update(self.model.named_buffers())
-        return arrays
+        return dict(self.model.named_arrays())
 
     def gather(self) -> None:
         """Make the optimizer's state whole, on all ranks together, where it is cut over them."""

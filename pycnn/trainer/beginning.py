@@ -10,7 +10,7 @@ from pycnn._formats.files import FileError
 from pycnn._runtime import machine
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.trainer.batches import ArrayBatches, Source, Stream, arrays_of, inputs_of, pieces
-from pycnn.trainer.callback import Callback
+from pycnn.trainer.callback import Callback, keeps_state
 from pycnn.trainer.data import check_range, no_bytes, samples_of, some, whole
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def check_ranks(trainer: Trainer, source: Source) -> None:
             "loss": _settings(trainer.loss_function),
             "normalization": repr(trainer.model.normalization),
             "evaluation_batch": trainer.evaluation_batch,
-            "callbacks": [_settings(c) for c in trainer.callbacks if not c.first_rank_only],
+            "callbacks": [_settings(c) for c in trainer.callbacks if keeps_state(c)],
             "shards": ranks.gradients.keeps_sums,
             "sync_batch_norm": ranks.sync_batch_norm,
         }

@@ -78,6 +78,11 @@ class Callback:
         """Go on from `state()` and `arrays()`."""
 
 
+def keeps_state(callback: Callback) -> bool:
+    """Whether a resumed run, and every rank, must have it as it was; logs and limits may differ."""
+    return type(callback).load_state is not Callback.load_state
+
+
 def overridden(callbacks: Iterable[Callback], hook: str) -> list[Callable[..., None]]:
     """The methods of the callbacks that do something."""
     return [
