@@ -144,7 +144,8 @@ class Tree:
 
     def add_tree(self, other: Tree) -> None:
         """Add the sums of another tree, of the same parameters in the same order."""
-        prepared.accumulate(self._stack[0], other._stack[0])
+        if self._stack:
+            prepared.accumulate(self._stack[0], other._stack[0])
 
     def merge(self, part: Slice) -> Array:
         """The sum of all slots of this rank in this part of the flat arrays, in its own memory."""
