@@ -79,8 +79,9 @@ def test_a_batch_smaller_than_the_slots(folder, tmp_path):
     ("option", "what"),
     [
         (("--seed", 4), "seed"),
-        pytest.param(("--lr", 0.5), "optimizer", marks=SLOW),
+        pytest.param(("--lr", 0.5), "lr", marks=SLOW),
         pytest.param(("--optimizer", "sgd"), "optimizer", marks=SLOW),
+        pytest.param(("--set", "label_smoothing=0.2"), "loss", marks=SLOW),
         pytest.param(("--batch-size", 12), "data", marks=SLOW),
         pytest.param(("--validation-size", 30), "data", marks=SLOW),
     ],

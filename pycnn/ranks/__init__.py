@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from pycnn._runtime.checks import is_whole
 from pycnn.layers.slot import CURRENT
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.ranks import together
@@ -71,7 +72,7 @@ class Ranks:
         sync_batch_norm: bool = False,
     ) -> None:
         """Nothing is sent yet, but that mpi4py makes a communicator of our own."""
-        if isinstance(slots, bool) or not isinstance(slots, (int, np.integer)) or slots < 1:
+        if not is_whole(slots, 1):
             raise ValueError(f"Ranks: slots is {slots!r}; expected a power of two: 1, 2, 4, 8 ...")
         if slots & (slots - 1):
             raise ValueError(
@@ -312,7 +313,7 @@ def _copy(source: Array, target: Array) -> None:
 
 
 def _samples(batch: Any) -> int:
-    if isinstance(batch, (int, np.integer)) and not isinstance(batch, bool):
+    if is_whole(batch):
         return int(batch)
     if isinstance(batch, (tuple, list)) and batch and all(hasattr(a, "shape") for a in batch):
         lengths = {len(array) for array in batch}
