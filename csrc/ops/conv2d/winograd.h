@@ -57,13 +57,16 @@ struct Correlation {  // 3 x 3, stride 1: forward, or backward with the flipped 
     const float* in;  // [N][H][W][C]
     float* out;       // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
     uint8_t* where;   // beside a pooled out, or null
-    int64_t N, H, W, C, OH, OW, OC;
+    int64_t N, H, W, C, OH, OW, OC, groups;
     int64_t top, left;  // may be negative
     int64_t PH, PW;     // 0: no pool
     Epilogue epilogue;
+    int64_t group_C() const { return C / groups; }
+    int64_t group_OC() const { return OC / groups; }
 };
 
-// The weight: transformed, u [T T][panels][C][NR] = G g G^T, or, where u is null, as taps.
+// The weight: transformed, u [T T][panels][C][NR] = G g G^T, or, where u is null, as taps. C: channels of a group, each
+// column has those of its own one.
 struct Filter {
     const float* u;
     const float* taps;  // tap t, channel c, output channel oc: taps[oc / NR * panel + t * tap + c * row + oc % NR]
@@ -71,10 +74,10 @@ struct Filter {
 };
 
 // winograd_tiles.cpp
-int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u
+int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u; C as above
 void transform_filter(float* u, const Filter& taps, int64_t C, int64_t OC, int64_t m);
 void run(const Correlation&, int64_t m, const Filter&);
-Cut forward_cut(const Tiles&, int64_t C, int64_t OC);  // over threads, of its longest step
+Cut forward_cut(const Tiles&, int64_t C, int64_t OC, int64_t groups);  // over threads, of its longest step
 
 // winograd_weight.cpp
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, int64_t m);
