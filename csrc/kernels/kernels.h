@@ -218,7 +218,8 @@ struct WinogradProduct {  // one element of some tiles
     int64_t v_chunk;
     const float* u;
     int64_t tiles, K, columns;
-    int64_t group = 0, v_group = 0;  // columns of a group, 16 or a multiple of NR; floats of v to the next one's. 0: all
+    int64_t group = 0,
+            v_group = 0;   // columns of a group, 16 or a multiple of NR; floats of v to the next one's. 0: all
     bool fetches = false;  // what comes next of u and v meanwhile, which lie in L3
 };
 

@@ -9,15 +9,15 @@
 namespace pycnn::winograd {
 namespace {
 
-struct Map {  // what tiles cut: y, or dx
+struct Size {  // what tiles cut: y, or dx
     int64_t H, W;
 };
-Map map_of(const Conv2dShape& s, Direction direction) {
+Size map_of(const Conv2dShape& s, Direction direction) {
     if (direction == Direction::backward_input) return {s.H, s.W};
     return {s.OH(), s.OW()};
 }
 
-bool large_tiles_pay(const Map& map) {
+bool large_tiles_pay(const Size& map) {
     return !is_exact() && 36 * ceil_div(map.H, 4) * ceil_div(map.W, 4) < 16 * ceil_div(map.H, 2) * ceil_div(map.W, 2);
 }
 
@@ -48,21 +48,24 @@ template <int M>
 double cost(const Conv2dShape& s, Direction direction, bool packed) {
     constexpr double kMargin = 1.15, kNever = 1e300, kCached = 65536;
     if (s.group_C() < 16 || s.group_OC() < 16) return kNever;
-    const Map map = map_of(s, direction);
+    const Size map = map_of(s, direction);
     const double tiles = static_cast<double>(s.N) * ceil_div(map.H, M) * ceil_div(map.W, M);
     const double input = M == 4 ? 240 : 32, output = M == 4 ? 140 : 24, products = M == 4 ? 36 : 16;
     const double pairs = static_cast<double>(s.group_C()) * static_cast<double>(s.OC);
     const bool cached = pairs <= kCached;
     double moved = direction == Direction::backward_weight ? 0 : packed ? (cached ? 50 : 500) : (cached ? 100 : 300);
     const double lanes = static_cast<double>(ceil_div(s.OC, 16) * 16) / static_cast<double>(s.OC);
-    return lanes * (kMargin * tiles * (products * pairs + (s.groups > 1 ? 1 : 2) * (input * s.C + output * s.OC)) + moved * pairs);
+    return lanes * (kMargin * tiles * (products * pairs + (s.groups > 1 ? 1 : 2) * (input * s.C + output * s.OC)) +
+                    moved * pairs);
 }
 
-Filter as_it_is(const float* weight, const Conv2dShape& s) { return {nullptr, weight, kernels().NR, s.group_C() * s.OC, s.OC}; }
+Filter as_it_is(const float* weight, const Conv2dShape& s) {
+    return {nullptr, weight, kernels().NR, s.group_C() * s.OC, s.OC};
+}
 
 template <int M>
 Cut cut(const Conv2dShape& s, Direction direction) {
-    const Map map = map_of(s, direction);
+    const Size map = map_of(s, direction);
     const Tiles tiles(M, s.N, map.H, map.W);
     if (direction == Direction::backward_weight) return cut_units(weight_units(s, tiles.elements()));
     if (direction == Direction::forward) return forward_cut(tiles, s.C, s.OC, s.groups);

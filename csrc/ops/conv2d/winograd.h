@@ -1,5 +1,6 @@
 // What the files of Winograd's convolution share: the cut into tiles, and the forward routine that the block uses too.
 #pragma once
+#include "kernels/kernels.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/runtime/scratch.h"
 
@@ -37,11 +38,11 @@ class Order {
   public:
     Order(Scratch&, const Tiles&, int64_t first, int64_t count);
 
-    int64_t tile(int64_t slot) const { return tile_[slot]; }
-    Range slots(int64_t element) const;  // of the tiles that need it
+    int64_t slot(int64_t tile) const { return slot_[tile]; }  // of the tile `tile` after the first one
+    Range slots(int64_t element) const;                       // of the tiles that need it
 
   private:
-    int64_t* tile_;
+    int64_t* slot_;
     int64_t T_, ends_[4] = {};
 };
 
@@ -52,6 +53,32 @@ inline Inside inside(int64_t first, int64_t extent, int64_t size) {
     const int64_t begin = std::min(std::max<int64_t>(-first, 0), extent);
     return {begin, std::max(std::min(size - first, extent), begin)};
 }
+
+struct Map {              // a tile reads T x T pixels, from row tile * m - top on
+    const float* pixels;  // [N][H][W][C]
+    int64_t H, W, C, top, left;
+};
+
+// All channels of a tile of extent^2 pixels, where they lie; without v.
+WinogradInput in_place(const Map&, const Tiles&, int64_t tile, int64_t extent);
+
+// Some channels of the pixels of a row of tiles, beside each other, with zeros around the image: in a wide map a tile of
+// few channels meets in few sets of L1, and each of its lines is waited for (14x14x512 in 32 groups, 16 images: half of
+// the time).
+class Band {
+  public:
+    Band(Scratch&, const Tiles&, const Map&, int64_t first, int64_t channels, int64_t extent);  // of extent^2 pixels
+
+    WinogradInput input(int64_t tile);  // without v
+
+  private:
+    void copy(int64_t row);
+
+    const Tiles& tiles_;
+    Map map_;
+    int64_t first_, C_, rows_, width_, row_ = -1;
+    float* pixels_;
+};
 
 struct Correlation {  // 3 x 3, stride 1: forward, or backward with the flipped weight
     const float* in;  // [N][H][W][C]

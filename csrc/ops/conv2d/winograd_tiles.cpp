@@ -38,24 +38,11 @@ struct Layout {
 
 int64_t filter_element(int64_t C, int64_t panels) { return panels * C * kernels().NR + 16; }
 
-// v of `channels` from `first` on.
-void transform_input(float* v, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile, int64_t first,
-                     int64_t channels) {
-    const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
-    const int64_t h = th * tiles.m - s.top, w = tw * tiles.m - s.left, T = tiles.m + 2;
-    const Inside rows = inside(h, T, s.H), cols = inside(w, T, s.W);
-    kernels().winograd_input({.v = v,
-                              .v_element = at.v_element,
-                              .v_chunk = at.v_chunk,
-                              .d = s.in + ((n * s.H + h) * s.W + w) * s.C + first,
-                              .row = s.W * s.C,
-                              .pixel = s.C,
-                              .C = channels,
-                              .row_begin = rows.begin,
-                              .row_end = rows.end,
-                              .col_begin = cols.begin,
-                              .col_end = cols.end},
-                             tiles.m);
+Map map_of(const Correlation& s) { return {s.in, s.H, s.W, s.C, s.top, s.left}; }
+
+void transform_input(float* v, const Layout& at, WinogradInput in, int64_t m) {
+    in.v = v, in.v_element = at.v_element, in.v_chunk = at.v_chunk;
+    kernels().winograd_input(in, m);
 }
 
 // Output channels of the panels [begin, end).
@@ -137,7 +124,8 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
                const Panels& panels) {
     const int64_t NR = kernels().NR, E = tiles.elements(), all = ceil_div(s.OC, NR), K = s.group_C();
     const bool grouped = s.groups > 1;
-    const int64_t g0 = panels.first() / s.group_OC(), g1 = ceil_div(panels.first() + panels.channels(s.OC), s.group_OC());
+    const int64_t g0 = panels.first() / s.group_OC(),
+                  g1 = ceil_div(panels.first() + panels.channels(s.OC), s.group_OC());
     const int64_t C = (g1 - g0) * K;  // that these panels read
     const int64_t most = block_size(tiles, C, grouped ? panels.channels(s.OC) : s.OC);
     const int64_t size = ceil_div(last - first, ceil_div(last - first, most));
@@ -146,11 +134,15 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
     Scratch scratch;
     float* v = scratch.floats(E * at.v_element);
     float* product = scratch.floats(E * at.m_element);
+    const Map map = map_of(s);
+    Band band(scratch, tiles, map, g0 * K, grouped ? C : 0, tiles.m + 2);
     for (; first < last; first += size) {
         const int64_t count = std::min(size, last - first);
         Scratch list;
         const Order order(list, tiles, first, count);
-        for (int64_t t = 0; t < count; ++t) transform_input(v + t * 16, at, s, tiles, order.tile(t), g0 * K, C);
+        for (int64_t t = first; t < first + count; ++t)
+            transform_input(v + order.slot(t - first) * 16, at,
+                            grouped ? band.input(t) : in_place(map, tiles, t, tiles.m + 2), tiles.m);
         for (int64_t e = 0; e < E; ++e) {
             const Range slots = order.slots(e);
             kernels().winograd_product({.m = product + e * at.m_element + slots.begin * NR,
@@ -164,7 +156,8 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
                                         .group = grouped ? s.group_OC() : 0,
                                         .v_group = K / 16 * at.v_chunk});
         }
-        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, order.tile(t), panels);
+        for (int64_t t = 0; t < count; ++t)
+            transform_output(product + order.slot(t) * NR, at, s, tiles, first + t, panels);
     }
 }
 
@@ -235,6 +228,7 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const int64_t NR = kernels().NR, E = tiles.elements(), panels = ceil_div(s.OC, NR);
     const int64_t each = panels_of_part(s.C, s.OC, E), size = chunk_size(s, tiles, each, panels);
     const Layout at(s.C, size, each);
+    const Map map = map_of(s);
     Scratch scratch;
     float* v = scratch.floats(E * at.v_element);
     float* product = scratch.floats(E * at.m_element);
@@ -247,7 +241,8 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
         Scratch list;
         const Order order(list, tiles, first, count);
         parallel_for(count, grain_units(kGrainFlop, kInputFlop * s.C * chunks), [&](int64_t begin, int64_t end) {
-            for (int64_t t = begin; t < end; ++t) transform_input(v + t * 16, at, s, tiles, order.tile(t), 0, s.C);
+            for (int64_t t = begin; t < end; ++t)
+                transform_input(v + order.slot(t) * 16, at, in_place(map, tiles, first + t, tiles.m + 2), tiles.m);
         });
         for (int64_t p = 0; p < panels; p += each) {
             const Panels part{p, std::min(p + each, panels)};
@@ -256,7 +251,7 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
             multiply(product, at, v, u, filter_element(s.C, room ? part.count() : panels), order, s, part, E, flop);
             parallel_for(count, grain_units(kGrainFlop, kOutputFlop * s.OC * chunks), [&](int64_t begin, int64_t end) {
                 for (int64_t t = begin; t < end; ++t)
-                    transform_output(product + t * NR, at, s, tiles, order.tile(t), part);
+                    transform_output(product + order.slot(t) * NR, at, s, tiles, first + t, part);
             });
         }
     }

@@ -47,7 +47,7 @@ struct Blocks {
 };
 
 struct Problem {
-    const float *x, *dy;
+    Map x, dy;
     float* dweight;
     const Conv2dShape& s;
     Tiles tiles;
@@ -56,37 +56,12 @@ struct Problem {
     float *v, *z;
 };
 
-// v and z of a tile, of some of the channels.
-void transform(const Problem& p, int64_t tile, int64_t slot, const Range& in, const Range& out) {
-    const Conv2dShape& s = p.s;
-    const int64_t n = tile / (p.tiles.rows * p.tiles.cols), m = p.tiles.m;
-    const int64_t oh = tile / p.tiles.cols % p.tiles.rows * m, ow = tile % p.tiles.cols * m;
-    const int64_t h = oh - s.pad.top, w = ow - s.pad.left;
-    const Inside rows = inside(h, m + 2, s.H), cols = inside(w, m + 2, s.W);
-    kernels().winograd_input({.v = p.v + slot * 16,
-                              .v_element = p.v_element,
-                              .v_chunk = p.most * 16,
-                              .d = p.x + ((n * s.H + h) * s.W + w) * s.C + in.begin,
-                              .row = s.W * s.C,
-                              .pixel = s.C,
-                              .C = in.count(),
-                              .row_begin = rows.begin,
-                              .row_end = rows.end,
-                              .col_begin = cols.begin,
-                              .col_end = cols.end},
-                             m);
-    kernels().winograd_gradient({.v = p.z + slot * 16,
-                                 .v_element = p.z_element,
-                                 .v_chunk = p.most * 16,
-                                 .d = p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC + out.begin,
-                                 .row = s.OW() * s.OC,
-                                 .pixel = s.OC,
-                                 .C = out.count(),
-                                 .row_begin = 0,
-                                 .row_end = std::min(m, s.OH() - oh),
-                                 .col_begin = 0,
-                                 .col_end = std::min(m, s.OW() - ow)},
-                                m);
+// v and z of a tile.
+void transform(const Problem& p, int64_t slot, WinogradInput in, WinogradInput out) {
+    in.v = p.v + slot * 16, in.v_element = p.v_element, in.v_chunk = p.most * 16;
+    out.v = p.z + slot * 16, out.v_element = p.z_element, out.v_chunk = p.most * 16;
+    kernels().winograd_input(in, p.tiles.m);
+    kernels().winograd_gradient(out, p.tiles.m);
 }
 
 int64_t round_up_16(int64_t n) { return ceil_div(n, 16) * 16; }
@@ -165,12 +140,15 @@ void by_groups(const Problem& p) {
         float* du = scratch.floats(p.blocks.size());
         for (int64_t g = begin, last; g < end; g = last) {
             last = std::min(g + most, end);
+            Scratch pixels;
+            Band in(pixels, p.tiles, p.x, g * C, (last - g) * C, p.tiles.m + 2);
+            Band out(pixels, p.tiles, p.dy, g * OC, (last - g) * OC, p.tiles.m);
             for (int64_t first = 0; first < p.tiles.count(); first += p.most) {
                 const int64_t count = std::min(p.most, p.tiles.count() - first);
                 Scratch list;
                 const Order order(list, p.tiles, first, count);
                 for (int64_t t = 0; t < count; ++t)
-                    transform(all, order.tile(t), t, {g * C, last * C}, {g * OC, last * OC});
+                    transform(all, order.slot(t), in.input(first + t), out.input(first + t));
                 for (int64_t i = g; i < last; ++i) {
                     Problem one = all;
                     one.v += (i - g) * C * p.most, one.z += (i - g) * OC * p.most, one.dweight += i * OC;
@@ -186,6 +164,7 @@ void by_groups(const Problem& p) {
 void by_chunks(Problem p) {
     const Conv2dShape& s = p.s;
     const Tiles& tiles = p.tiles;
+    const int64_t m = tiles.m;
     const int64_t E = p.blocks.elements, C16 = round_up_16(s.C), OC16 = round_up_16(s.OC);
     const int64_t chunks = ceil_div(tiles.count(), p.most);
     p.v_element = p.most * C16 + 16, p.z_element = p.most * OC16 + 16;
@@ -201,7 +180,9 @@ void by_chunks(Problem p) {
         const Order order(list, tiles, first, count);
         parallel_for(count, grain_units(kGrainBytes, 4.0 * E * (C16 + OC16) * static_cast<double>(chunks)),
                      [&](int64_t begin, int64_t end) {
-                         for (int64_t t = begin; t < end; ++t) transform(p, order.tile(t), t, {0, s.C}, {0, s.OC});
+                         for (int64_t t = begin; t < end; ++t)
+                             transform(p, order.slot(t), in_place(p.x, tiles, first + t, m + 2),
+                                       in_place(p.dy, tiles, first + t, m));
                      });
         p.blocks.whole ? add_whole_blocks(p, order, first > 0, flop) : add_single_elements(p, order, first > 0, flop);
     }
@@ -223,7 +204,17 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
     const bool groups = s.groups > 1;
     const int64_t most = groups ? kTilesOfGroups : most_tiles(E * (round_up_16(s.C) + round_up_16(s.OC)));
     const int64_t chunks = ceil_div(tiles.count(), most);
-    const Problem p{x, dy, dweight, s, tiles, {s, E}, ceil_div(tiles.count(), chunks), 0, 0, nullptr, nullptr};
+    const Problem p{{x, s.H, s.W, s.C, s.pad.top, s.pad.left},
+                    {dy, s.OH(), s.OW(), s.OC, 0, 0},
+                    dweight,
+                    s,
+                    tiles,
+                    {s, E},
+                    ceil_div(tiles.count(), chunks),
+                    0,
+                    0,
+                    nullptr,
+                    nullptr};
     groups ? by_groups(p) : by_chunks(p);
 }
 
