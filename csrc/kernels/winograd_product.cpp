@@ -23,24 +23,15 @@ namespace pycnn::PYCNN_ISA {
 namespace {
 
 template <int R, int V>
-PYCNN_INLINE void multiply_channel(vec (&acc)[R][V], const float* v, const float* u) {
-    vec row[V];
-    PYCNN_UNROLL for (int j = 0; j < V; ++j) row[j] = load(u + j * VL);
-    PYCNN_UNROLL for (int i = 0; i < R; ++i) {
-        const vec factor = splat(v[i * VL]);
-        PYCNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = fma(factor, row[j], acc[i][j]);
-    }
-}
-
-// A whole chunk by fours, in a loop whose end the CPU foresees.
-template <int R, int V>
 PYCNN_INLINE void multiply_chunk(vec (&acc)[R][V], const float* v, const float* u, int64_t count) {
-    if (count == VL) {
-        for (int c = 0; c < VL; c += 4, v += 4, u += 4 * NR)
-            PYCNN_UNROLL for (int i = 0; i < 4; ++i) multiply_channel<R, V>(acc, v + i, u + i * NR);
-        return;
+    for (int64_t c = 0; c < count; ++c, u += NR) {
+        vec row[V];
+        PYCNN_UNROLL for (int j = 0; j < V; ++j) row[j] = load(u + j * VL);
+        PYCNN_UNROLL for (int i = 0; i < R; ++i) {
+            const vec factor = splat(v[i * VL + c]);
+            PYCNN_UNROLL for (int j = 0; j < V; ++j) acc[i][j] = fma(factor, row[j], acc[i][j]);
+        }
     }
-    for (int64_t c = 0; c < count; ++c, ++v, u += NR) multiply_channel<R, V>(acc, v, u);
 }
 
 // lines: of the next panel's u to fetch for every 16 channels, where its first reader would wait for L3. From L2 that costs

@@ -114,7 +114,7 @@ int64_t unit_panels(int64_t group_OC, int64_t groups) { return groups > 1 ? ceil
 
 // Panels that a block takes together: all of one group; through groups those of 64 channels, whose u, v and m stay in L2.
 int64_t panels_together(const Correlation& s) {
-    constexpr int64_t kChannels = 64;
+    constexpr int64_t kChannels = 128;
     const int64_t NR = kernels().NR;
     return s.groups > 1 ? kChannels / NR : ceil_div(s.OC, NR);
 }
