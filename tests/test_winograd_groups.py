@@ -126,7 +126,9 @@ def test_a_compiled_network_packs_what_a_call_makes(isa, num_threads, rng):
 # size, channels, images: forward, dx, dweight. What was measured to be faster (docs/kernels.md).
 CHOSEN = {
     (14, 512, 1): ("winograd",) * 3,
-    (14, 512, 16): ("winograd", "winograd", "grouped"),
+    (14, 512, 16): ("grouped",) * 3,
+    (7, 1024, 1): ("grouped", "grouped", "winograd"),
+    (7, 1024, 16): ("winograd",) * 3,
     (28, 256, 16): ("grouped",) * 3,
     (56, 128, 16): ("grouped",) * 3,
 }

@@ -44,19 +44,30 @@ bool fits(const Conv2dShape& s, Direction direction) {
 // and reads again; in multiply-adds, of which two cores do 115 while they move 0.2 bytes from memory. Packed, 36 floats
 // are read instead of 9; else each part of u is made in L3. A gradient moves no u: du stays in L2, and direct convolution
 // writes dweight more often. Fitted to docs/kernels.md, Wide layers.
+//
+// Groups: direct convolution reaches 0.85 of the peak there, and transforms see no memory but the cache, hence no factor 2;
+// u costs 200, since four tiles are not faster than `grouped`. Past 8 MB of both maps the rows that groups lie in come from
+// memory, and what is faster depends on the neighbours; and a thread owns groups of the gradient of the weight (docs/
+// kernels.md, Narrow groups).
 template <int M>
 double cost(const Conv2dShape& s, Direction direction, bool packed) {
-    constexpr double kMargin = 1.15, kNever = 1e300, kCached = 65536;
+    constexpr double kMargin = 1.15, kNever = 1e300, kCached = 65536, kMaps = 1 << 21;
+    constexpr int64_t kGroups = 16;
     if (s.group_C() < 16 || s.group_OC() < 16) return kNever;
     const Size map = map_of(s, direction);
+    const bool grouped = s.groups > 1, gradient = direction == Direction::backward_weight;
+    const double pixels = static_cast<double>(s.N) * static_cast<double>(map.H * map.W);
+    if (grouped && (pixels * static_cast<double>(s.C + s.OC) > kMaps || (gradient && s.groups < kGroups)))
+        return kNever;
     const double tiles = static_cast<double>(s.N) * ceil_div(map.H, M) * ceil_div(map.W, M);
     const double input = M == 4 ? 240 : 32, output = M == 4 ? 140 : 24, products = M == 4 ? 36 : 16;
     const double pairs = static_cast<double>(s.group_C()) * static_cast<double>(s.OC);
     const bool cached = pairs <= kCached;
-    double moved = direction == Direction::backward_weight ? 0 : packed ? (cached ? 50 : 500) : (cached ? 100 : 300);
+    double moved = grouped ? 200 : packed ? (cached ? 50 : 500) : (cached ? 100 : 300);
+    if (gradient) moved = 0;
     const double lanes = static_cast<double>(ceil_div(s.OC, 16) * 16) / static_cast<double>(s.OC);
-    return lanes * (kMargin * tiles * (products * pairs + (s.groups > 1 ? 1 : 2) * (input * s.C + output * s.OC)) +
-                    moved * pairs);
+    const double factor = grouped ? 1 : 2;
+    return lanes * (kMargin * tiles * (products * pairs + factor * (input * s.C + output * s.OC)) + moved * pairs);
 }
 
 Filter as_it_is(const float* weight, const Conv2dShape& s) {
