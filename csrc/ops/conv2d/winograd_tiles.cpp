@@ -119,8 +119,8 @@ int64_t panels_together(const Correlation& s) {
     return s.groups > 1 ? kChannels / NR : ceil_div(s.OC, NR);
 }
 
-// Tiles [first, last) through some panels, a block after the other.
-void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last,
+// Tiles [first, last) through some panels, a block after the other. u: from these panels on, of u_panels.
+void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t u_panels, int64_t first, int64_t last,
                const Panels& panels) {
     const int64_t NR = kernels().NR, E = tiles.elements(), all = ceil_div(s.OC, NR), K = s.group_C();
     const bool grouped = s.groups > 1;
@@ -129,7 +129,7 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
     const int64_t C = (g1 - g0) * K;  // that these panels read
     const int64_t most = block_size(tiles, C, grouped ? panels.channels(s.OC) : s.OC);
     const int64_t size = ceil_div(last - first, ceil_div(last - first, most));
-    const int64_t u_element = filter_element(K, all);
+    const int64_t u_element = filter_element(K, u_panels);
     const Layout at(C, size, grouped ? panels.count() : all);
     Scratch scratch;
     float* v = scratch.floats(E * at.v_element);
@@ -149,7 +149,7 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
                                         .m_panel = at.m_panel,
                                         .v = v + e * at.v_element + slots.begin * 16,
                                         .v_chunk = at.v_chunk,
-                                        .u = u + e * u_element + panels.begin * K * NR,
+                                        .u = u + e * u_element,
                                         .tiles = slots.count(),
                                         .K = K,
                                         .columns = panels.channels(s.OC),
@@ -163,19 +163,26 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
 
 void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const float* u = filter.u;
-    const int64_t K = s.group_C(), together = panels_together(s), unit = unit_panels(s.group_OC(), s.groups);
+    const int64_t K = s.group_C(), NR = kernels().NR, panels = ceil_div(s.OC, NR), together = panels_together(s),
+                  unit = unit_panels(s.group_OC(), s.groups);
     Scratch scratch;
-    if (!u) {
+    if (!u && s.groups == 1) {
         float* room = scratch.floats(filter_size(K, s.OC, tiles.m));
-        transform_filter(room, filter, K, s.OC, {0, ceil_div(s.OC, kernels().NR)}, tiles.m);
+        transform_filter(room, filter, K, s.OC, {0, panels}, tiles.m);
         u = room;
     }
     const double flop = 2.0 * tiles.elements() * K * s.OC;
     parallel_rectangles(forward_cut(tiles, s.C, s.OC, s.groups), kGrainFlop, flop * static_cast<double>(tiles.count()),
                         [&](int64_t t0, int64_t t1, int64_t first, int64_t last) {
                             const int64_t end = last * unit;
-                            for (int64_t p = first * unit; p < end; p += together)
-                                run_tiles(s, tiles, u, t0, t1, {p, std::min(p + together, end)});
+                            Scratch own;  // u of groups, just before it is used
+                            float* room = u ? nullptr : own.floats(filter_size(K, together * NR, tiles.m));
+                            for (int64_t p = first * unit; p < end; p += together) {
+                                const Panels part{p, std::min(p + together, end)};
+                                if (room) transform_filter(room, filter, K, s.OC, part, tiles.m);
+                                run_tiles(s, tiles, room ? room : u + p * K * NR, room ? part.count() : panels, t0, t1,
+                                          part);
+                            }
                         });
 }
 
