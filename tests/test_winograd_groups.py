@@ -112,7 +112,7 @@ def test_small_tiles_keep_integers_exact(isa, rng):
 
 
 def test_a_compiled_network_packs_what_a_call_makes(isa, num_threads, rng):
-    """Eleven groups: eight that are taken together, and three."""
+    """Eleven groups: more than a block takes, and half of a panel of 32 columns."""
     layer = layers.Conv2d(176, 176, 3, padding="same", groups=11, rng=0)
     x = rng.standard_normal((5, 14, 13, 176), dtype=np.float32)
     how = {"padding": "same", "groups": 11, "algorithm": "winograd"}

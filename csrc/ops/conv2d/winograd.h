@@ -63,8 +63,8 @@ struct Map {              // a tile reads T x T pixels, from row tile * m - top 
 WinogradInput in_place(const Map&, const Tiles&, int64_t tile, int64_t extent);
 
 // Some channels of the pixels of a row of tiles, beside each other, with zeros around the image: in a wide map a tile of
-// few channels meets in few sets of L1, and each of its lines is waited for (14x14x512 in 32 groups, 16 images: half of
-// the time).
+// few channels meets in few sets of L1 and waits for each line (14x14x512 in 32 groups, 16 images, forward, two threads,
+// Zen 4: 1901 to 2268 in place, 1558 microseconds from a band).
 class Band {
   public:
     Band(Scratch&, const Tiles&, const Map&, int64_t first, int64_t channels, int64_t extent);  // of extent^2 pixels

@@ -8,7 +8,7 @@
 // Two ways, by the shape alone; the bits are the same, since a tile is computed by itself:
 //
 //   by tiles   u once; then threads own tiles, and where these are few some output channels of them, a block after the
-//              other, whose v and m stay in L2
+//              other, whose v and m stay in L2; of groups, threads own panels, and make their u just before
 //   by parts   a u so wide that reading it again for each block costs more than the products: all threads take a chunk
 //              of tiles through one part of the panels after the other, step by step, so each number of u is read once a
 //              chunk, and a part of it is made just before, into L3

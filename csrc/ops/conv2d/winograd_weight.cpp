@@ -7,7 +7,7 @@
 //
 // A block is small enough for L2, so a wide du, four times as large as dweight, never sees memory: a thread owns all
 // elements of a block and takes it on to dweight at once. Where blocks are few, threads own single elements of
-// them first, and du, small then, is shared.
+// them first, and du, small then, is shared. Of a grouped convolution a thread owns groups, transforms included.
 //
 // Tiles are added in order and chunks too, so the bits depend neither on threads nor on the size of a block.
 
