@@ -180,8 +180,8 @@ struct DepthwiseWeightTile {
 struct WinogradInput {  // one tile of pixels, or of gradients
     float* v;           // element e, channel c goes to v[e * v_element + c / 16 * v_chunk + c % 16]; zeros past C
     int64_t v_element, v_chunk;
-    const float* d;  // the tile's first pixel, perhaps outside the image; channels beside each other, then pixels
-    int64_t row, C;  // floats between rows of the image; channels
+    const float* d;         // the tile's first pixel, perhaps outside the image; channels beside each other
+    int64_t row, pixel, C;  // floats between rows of the image, and between pixels; channels
     int64_t row_begin, row_end, col_begin, col_end;  // of the tile, inside the image; the rest reads as zero
 };
 
@@ -218,6 +218,8 @@ struct WinogradProduct {  // one element of some tiles
     int64_t v_chunk;
     const float* u;
     int64_t tiles, K, columns;
+    int64_t group = 0,
+            v_group = 0;   // columns of a group, 16 or a multiple of NR; floats of v to the next one's. 0: all
     bool fetches = false;  // what comes next of u and v meanwhile, which lie in L3
 };
 

@@ -95,7 +95,7 @@ template <int S, bool INSIDE>
 PYCNN_INLINE void load_column(vec (&d)[S], const WinogradInput& s, const float* at, int j, int64_t lanes) {
     PYCNN_UNROLL for (int i = 0; i < S; ++i) {
         const bool in = INSIDE || (i >= s.row_begin && i < s.row_end && j >= s.col_begin && j < s.col_end);
-        d[i] = in ? load_first(at + i * s.row + j * s.C, lanes) : splat(0.0f);
+        d[i] = in ? load_first(at + i * s.row + j * s.pixel, lanes) : splat(0.0f);
     }
 }
 

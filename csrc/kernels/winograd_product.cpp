@@ -67,13 +67,13 @@ PYCNN_INLINE void rows_product(int64_t rows, const WinogradProduct& s, float* m,
 // All rows in register tiles of one height, or two that differ by a row: 16 rows are 8 + 8 of AVX-512, not 14 + 2, whose
 // second one reads as much of u for a seventh of the products.
 template <int V>
-PYCNN_INLINE void panel_product(const WinogradProduct& s, float* m, const float* u, bool more) {
+PYCNN_INLINE void panel_product(const WinogradProduct& s, float* m, const float* v, const float* u, bool more) {
     const int64_t chunks = (s.K + VL - 1) / VL, parts = (s.tiles + MR - 1) / MR;
     const int64_t lines = more ? (NR + parts - 1) / parts : 0;  // a panel has NR lines for every 16 channels
     const float* next = u + s.K * NR;
     for (int64_t part = 0; part < parts; ++part, next += chunks * lines * VL) {
         const int64_t first = s.tiles * part / parts, rows = s.tiles * (part + 1) / parts - first;
-        rows_product<V>(rows, s, m + first * NR, s.v + first * VL, u, next, lines);
+        rows_product<V>(rows, s, m + first * NR, v + first * VL, u, next, lines);
     }
 }
 
@@ -106,6 +106,14 @@ PYCNN_INLINE void gradient_panel(float* du, int64_t pitch, const float* v, const
     }
 }
 
+// Of groups of one vec: two of them share a panel, and each vec of it has channels of its own.
+PYCNN_INLINE void vec_products(const WinogradProduct& s) {
+    for (int64_t i = 0; i * VL < s.columns; ++i) {
+        const int64_t panel = i / NV, lane = i % NV * VL;
+        panel_product<1>(s, s.m + panel * s.m_panel + lane, s.v + i * s.v_group, s.u + panel * s.K * NR + lane, false);
+    }
+}
+
 }  // namespace
 
 void winograd_gradient_product(const WinogradGradientProduct& s) {
@@ -118,13 +126,17 @@ void winograd_gradient_product(const WinogradGradientProduct& s) {
 }
 
 void winograd_product(const WinogradProduct& s) {
+    if (NV > 1 && s.group == VL) return vec_products(s);
     float* m = s.m;
-    const float* u = s.u;
+    const float *u = s.u, *v = s.v;
+    int64_t left = s.group;
     for (int64_t columns = s.columns; columns > 0; columns -= NR, m += s.m_panel, u += s.K * NR) {
         if (NV == 1 || columns <= VL)
-            panel_product<1>(s, m, u, s.fetches && columns > NR);
+            panel_product<1>(s, m, v, u, s.fetches && columns > NR);
         else
-            panel_product<NV>(s, m, u, s.fetches && columns > NR);
+            panel_product<NV>(s, m, v, u, s.fetches && columns > NR);
+        left -= NR;
+        if (left == 0) v += s.v_group, left = s.group;
     }
 }
 

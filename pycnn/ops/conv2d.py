@@ -117,13 +117,14 @@ def conv2d(
     "hard_sigmoid" (relu6(x + 3) / 6), "hard_swish" (x times that), "sigmoid", "silu", "tanh",
     "gelu_tanh", or ("leaky_relu", slope). NaN stays NaN in all of them, and infinities give limits.
 
-    algorithm: "auto", "direct", "winograd" (3 x 3 with stride 1, dilation 1, groups 1), "depthwise"
-    (groups = C = OC), "grouped" (groups of at most 32 channels), "few_channels" (C <= 4, one
-    group), "im2col" or "naive". `explain_conv2d` says what "auto" takes, `set_precision` how exact
-    it is. "auto" may take another algorithm for a few images than for many, so an image's last bits
-    may depend on its batch; a named algorithm's do not. float64 runs "naive" only. Products with
-    zeros of the padding are skipped where that is faster, so an infinite weight there may give NaN
-    or nothing. "winograd" may spread a NaN or Inf over its tile of 2 x 2 or 4 x 4 outputs.
+    algorithm: "auto", "direct", "winograd" (3 x 3 with stride 1, dilation 1, one group or groups of
+    16 or 32 channels), "depthwise" (groups = C = OC), "grouped" (groups of at most 32 channels),
+    "few_channels" (C <= 4, one group), "im2col" or "naive". `explain_conv2d` says what "auto"
+    takes, `set_precision` how exact it is. "auto" may take another algorithm for a few images than
+    for many, so an image's last bits may depend on its batch; a named algorithm's do not. float64
+    runs "naive" only. Products with zeros of the padding are skipped where that is faster, so an
+    infinite weight there may give NaN or nothing. "winograd" may spread a NaN or Inf over its tile
+    of 2 x 2 or 4 x 4 outputs.
 
     Raises ValueError for shapes or options that do not fit, TypeError for types.
     """

@@ -21,11 +21,11 @@ void for_kinds(const Tiles& tiles, int64_t first, int64_t count, Body&& body) {
 }  // namespace
 
 Order::Order(Scratch& scratch, const Tiles& tiles, int64_t first, int64_t count)
-    : tile_(scratch.array<int64_t>(count)), T_(tiles.m + 2) {
+    : slot_(scratch.array<int64_t>(count)), T_(tiles.m + 2) {
     int64_t at[4] = {};
     for_kinds(tiles, first, count, [&](int64_t, int kind) { ++ends_[kind]; });
     for (int kind = 1; kind < 4; ++kind) at[kind] = ends_[kind - 1], ends_[kind] += ends_[kind - 1];
-    for_kinds(tiles, first, count, [&](int64_t tile, int kind) { tile_[at[kind]++] = tile; });
+    for_kinds(tiles, first, count, [&](int64_t tile, int kind) { slot_[tile - first] = at[kind]++; });
 }
 
 Range Order::slots(int64_t element) const {

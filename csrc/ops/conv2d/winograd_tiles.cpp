@@ -8,7 +8,7 @@
 // Two ways, by the shape alone; the bits are the same, since a tile is computed by itself:
 //
 //   by tiles   u once; then threads own tiles, and where these are few some output channels of them, a block after the
-//              other, whose v and m stay in L2
+//              other, whose v and m stay in L2; of groups, threads own panels, and make their u just before
 //   by parts   a u so wide that reading it again for each block costs more than the products: all threads take a chunk
 //              of tiles through one part of the panels after the other, step by step, so each number of u is read once a
 //              chunk, and a part of it is made just before, into L3
@@ -38,21 +38,11 @@ struct Layout {
 
 int64_t filter_element(int64_t C, int64_t panels) { return panels * C * kernels().NR + 16; }
 
-void transform_input(float* v, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile) {
-    const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
-    const int64_t h = th * tiles.m - s.top, w = tw * tiles.m - s.left, T = tiles.m + 2;
-    const Inside rows = inside(h, T, s.H), cols = inside(w, T, s.W);
-    kernels().winograd_input({.v = v,
-                              .v_element = at.v_element,
-                              .v_chunk = at.v_chunk,
-                              .d = s.in + ((n * s.H + h) * s.W + w) * s.C,
-                              .row = s.W * s.C,
-                              .C = s.C,
-                              .row_begin = rows.begin,
-                              .row_end = rows.end,
-                              .col_begin = cols.begin,
-                              .col_end = cols.end},
-                             tiles.m);
+Map map_of(const Correlation& s) { return {s.in, s.H, s.W, s.C, s.top, s.left}; }
+
+void transform_input(float* v, const Layout& at, WinogradInput in, int64_t m) {
+    in.v = v, in.v_element = at.v_element, in.v_chunk = at.v_chunk;
+    kernels().winograd_input(in, m);
 }
 
 // Output channels of the panels [begin, end).
@@ -113,54 +103,87 @@ void transform_filter(float* u, const Filter& f, int64_t C, int64_t OC, const Pa
 
 // Tiles that are computed together: v and m, three eighths of L2, stay there between their three uses. 56x56x64, 16
 // images, of 1 MB of L2 (Zen 4, two threads): 3/16 6.0, 3/8 6.1, 3/4 7.0 ms.
-int64_t block_size(const Correlation& s, const Tiles& tiles) {
+int64_t block_size(const Tiles& tiles, int64_t C, int64_t OC) {
     const int64_t floats = caches().l2 * 3 / 8 / 4;
-    const int64_t MR = kernels().MR, tile = tiles.elements() * (round_up(s.C, 16) + round_up(s.OC, kernels().NR));
+    const int64_t MR = kernels().MR, tile = tiles.elements() * (round_up(C, 16) + round_up(OC, kernels().NR));
     return std::max<int64_t>(floats / tile / MR, 1) * MR;
 }
 
-// Tiles [first, last) through some panels, a block after the other.
-void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t first, int64_t last,
+// Panels that a thread takes at least: those of a wide group read the same v.
+int64_t unit_panels(int64_t group_OC, int64_t groups) { return groups > 1 ? ceil_div(group_OC, kernels().NR) : 1; }
+
+// Panels that a block takes together: all of one group; through groups those of 64 channels, whose u, v and m stay in L2.
+int64_t panels_together(const Correlation& s) {
+    constexpr int64_t kChannels = 128;
+    const int64_t NR = kernels().NR;
+    return s.groups > 1 ? kChannels / NR : ceil_div(s.OC, NR);
+}
+
+// Tiles [first, last) through some panels, a block after the other. u: from these panels on, of u_panels.
+void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t u_panels, int64_t first, int64_t last,
                const Panels& panels) {
-    const int64_t NR = kernels().NR, E = tiles.elements(), all = ceil_div(s.OC, NR);
-    const int64_t most = block_size(s, tiles), size = ceil_div(last - first, ceil_div(last - first, most));
-    const int64_t u_element = filter_element(s.C, all);
-    const Layout at(s.C, size, all);
+    const int64_t NR = kernels().NR, E = tiles.elements(), all = ceil_div(s.OC, NR), K = s.group_C();
+    const bool grouped = s.groups > 1;
+    const int64_t g0 = panels.first() / s.group_OC(),
+                  g1 = ceil_div(panels.first() + panels.channels(s.OC), s.group_OC());
+    const int64_t C = (g1 - g0) * K;  // that these panels read
+    const int64_t most = block_size(tiles, C, grouped ? panels.channels(s.OC) : s.OC);
+    const int64_t size = ceil_div(last - first, ceil_div(last - first, most));
+    const int64_t u_element = filter_element(K, u_panels);
+    const Layout at(C, size, grouped ? panels.count() : all);
     Scratch scratch;
     float* v = scratch.floats(E * at.v_element);
     float* product = scratch.floats(E * at.m_element);
+    const Map map = map_of(s);
+    Band band(scratch, tiles, map, g0 * K, grouped ? C : 0, tiles.m + 2);
     for (; first < last; first += size) {
         const int64_t count = std::min(size, last - first);
         Scratch list;
         const Order order(list, tiles, first, count);
-        for (int64_t t = 0; t < count; ++t) transform_input(v + t * 16, at, s, tiles, order.tile(t));
+        for (int64_t t = first; t < first + count; ++t)
+            transform_input(v + order.slot(t - first) * 16, at,
+                            grouped ? band.input(t) : in_place(map, tiles, t, tiles.m + 2), tiles.m);
         for (int64_t e = 0; e < E; ++e) {
             const Range slots = order.slots(e);
             kernels().winograd_product({.m = product + e * at.m_element + slots.begin * NR,
                                         .m_panel = at.m_panel,
                                         .v = v + e * at.v_element + slots.begin * 16,
                                         .v_chunk = at.v_chunk,
-                                        .u = u + e * u_element + panels.begin * s.C * NR,
+                                        .u = u + e * u_element,
                                         .tiles = slots.count(),
-                                        .K = s.C,
-                                        .columns = panels.channels(s.OC)});
+                                        .K = K,
+                                        .columns = panels.channels(s.OC),
+                                        .group = grouped ? s.group_OC() : 0,
+                                        .v_group = K / 16 * at.v_chunk});
         }
-        for (int64_t t = 0; t < count; ++t) transform_output(product + t * NR, at, s, tiles, order.tile(t), panels);
+        for (int64_t t = 0; t < count; ++t)
+            transform_output(product + order.slot(t) * NR, at, s, tiles, first + t, panels);
     }
 }
 
 void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const float* u = filter.u;
+    const int64_t K = s.group_C(), NR = kernels().NR, panels = ceil_div(s.OC, NR), together = panels_together(s),
+                  unit = unit_panels(s.group_OC(), s.groups);
     Scratch scratch;
-    if (!u) {
-        float* room = scratch.floats(filter_size(s.C, s.OC, tiles.m));
-        transform_filter(room, filter, s.C, s.OC, {0, ceil_div(s.OC, kernels().NR)}, tiles.m);
+    if (!u && s.groups == 1) {
+        float* room = scratch.floats(filter_size(K, s.OC, tiles.m));
+        transform_filter(room, filter, K, s.OC, {0, panels}, tiles.m);
         u = room;
     }
-    const double flop = 2.0 * tiles.elements() * s.C * s.OC;
-    parallel_rectangles(
-        forward_cut(tiles, s.C, s.OC), kGrainFlop, flop * static_cast<double>(tiles.count()),
-        [&](int64_t t0, int64_t t1, int64_t p0, int64_t p1) { run_tiles(s, tiles, u, t0, t1, {p0, p1}); });
+    const double flop = 2.0 * tiles.elements() * K * s.OC;
+    parallel_rectangles(forward_cut(tiles, s.C, s.OC, s.groups), kGrainFlop, flop * static_cast<double>(tiles.count()),
+                        [&](int64_t t0, int64_t t1, int64_t first, int64_t last) {
+                            const int64_t end = last * unit;
+                            Scratch own;  // u of groups, just before it is used
+                            float* room = u ? nullptr : own.floats(filter_size(K, together * NR, tiles.m));
+                            for (int64_t p = first * unit; p < end; p += together) {
+                                const Panels part{p, std::min(p + together, end)};
+                                if (room) transform_filter(room, filter, K, s.OC, part, tiles.m);
+                                run_tiles(s, tiles, room ? room : u + p * K * NR, room ? part.count() : panels, t0, t1,
+                                          part);
+                            }
+                        });
 }
 
 // m of the tiles of a chunk: threads own panels of single elements.
@@ -212,6 +235,7 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const int64_t NR = kernels().NR, E = tiles.elements(), panels = ceil_div(s.OC, NR);
     const int64_t each = panels_of_part(s.C, s.OC, E), size = chunk_size(s, tiles, each, panels);
     const Layout at(s.C, size, each);
+    const Map map = map_of(s);
     Scratch scratch;
     float* v = scratch.floats(E * at.v_element);
     float* product = scratch.floats(E * at.m_element);
@@ -224,7 +248,8 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
         Scratch list;
         const Order order(list, tiles, first, count);
         parallel_for(count, grain_units(kGrainFlop, kInputFlop * s.C * chunks), [&](int64_t begin, int64_t end) {
-            for (int64_t t = begin; t < end; ++t) transform_input(v + t * 16, at, s, tiles, order.tile(t));
+            for (int64_t t = begin; t < end; ++t)
+                transform_input(v + order.slot(t) * 16, at, in_place(map, tiles, first + t, tiles.m + 2), tiles.m);
         });
         for (int64_t p = 0; p < panels; p += each) {
             const Panels part{p, std::min(p + each, panels)};
@@ -233,7 +258,7 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
             multiply(product, at, v, u, filter_element(s.C, room ? part.count() : panels), order, s, part, E, flop);
             parallel_for(count, grain_units(kGrainFlop, kOutputFlop * s.OC * chunks), [&](int64_t begin, int64_t end) {
                 for (int64_t t = begin; t < end; ++t)
-                    transform_output(product + t * NR, at, s, tiles, order.tile(t), part);
+                    transform_output(product + order.slot(t) * NR, at, s, tiles, first + t, part);
             });
         }
     }
@@ -242,9 +267,9 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
 // At 256 x 256 channels both ways take the same time (14x14, 16 images: 7.3 to 7.8 ms). Above it parts are faster
 // (14x14x512->512 43.6 and 33.1 ms, one image 10.8 and 4.2), below it tiles: the steps of parts are regions, and four of
 // them take longer than a small layer (the lecture's network, one image: 53 microseconds by tiles, 67 by parts).
-bool takes_parts(int64_t C, int64_t OC) {
+bool takes_parts(int64_t C, int64_t OC, int64_t groups) {
     constexpr int64_t kPairs = 65536;
-    return C * OC > kPairs;
+    return groups == 1 && C * OC > kPairs;
 }
 
 }  // namespace
@@ -257,15 +282,17 @@ void transform_filter(float* u, const Filter& filter, int64_t C, int64_t OC, int
     transform_filter(u, filter, C, OC, {0, ceil_div(OC, kernels().NR)}, m);
 }
 
-Cut forward_cut(const Tiles& tiles, int64_t C, int64_t OC) {
-    if (takes_parts(C, OC)) return cut_units(tiles.elements() * panels_of_part(C, OC, tiles.elements()));
-    return cut_winograd(tiles.count(), ceil_div(OC, kernels().NR), OC);
+Cut forward_cut(const Tiles& tiles, int64_t C, int64_t OC, int64_t groups) {
+    const int64_t panels = ceil_div(OC, kernels().NR);
+    if (groups > 1) return {tiles.count(), panels / unit_panels(OC / groups, groups), true, true};
+    if (takes_parts(C, OC, groups)) return cut_units(tiles.elements() * panels_of_part(C, OC, tiles.elements()));
+    return cut_winograd(tiles.count(), panels, OC);
 }
 
 void run(const Correlation& s, int64_t m, const Filter& filter) {
     const Tiles tiles(m, s.N, s.OH, s.OW);
     if (tiles.count() == 0) return;
-    takes_parts(s.C, s.OC) ? by_parts(s, tiles, filter) : by_tiles(s, tiles, filter);
+    takes_parts(s.C, s.OC, s.groups) ? by_parts(s, tiles, filter) : by_tiles(s, tiles, filter);
 }
 
 }  // namespace pycnn::winograd

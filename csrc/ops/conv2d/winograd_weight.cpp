@@ -7,7 +7,7 @@
 //
 // A block is small enough for L2, so a wide du, four times as large as dweight, never sees memory: a thread owns all
 // elements of a block and takes it on to dweight at once. Where blocks are few, threads own single elements of
-// them first, and du, small then, is shared.
+// them first, and du, small then, is shared. Of a grouped convolution a thread owns groups, transforms included.
 //
 // Tiles are added in order and chunks too, so the bits depend neither on threads nor on the size of a block.
 
@@ -26,13 +26,14 @@ namespace {
 // the v and z of one element; 14x14x512->512, 16 images, 32: 31.9 instead of 30.0 ms. Whole from 16 blocks on: 14x14x512
 // 30.0, element by element 34.9 ms, one image 3.6 and 9.9 (Zen 4, two threads); at 256 x 256 both take the same.
 struct Blocks {
-    int64_t C, OC, elements, side, down, across;
-    bool whole;  // a thread owns all elements of a block
+    int64_t C, OC, elements, side, down, across;  // channels of a group
+    bool whole;                                   // a thread owns all elements of a block
 
-    Blocks(const Conv2dShape& s, int64_t E) : C(s.C), OC(s.OC), elements(E), side(64) {
+    Blocks(const Conv2dShape& s, int64_t E) : C(s.group_C()), OC(s.group_OC()), elements(E), side(64) {
         constexpr int64_t kLeast = 16;
         whole = ceil_div(C, side) * ceil_div(OC, side) >= kLeast;
         if (!whole) side = 32;
+        if (s.groups > 1) side = std::max(C, OC);  // a group is a block
         down = ceil_div(C, side), across = ceil_div(OC, side);
     }
     int64_t count() const { return down * across; }
@@ -46,7 +47,7 @@ struct Blocks {
 };
 
 struct Problem {
-    const float *x, *dy;
+    Map x, dy;
     float* dweight;
     const Conv2dShape& s;
     Tiles tiles;
@@ -55,34 +56,12 @@ struct Problem {
     float *v, *z;
 };
 
-void transform(const Problem& p, int64_t tile, int64_t slot) {
-    const Conv2dShape& s = p.s;
-    const int64_t n = tile / (p.tiles.rows * p.tiles.cols), m = p.tiles.m;
-    const int64_t oh = tile / p.tiles.cols % p.tiles.rows * m, ow = tile % p.tiles.cols * m;
-    const int64_t h = oh - s.pad.top, w = ow - s.pad.left;
-    const Inside rows = inside(h, m + 2, s.H), cols = inside(w, m + 2, s.W);
-    kernels().winograd_input({.v = p.v + slot * 16,
-                              .v_element = p.v_element,
-                              .v_chunk = p.most * 16,
-                              .d = p.x + ((n * s.H + h) * s.W + w) * s.C,
-                              .row = s.W * s.C,
-                              .C = s.C,
-                              .row_begin = rows.begin,
-                              .row_end = rows.end,
-                              .col_begin = cols.begin,
-                              .col_end = cols.end},
-                             m);
-    kernels().winograd_gradient({.v = p.z + slot * 16,
-                                 .v_element = p.z_element,
-                                 .v_chunk = p.most * 16,
-                                 .d = p.dy + ((n * s.OH() + oh) * s.OW() + ow) * s.OC,
-                                 .row = s.OW() * s.OC,
-                                 .C = s.OC,
-                                 .row_begin = 0,
-                                 .row_end = std::min(m, s.OH() - oh),
-                                 .col_begin = 0,
-                                 .col_end = std::min(m, s.OW() - ow)},
-                                m);
+// v and z of a tile.
+void transform(const Problem& p, int64_t slot, WinogradInput in, WinogradInput out) {
+    in.v = p.v + slot * 16, in.v_element = p.v_element, in.v_chunk = p.most * 16;
+    out.v = p.z + slot * 16, out.v_element = p.z_element, out.v_chunk = p.most * 16;
+    kernels().winograd_input(in, p.tiles.m);
+    kernels().winograd_gradient(out, p.tiles.m);
 }
 
 int64_t round_up_16(int64_t n) { return ceil_div(n, 16) * 16; }
@@ -105,8 +84,8 @@ void multiply(const Problem& p, float* du, int64_t block, int64_t e, const Order
 void finish(const Problem& p, const float* du, int64_t block, bool accumulate) {
     const Blocks& b = p.blocks;
     for (int64_t c = 0; c < b.rows(block); ++c)
-        kernels().winograd_filter_gradient({.dw = p.dweight + (b.row(block) + c) * b.OC + b.column(block),
-                                            .tap = b.C * b.OC,
+        kernels().winograd_filter_gradient({.dw = p.dweight + (b.row(block) + c) * p.s.OC + b.column(block),
+                                            .tap = b.C * p.s.OC,
                                             .du = du + c * b.side,
                                             .element = b.element(),
                                             .size = b.columns(block),
@@ -146,19 +125,48 @@ int64_t most_tiles(int64_t floats) {
     return std::max<int64_t>({kFloats / floats, std::min(kTiles, kMost / floats), 16});
 }
 
-}  // namespace
+constexpr int64_t kChannels = 64, kTilesOfGroups = 32;
 
-int64_t weight_units(const Conv2dShape& s, int64_t elements) { return Blocks(s, elements).units(); }
+// Groups share nothing, so a thread takes some of them through all tiles, and v and z stay in its L2.
+void by_groups(const Problem& p) {
+    const Conv2dShape& s = p.s;
+    const int64_t E = p.blocks.elements, C = p.blocks.C, OC = p.blocks.OC, most = std::max<int64_t>(kChannels / C, 1);
+    const double flop = 2.0 * E * p.tiles.count() * C * OC;
+    parallel_for(s.groups, grain_units(kGrainFlop, flop), [&](int64_t begin, int64_t end) {
+        Scratch scratch;
+        Problem all = p;
+        all.v_element = p.most * most * C + 16, all.z_element = p.most * most * OC + 16;
+        all.v = scratch.floats(E * all.v_element), all.z = scratch.floats(E * all.z_element);
+        float* du = scratch.floats(p.blocks.size());
+        for (int64_t g = begin, last; g < end; g = last) {
+            last = std::min(g + most, end);
+            Scratch pixels;
+            Band in(pixels, p.tiles, p.x, g * C, (last - g) * C, p.tiles.m + 2);
+            Band out(pixels, p.tiles, p.dy, g * OC, (last - g) * OC, p.tiles.m);
+            for (int64_t first = 0; first < p.tiles.count(); first += p.most) {
+                const int64_t count = std::min(p.most, p.tiles.count() - first);
+                Scratch list;
+                const Order order(list, p.tiles, first, count);
+                for (int64_t t = 0; t < count; ++t)
+                    transform(all, order.slot(t), in.input(first + t), out.input(first + t));
+                for (int64_t i = g; i < last; ++i) {
+                    Problem one = all;
+                    one.v += (i - g) * C * p.most, one.z += (i - g) * OC * p.most, one.dweight += i * OC;
+                    for (int64_t e = 0; e < E; ++e) multiply(one, du, 0, e, order);
+                    finish(one, du, 0, first > 0);
+                }
+            }
+        }
+    });
+}
 
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s, int64_t m) {
-    const Tiles tiles(m, s.N, s.OH(), s.OW());
-    const int64_t E = tiles.elements(), C16 = round_up_16(s.C), OC16 = round_up_16(s.OC);
-    if (tiles.count() == 0) {
-        std::memset(dweight, 0, sizeof(float) * 9 * s.C * s.OC);
-        return;
-    }
-    const int64_t chunks = ceil_div(tiles.count(), most_tiles(E * (C16 + OC16)));
-    Problem p{x, dy, dweight, s, tiles, {s, E}, ceil_div(tiles.count(), chunks), 0, 0, nullptr, nullptr};
+// All threads on a chunk of tiles after the other.
+void by_chunks(Problem p) {
+    const Conv2dShape& s = p.s;
+    const Tiles& tiles = p.tiles;
+    const int64_t m = tiles.m;
+    const int64_t E = p.blocks.elements, C16 = round_up_16(s.C), OC16 = round_up_16(s.OC);
+    const int64_t chunks = ceil_div(tiles.count(), p.most);
     p.v_element = p.most * C16 + 16, p.z_element = p.most * OC16 + 16;
     Scratch scratch;
     p.v = scratch.floats(E * p.v_element);
@@ -172,10 +180,42 @@ void backward_weight(float* dweight, const float* x, const float* dy, const Conv
         const Order order(list, tiles, first, count);
         parallel_for(count, grain_units(kGrainBytes, 4.0 * E * (C16 + OC16) * static_cast<double>(chunks)),
                      [&](int64_t begin, int64_t end) {
-                         for (int64_t t = begin; t < end; ++t) transform(p, order.tile(t), t);
+                         for (int64_t t = begin; t < end; ++t)
+                             transform(p, order.slot(t), in_place(p.x, tiles, first + t, m + 2),
+                                       in_place(p.dy, tiles, first + t, m));
                      });
         p.blocks.whole ? add_whole_blocks(p, order, first > 0, flop) : add_single_elements(p, order, first > 0, flop);
     }
+}
+
+}  // namespace
+
+int64_t weight_units(const Conv2dShape& s, int64_t elements) {
+    return s.groups > 1 ? s.groups : Blocks(s, elements).units();
+}
+
+void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s, int64_t m) {
+    const Tiles tiles(m, s.N, s.OH(), s.OW());
+    const int64_t E = tiles.elements();
+    if (tiles.count() == 0) {
+        std::memset(dweight, 0, sizeof(float) * 9 * s.group_C() * s.OC);
+        return;
+    }
+    const bool groups = s.groups > 1;
+    const int64_t most = groups ? kTilesOfGroups : most_tiles(E * (round_up_16(s.C) + round_up_16(s.OC)));
+    const int64_t chunks = ceil_div(tiles.count(), most);
+    const Problem p{{x, s.H, s.W, s.C, s.pad.top, s.pad.left},
+                    {dy, s.OH(), s.OW(), s.OC, 0, 0},
+                    dweight,
+                    s,
+                    tiles,
+                    {s, E},
+                    ceil_div(tiles.count(), chunks),
+                    0,
+                    0,
+                    nullptr,
+                    nullptr};
+    groups ? by_groups(p) : by_chunks(p);
 }
 
 }  // namespace pycnn::winograd

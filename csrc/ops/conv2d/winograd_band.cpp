@@ -1,0 +1,66 @@
+// The pixels of a tile: where they lie, or those of a row of tiles beside each other.
+
+#include <cstring>
+
+#include "ops/conv2d/winograd.h"
+
+namespace pycnn::winograd {
+
+WinogradInput in_place(const Map& map, const Tiles& tiles, int64_t tile, int64_t extent) {
+    const int64_t n = tile / (tiles.rows * tiles.cols);
+    const int64_t h = tile / tiles.cols % tiles.rows * tiles.m - map.top, w = tile % tiles.cols * tiles.m - map.left;
+    const Inside rows = inside(h, extent, map.H), cols = inside(w, extent, map.W);
+    return {.v = nullptr,
+            .v_element = 0,
+            .v_chunk = 0,
+            .d = map.pixels + ((n * map.H + h) * map.W + w) * map.C,
+            .row = map.W * map.C,
+            .pixel = map.C,
+            .C = map.C,
+            .row_begin = rows.begin,
+            .row_end = rows.end,
+            .col_begin = cols.begin,
+            .col_end = cols.end};
+}
+
+Band::Band(Scratch& scratch, const Tiles& tiles, const Map& map, int64_t first, int64_t channels, int64_t extent)
+    : tiles_(tiles),
+      map_(map),
+      first_(first),
+      C_(channels),
+      rows_(extent),
+      width_((tiles.cols - 1) * tiles.m + extent),
+      pixels_(scratch.floats(rows_ * width_ * C_)) {}
+
+void Band::copy(int64_t row) {
+    const int64_t n = row / tiles_.rows, h = row % tiles_.rows * tiles_.m - map_.top;
+    const Inside rows = inside(h, rows_, map_.H), cols = inside(-map_.left, width_, map_.W);
+    for (int64_t i = 0; i < rows_; ++i) {
+        const bool in = i >= rows.begin && i < rows.end;
+        const int64_t begin = in ? cols.begin : width_, end = in ? cols.end : width_;
+        float* to = pixels_ + i * width_ * C_;
+        std::memset(to, 0, sizeof(float) * begin * C_);
+        std::memset(to + end * C_, 0, sizeof(float) * (width_ - end) * C_);
+        const float* from = map_.pixels + ((n * map_.H + h + i) * map_.W - map_.left) * map_.C + first_;
+        for (int64_t j = begin; j < end; ++j) std::memcpy(to + j * C_, from + j * map_.C, sizeof(float) * C_);
+    }
+}
+
+WinogradInput Band::input(int64_t tile) {
+    const int64_t row = tile / tiles_.cols;
+    if (row != row_) copy(row);
+    row_ = row;
+    return {.v = nullptr,
+            .v_element = 0,
+            .v_chunk = 0,
+            .d = pixels_ + tile % tiles_.cols * tiles_.m * C_,
+            .row = width_ * C_,
+            .pixel = C_,
+            .C = C_,
+            .row_begin = 0,
+            .row_end = rows_,
+            .col_begin = 0,
+            .col_end = rows_};
+}
+
+}  // namespace pycnn::winograd
