@@ -97,8 +97,11 @@ void linear_into(py::array y, const py::array& x, const py::array& weight, const
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        linear<T>(static_cast<T*>(result), readable<T>(x), readable<T>(weight), s,
-                  {.bias = has_bias ? readable<T>(b) : nullptr, .activation = activation});
+        linear<T>({.y = static_cast<T*>(result),
+                   .x = readable<T>(x),
+                   .weight = readable<T>(weight),
+                   .shape = s,
+                   .epilogue = {.bias = has_bias ? readable<T>(b) : nullptr, .activation = activation}});
     });
 }
 

@@ -97,7 +97,9 @@ void forward(py::array y, py::array z, py::array mean, py::array var, const py::
     }
     conv2d_norm_forward({.y = to, .z = map, .mean = m, .variance = v, .x = from, .weight = w, .bias = b}, f,
                         call.shape);
-    if (runs) update_running_statistics(old[0], old[1], f, momentum, rows, OC);
+    if (runs)
+        update_running_statistics<float>(
+            {.mean = old[0], .variance = old[1], .momentum = momentum, .rows = rows, .C = OC}, f);
 }
 
 void backward(const py::object& dx_or_none, py::array dweight, py::array dgamma, py::array dbeta, const py::array& dy,

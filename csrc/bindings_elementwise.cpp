@@ -105,8 +105,11 @@ void softmax_gradient(py::array dx, const py::array& dy, const py::array& y, boo
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        (logarithm ? log_softmax_backward<T> : softmax_backward<T>)(static_cast<T*>(result), readable<T>(dy),
-                                                                    readable<T>(y), rows.count, rows.K);
+        (logarithm ? log_softmax_backward<T> : softmax_backward<T>)({.dx = static_cast<T*>(result),
+                                                                     .dy = readable<T>(dy),
+                                                                     .y = readable<T>(y),
+                                                                     .rows = rows.count,
+                                                                     .K = rows.K});
     });
 }
 
@@ -188,7 +191,8 @@ void drop(py::array y, const py::array& x, double p, uint64_t seed, uint64_t cal
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        dropout(static_cast<T*>(result), readable<T>(x), size, p, seed, calls);
+        dropout<T>(
+            {.y = static_cast<T*>(result), .x = readable<T>(x), .size = size, .p = p, .seed = seed, .calls = calls});
     });
 }
 

@@ -62,9 +62,9 @@ void gather(py::array y, const py::array& images, const py::array& indices, doub
     const Normalization normalization = normalization_of(scale, means);
     float* result = writable<float>(y);
     const int64_t count = indices.size(), size = count ? y.size() / count : 0;
-    by_pixels(images, [&](auto* source) {
+    by_pixels(images, [&]<class T>(const T* source) {
         const WithoutGil running;
-        gather_images(result, source, which.data(), count, size, normalization);
+        gather_images<T>({.y = result, .images = source, .indices = which.data(), .count = count}, size, normalization);
     });
 }
 
@@ -88,9 +88,10 @@ void augment(py::array y, const py::array& images, const py::array& indices, dou
     const Augmentation augmentation{shift, rotation, zoom, shear, alpha, sigma, erase, seed, epoch};
     float* result = writable<float>(y);
     const int64_t count = indices.size();
-    by_pixels(images, [&](auto* source) {
+    by_pixels(images, [&]<class T>(const T* source) {
         const WithoutGil running;
-        augment_images(result, source, which.data(), count, size, normalization, augmentation);
+        augment_images<T>({.y = result, .images = source, .indices = which.data(), .count = count}, size, normalization,
+                          augmentation);
     });
 }
 

@@ -33,7 +33,11 @@ void combine_arrays(py::array y, const py::array& a, const py::array& b, const s
                        .C = size,
                        .epilogue = {.residual = readable<T>(b), .activation = activation}});
         else
-            combine(to, readable<T>(a), readable<T>(b), size, op == "subtract" ? Combine::subtract : Combine::multiply);
+            combine<T>({.y = to,
+                        .a = readable<T>(a),
+                        .b = readable<T>(b),
+                        .size = size,
+                        .op = op == "subtract" ? Combine::subtract : Combine::multiply});
     });
 }
 
@@ -48,7 +52,11 @@ void affine_of(py::array y, const py::array& x, double scale, double shift) {
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        affine(static_cast<T*>(result), readable<T>(x), static_cast<T>(scale), static_cast<T>(shift), size);
+        affine<T>({.y = static_cast<T*>(result),
+                   .x = readable<T>(x),
+                   .size = size,
+                   .scale = static_cast<T>(scale),
+                   .shift = static_cast<T>(shift)});
     });
 }
 

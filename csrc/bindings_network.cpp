@@ -100,11 +100,13 @@ void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::ob
     if (pool != "none" && !never_decreases(activation))
         step.refuse("activation decreases somewhere, with pool=\"" + pool +
                     "\", which takes the maximum before it; expected pool=\"none\", and a pool in a step of its own.");
-    const Conv2dCall call{.shape = s,
-                          .activation = activation,
-                          .pool = pool == "same"    ? Pool::same
-                                  : pool == "valid" ? Pool::valid
-                                                    : Pool::none};
+    Conv2dCall call{.weight = nullptr,
+                    .bias = nullptr,
+                    .shape = s,
+                    .activation = activation,
+                    .pool = pool == "same"    ? Pool::same
+                            : pool == "valid" ? Pool::valid
+                                              : Pool::none};
     const bool pooled = call.pool != Pool::none;
     const int64_t size = product({pooled ? call.PH() : s.OH(), pooled ? call.PW() : s.OW(), s.OC});
     const py::array w = checked(step, weight, "weight", {s.KH, s.KW, s.group_C(), s.OC}, "[KH, KW, C/groups, OC]");
@@ -112,12 +114,11 @@ void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::ob
     step.reads(x, "x", product({s.H, s.W, s.C}));
     if (residual != Network::kNone) step.reads(residual, "residual", size, true);
     step.writes(y, "y", size);
-    const Weights taps = kept(w);
-    const float* added = data_or_null(bias, b);
+    call.weight = kept(w), call.bias = data_or_null(bias, b);
     Network::Step made;
     {
         const WithoutGil running;
-        made = Network::conv2d(x, y, call, taps, added, residual);
+        made = Network::conv2d(x, y, call, residual);
     }
     step.check_open();  // other threads had the GIL
     p.net.add(std::move(made));
@@ -153,8 +154,15 @@ void add_batch_norm(Program& p, Index x, Index y, const py::object& weight, cons
     step.reads(x, "x", size, true);
     if (residual != Network::kNone) step.reads(residual, "residual", size, true);
     step.writes(y, "y", size);
-    p.net.add_batch_norm(x, y, {readable<float>(w), readable<float>(b), readable<float>(m), readable<float>(v), eps}, C,
-                         relu, residual);
+    p.net.add_batch_norm(x, y,
+                         {.weight = readable<float>(w),
+                          .bias = readable<float>(b),
+                          .mean = readable<float>(m),
+                          .variance = readable<float>(v),
+                          .eps = eps,
+                          .C = C,
+                          .relu = relu},
+                         residual);
     step.done();
 }
 

@@ -99,9 +99,11 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
             std::fill_n(v, n.C, T(0));
             return;
         }
-        batch_statistics(m, v, from, n.rows, n.C);
+        batch_statistics<T>({.mean = m, .variance = v, .x = from, .rows = n.rows, .C = n.C});
         batch_norm_apply<T>({.y = to, .x = from, .rows = n.rows, .C = n.C, .residual = added}, f);
-        if (runs) update_running_statistics(old[0], old[1], f, momentum, n.rows, n.C);
+        if (runs)
+            update_running_statistics<T>(
+                {.mean = old[0], .variance = old[1], .momentum = momentum, .rows = n.rows, .C = n.C}, f);
     });
 }
 

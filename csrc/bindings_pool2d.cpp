@@ -109,7 +109,13 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
     by_type(float64, [&](auto zero) {
         using T = decltype(zero);
         const WithoutGil running;
-        bad = max_pool2d_backward(static_cast<T*>(result), readable<T>(dy), where, N, pixels, outputs, C);
+        bad = max_pool2d_backward<T>({.dx = static_cast<T*>(result),
+                                      .dy = readable<T>(dy),
+                                      .indices = where,
+                                      .N = N,
+                                      .pixels = pixels,
+                                      .outputs = outputs,
+                                      .C = C});
     });
     if (bad != kNoBadIndex)
         throw py::value_error("max_pool2d_backward: indices holds " + std::to_string(bad) +

@@ -41,7 +41,7 @@ void conv_pool_row(float* y, uint8_t* where, const ConvPoolRow& s) {
                 window(y + at, bytes, map + c, s, c, columns, s.C - c);
         }
     }
-    finish_late(y, 1, 0, s.PW * s.C, s.epilogue);
+    finish_late({.y = y, .size = s.PW * s.C}, s.epilogue);
 }
 
 }  // namespace pycnn::PYCNN_ISA

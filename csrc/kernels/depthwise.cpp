@@ -70,7 +70,7 @@ void depthwise_row(const DepthwiseRow& s) {
     int64_t c = 0;
     for (; c + VL <= s.C; c += VL) row(s, c, VL);
     if (c < s.C) row(s, c, s.C - c);
-    finish_late(s.out, s.outputs, s.out_step, s.C, s.epilogue);
+    finish_late({.y = s.out, .size = s.C, .rows = s.outputs, .row = s.out_step}, s.epilogue);
 }
 
 void depthwise_weight_row(const DepthwiseWeightRow& s) {

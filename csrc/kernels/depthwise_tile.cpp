@@ -134,7 +134,8 @@ void tiles(const DepthwiseTile& given) {
         each_register(s.channels,
                       [&](auto channels) __attribute__((always_inline)) { tile<K, S, R, ADD>(s, channels); });
         for (int r = 0; r < R; ++r)
-            finish_late(s.out + r * s.out_row, s.out_columns, s.out_pixel, s.channels, s.epilogue);
+            finish_late({.y = s.out + r * s.out_row, .size = s.channels, .rows = s.out_columns, .row = s.out_pixel},
+                        s.epilogue);
     };
     if (S == 2 && REG < 64) return rows(given);
     const DepthwiseTile s = given;

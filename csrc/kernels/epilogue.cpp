@@ -102,7 +102,7 @@ PYCNN_INLINE void finish_rows(const FinishRows& s) {
             int64_t c = 0;
             for (; c + VL <= size; c += VL) some(c, VL);
             if (c < size) some(c, size - c);
-            finish_late(y + at, 1, 0, size, s.epilogue);
+            finish_late({.y = y + at, .size = size}, s.epilogue);
         }
 }
 

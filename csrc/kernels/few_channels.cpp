@@ -115,7 +115,7 @@ void few_channels_row(const FewChannelsRow& s) {
         else
             run_panel<1>(s, panel, columns);
     }
-    finish_late(s.y, 1, 0, s.outputs * s.OC, s.epilogue);
+    finish_late({.y = s.y, .size = s.outputs * s.OC}, s.epilogue);
 }
 
 }  // namespace pycnn::PYCNN_ISA

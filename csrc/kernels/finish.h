@@ -18,11 +18,17 @@ PYCNN_INLINE bool has_relu(const Epilogue& e) { return e.activation.kind == Acti
 PYCNN_INLINE vec relu_if(bool on, vec sum) { return on ? relu(sum) : sum; }
 PYCNN_INLINE reg relu_if(bool on, reg sum) { return on ? relu(sum) : sum; }
 
-// What relu_if leaves out, in place on rows of `size` numbers.
+struct LateRows {  // numbers that a kernel has just written
+    float* y;
+    int64_t size;               // of a row
+    int64_t rows = 1, row = 0;  // row: numbers from one row to the next
+};
+
+// What relu_if leaves out, in place.
 PYCNN_INLINE bool is_late(const Epilogue& e) { return e.activation.kind > Activation::relu; }
-PYCNN_INLINE void finish_late(float* y, int64_t rows, int64_t row, int64_t size, const Epilogue& e) {
+PYCNN_INLINE void finish_late(const LateRows& s, const Epilogue& e) {
     if (!is_late(e)) return;
-    for (int64_t r = 0; r < rows; ++r) activate(y + r * row, y + r * row, size, e.activation);
+    for (int64_t r = 0; r < s.rows; ++r) activate(s.y + r * s.row, s.y + r * s.row, s.size, e.activation);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -113,7 +113,7 @@ void linear_row(const LinearRow& s) {
         row_times_panels<1, NV>(s, j, s.out - j - (NV - 1) * VL);
     else if (s.out > j)
         row_times_panels<1, 1>(s, j, s.out - j);
-    finish_late(s.y, 1, 0, s.out, s.epilogue);
+    finish_late({.y = s.y, .size = s.out}, s.epilogue);
 }
 
 }  // namespace pycnn::PYCNN_ISA

@@ -60,7 +60,7 @@ PYCNN_INLINE void tile(const GroupedRow& s, int64_t q, int64_t outputs) {
     const ivec index = load_index(s.to_out);
     PYCNN_UNROLL for (int i = 0; i < R; ++i) if (i < outputs)
         store_first(out + i * s.out_step, G == 1 ? acc[i] : permute(acc[i], index), s.lanes);
-    finish_late(out, outputs < R ? outputs : R, s.out_step, s.lanes, s.epilogue);
+    finish_late({.y = out, .size = s.lanes, .rows = outputs < R ? outputs : R, .row = s.out_step}, s.epilogue);
 }
 
 template <int G, int PIXEL>

@@ -348,7 +348,7 @@ struct Kernels {
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
     void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);
-    void (*avg_pool2d_backward_row)(float* dx, const float* dy, const PoolRow&, int64_t divisor, bool alone);
+    void (*avg_pool2d_backward_row)(const AvgPoolBackwardRow&, const PoolRow&);
 
     void (*activate)(float* y, const float* x, int64_t size, const Activation&);  // y may be x
     void (*finish)(const FinishRows&);
@@ -373,8 +373,8 @@ struct Kernels {
 
     void (*softmax)(float* y, const float* x, int64_t rows, int64_t K);
     void (*log_softmax)(float* y, const float* x, int64_t rows, int64_t K);
-    void (*softmax_backward)(float* dx, const float* dy, const float* y, int64_t rows, int64_t K);
-    void (*log_softmax_backward)(float* dx, const float* dy, const float* y, int64_t rows, int64_t K);
+    void (*softmax_backward)(const SoftmaxBackward&);
+    void (*log_softmax_backward)(const SoftmaxBackward&);
 
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);

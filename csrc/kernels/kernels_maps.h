@@ -13,6 +13,13 @@ struct PoolRow {  // one output row of a pool: the windows of row oh
     bool ahead = false;             // x comes from memory, so a large window is fetched a little ahead
 };
 
+struct AvgPoolBackwardRow {
+    float* dx;        // of the whole image
+    const float* dy;  // of this row: [OW][C]
+    int64_t divisor;  // of every mean; 0: the pixels of the window that lie in the image
+    bool alone;       // each pixel lies in one window: dx is written; else dy is added to it
+};
+
 struct NormChunk {                // sums of a few rows of x around a value near their mean
     float *near, *sum, *squares;  // [C]: that value, the sum of x - near, the sum of (x - near)^2
     const float* x;               // [rows][C]
@@ -73,19 +80,31 @@ struct SmoothRow {  // y[j] = sum over k < taps of weights[k] * x[k * step + j]
 };
 
 enum class Combine { add, subtract, multiply };  // of two arrays, element by element
-struct Combination {
-    float* y;
-    const float *a, *b;
+template <class T>
+struct CombinationOf {
+    T* y;  // may be a or b
+    const T *a, *b;
     int64_t size;
     Combine op;
 };
+using Combination = CombinationOf<float>;
 
-struct Affine {  // y = x * scale + shift
-    float* y;
-    const float* x;
+template <class T>
+struct AffineOf {  // y = x * scale + shift
+    T* y;          // may be x
+    const T* x;
     int64_t size;
-    float scale, shift;
+    T scale, shift;
 };
+using Affine = AffineOf<float>;
+
+template <class T>
+struct SoftmaxBackwardOf {  // of softmax or log-softmax
+    T* dx;
+    const T *dy, *y;  // y: what forward gave
+    int64_t rows, K;  // dx, dy and y are [rows][K]
+};
+using SoftmaxBackward = SoftmaxBackwardOf<float>;
 
 struct AdamStep {
     float* param;

@@ -172,7 +172,11 @@ void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor)
     }
 }
 
-void avg_pool2d_backward_row(float* dx, const float* dy, const PoolRow& s, int64_t divisor, bool alone) {
+void avg_pool2d_backward_row(const AvgPoolBackwardRow& a, const PoolRow& s) {
+    float* dx = a.dx;
+    const float* dy = a.dy;
+    const int64_t divisor = a.divisor;
+    const bool alone = a.alone;
     for (int64_t ow = 0; ow < s.OW; ++ow, dy += s.C) {
         const Window w = window_of(s, ow);
         const float count = pixel_count(s, w, divisor);

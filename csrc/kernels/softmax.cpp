@@ -202,7 +202,10 @@ PYCNN_INLINE void forward(float* y, const float* x, int64_t rows, int64_t K) {
 }
 
 template <bool LOG>
-PYCNN_INLINE void backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
+PYCNN_INLINE void backward(const SoftmaxBackward& s) {
+    float* dx = s.dx;
+    const float *dy = s.dy, *y = s.y;
+    const int64_t rows = s.rows, K = s.K;
     if (K > kNarrow) {
         for (int64_t r = 0; r < rows; ++r) {
             if constexpr (LOG)
@@ -232,11 +235,7 @@ PYCNN_INLINE void backward(float* dx, const float* dy, const float* y, int64_t r
 
 void softmax(float* y, const float* x, int64_t rows, int64_t K) { forward<false>(y, x, rows, K); }
 void log_softmax(float* y, const float* x, int64_t rows, int64_t K) { forward<true>(y, x, rows, K); }
-void softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
-    backward<false>(dx, dy, y, rows, K);
-}
-void log_softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
-    backward<true>(dx, dy, y, rows, K);
-}
+void softmax_backward(const SoftmaxBackward& s) { backward<false>(s); }
+void log_softmax_backward(const SoftmaxBackward& s) { backward<true>(s); }
 
 }  // namespace pycnn::PYCNN_ISA

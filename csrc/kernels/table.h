@@ -43,7 +43,7 @@ void conv_pool_row(float*, uint8_t*, const ConvPoolRow&);
 
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
 void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
-void avg_pool2d_backward_row(float*, const float*, const PoolRow&, int64_t, bool);
+void avg_pool2d_backward_row(const AvgPoolBackwardRow&, const PoolRow&);
 
 void activate(float*, const float*, int64_t, const Activation&);
 void finish(const FinishRows&);
@@ -68,8 +68,8 @@ void smooth_row(const SmoothRow&);
 
 void softmax(float*, const float*, int64_t, int64_t);
 void log_softmax(float*, const float*, int64_t, int64_t);
-void softmax_backward(float*, const float*, const float*, int64_t, int64_t);
-void log_softmax_backward(float*, const float*, const float*, int64_t, int64_t);
+void softmax_backward(const SoftmaxBackward&);
+void log_softmax_backward(const SoftmaxBackward&);
 
 void adam(const AdamStep&);
 void sgd(const SgdStep&);

@@ -237,7 +237,8 @@ PYCNN_INLINE void output_tile(const WinogradOutput& s) {
     }
     if (!is_late(s.epilogue)) return;
     const int64_t rows = s.pool_rows ? s.pool_rows : s.rows, cols = s.pool_rows ? s.pool_cols : s.cols;
-    for (int64_t i = 0; i < rows; ++i) finish_late(s.y + i * s.row, cols, s.OC, s.channels, s.epilogue);
+    for (int64_t i = 0; i < rows; ++i)
+        finish_late({.y = s.y + i * s.row, .size = s.channels, .rows = cols, .row = s.OC}, s.epilogue);
 }
 
 }  // namespace

@@ -46,7 +46,11 @@ void convolve(float* z, float* parts, const float* x, const float* packed, const
             conv_norm::multiply({block, x + r0 * s.C, r1 - r0, s.C, s.OC, packed, bias}, lists,
                                 {lines(x + r1 * s.C, next * s.C), {}});
             for (int64_t chunk = i; chunk < last; ++chunk)
-                norm::chunk_statistics(parts, block + l.at(chunk - i), l, chunk, stream ? z + l.at(chunk) : nullptr);
+                norm::chunk_statistics({.parts = parts,
+                                        .x = block + l.at(chunk - i),
+                                        .i = chunk,
+                                        .copy = stream ? z + l.at(chunk) : nullptr},
+                                       l);
         }
     });
 }
@@ -125,7 +129,7 @@ void conv2d_norm_forward(const ConvNormForward& a, const NormFunction<float>& f,
         norm::merge_statistics(a.mean, a.variance, parts, l);
     } else {
         conv2d_forward(a.z, a.x, a.weight, s, {.bias = a.bias});
-        batch_statistics(a.mean, a.variance, a.z, rows, s.OC);
+        batch_statistics<float>({.mean = a.mean, .variance = a.variance, .x = a.z, .rows = rows, .C = s.OC});
     }
     batch_norm_apply<float>({.y = a.y, .x = a.z, .rows = rows, .C = s.OC}, f);
 }

@@ -250,16 +250,17 @@ void gemm_plain(const GemmOf<double>& g) {
 }
 
 template <class T>
-void linear(T* y, const T* x, const T* weight, const LinearShape& s, const EpilogueOf<T>& epilogue) {
+void linear(const LinearForward<T>& a) {
+    const LinearShape& s = a.shape;
     const GemmOf<T> product{
-        .c = y, .ldc = s.out, .a = {x, s.in, 1}, .b = {weight, s.out, 1}, .m = s.N, .n = s.out, .k = s.in};
+        .c = a.y, .ldc = s.out, .a = {a.x, s.in, 1}, .b = {a.weight, s.out, 1}, .m = s.N, .n = s.out, .k = s.in};
     if constexpr (std::is_same_v<T, float>)
         gemm(product);
     else
         gemm_plain(product);
-    finish<T>({.y = y, .x = y, .rows = s.N, .C = s.out, .epilogue = epilogue});
+    finish<T>({.y = a.y, .x = a.y, .rows = s.N, .C = s.out, .epilogue = a.epilogue});
 }
-template void linear(float*, const float*, const float*, const LinearShape&, const EpilogueOf<float>&);
-template void linear(double*, const double*, const double*, const LinearShape&, const EpilogueOf<double>&);
+template void linear(const LinearForward<float>&);
+template void linear(const LinearForward<double>&);
 
 }  // namespace pycnn

@@ -33,8 +33,16 @@ void gemm_plain(const GemmOf<double>&);
 struct LinearShape {
     int64_t N, in, out;
 };
-// y [N][out] = activation(x [N][in] weight [in][out] + bias), float32 or float64: the product, then a pass over it.
 template <class T>
-void linear(T* y, const T* x, const T* weight, const LinearShape&, const EpilogueOf<T>&);
+struct LinearForward {
+    T* y;             // [N][out]
+    const T* x;       // [N][in]
+    const T* weight;  // [in][out]
+    LinearShape shape;
+    EpilogueOf<T> epilogue = {};
+};
+// y = activation(x weight + bias), float32 or float64: the product, then a pass over it.
+template <class T>
+void linear(const LinearForward<T>&);
 
 }  // namespace pycnn

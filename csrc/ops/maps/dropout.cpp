@@ -36,12 +36,12 @@ void range(double* y, const double* x, int64_t size, Dropout piece, double scale
 }  // namespace
 
 template <class T>
-void dropout(T* y, const T* x, int64_t size, double p, uint64_t seed, uint64_t calls) {
+void dropout(const DropoutForward<T>& s) {
     constexpr int64_t kBlock = int64_t{1} << 32;  // the kernel counts 32 bits
-    const double scale = 1.0 / (1.0 - p);
-    const uint32_t least = static_cast<uint32_t>(std::ceil(p * 16777216.0));  // of 2^24; exact
-    const uint64_t key = mixed(mixed(seed) ^ calls);
-    parallel_for(size, grain_units(kGrainBytes, 4.0 * sizeof(T)), [&](int64_t begin, int64_t end) {
+    const double scale = 1.0 / (1.0 - s.p);
+    const uint32_t least = static_cast<uint32_t>(std::ceil(s.p * 16777216.0));  // of 2^24; exact
+    const uint64_t key = mixed(mixed(s.seed) ^ s.calls);
+    parallel_for(s.size, grain_units(kGrainBytes, 4.0 * sizeof(T)), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end;) {
             const int64_t next = std::min(end, (at / kBlock + 1) * kBlock);
             const uint64_t keys = at < kBlock ? key : mixed(key ^ static_cast<uint64_t>(at / kBlock));
@@ -54,17 +54,17 @@ void dropout(T* y, const T* x, int64_t size, double p, uint64_t seed, uint64_t c
                          .least = least,
                          .scale = 1.0f};
             if constexpr (std::is_same_v<T, float>) {
-                call.y = y + at, call.x = x + at, call.scale = static_cast<float>(scale);
+                call.y = s.y + at, call.x = s.x + at, call.scale = static_cast<float>(scale);
                 kernels().dropout(call);
             } else {
-                range(y + at, x + at, next - at, call, scale);
+                range(s.y + at, s.x + at, next - at, call, scale);
             }
             at = next;
         }
     });
 }
 
-template void dropout(float*, const float*, int64_t, double, uint64_t, uint64_t);
-template void dropout(double*, const double*, int64_t, double, uint64_t, uint64_t);
+template void dropout(const DropoutForward<float>&);
+template void dropout(const DropoutForward<double>&);
 
 }  // namespace pycnn

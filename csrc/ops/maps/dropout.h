@@ -4,8 +4,16 @@
 
 namespace pycnn {
 
-// y = x * mask, mask = 1 / (1 - p) where the draw of the position is at least p, else 0. y may be x.
+// y = x * mask, mask = 1 / (1 - p) where the draw of the position is at least p, else 0.
 template <class T>
-void dropout(T* y, const T* x, int64_t size, double p, uint64_t seed, uint64_t calls);
+struct DropoutForward {
+    T* y;  // may be x
+    const T* x;
+    int64_t size;
+    double p;
+    uint64_t seed, calls;
+};
+template <class T>
+void dropout(const DropoutForward<T>&);
 
 }  // namespace pycnn

@@ -105,8 +105,11 @@ void accumulate(T* total, const T* part, int64_t size) {
 }
 
 template <class T>
-void combine(T* y, const T* a, const T* b, int64_t size, Combine op) {
-    for_elements(size, 3.0 * sizeof(T), [&](int64_t begin, int64_t end) {
+void combine(const CombinationOf<T>& s) {
+    T* y = s.y;
+    const T *a = s.a, *b = s.b;
+    const Combine op = s.op;
+    for_elements(s.size, 3.0 * sizeof(T), [&](int64_t begin, int64_t end) {
         if constexpr (vectorised<T>)
             return kernels().combine({.y = y + begin, .a = a + begin, .b = b + begin, .size = end - begin, .op = op});
         for (int64_t i = begin; i < end; ++i)
@@ -115,8 +118,11 @@ void combine(T* y, const T* a, const T* b, int64_t size, Combine op) {
 }
 
 template <class T>
-void affine(T* y, const T* x, T scale, T shift, int64_t size) {
-    for_elements(size, 2.0 * sizeof(T), [&](int64_t begin, int64_t end) {
+void affine(const AffineOf<T>& s) {
+    T* y = s.y;
+    const T* x = s.x;
+    const T scale = s.scale, shift = s.shift;
+    for_elements(s.size, 2.0 * sizeof(T), [&](int64_t begin, int64_t end) {
         if constexpr (vectorised<T>)
             return kernels().affine(
                 {.y = y + begin, .x = x + begin, .size = end - begin, .scale = scale, .shift = shift});
@@ -154,10 +160,10 @@ template void relu_backward(float*, const float*, const float*, int64_t);
 template void relu_backward(double*, const double*, const double*, int64_t);
 template void accumulate(float*, const float*, int64_t);
 template void accumulate(double*, const double*, int64_t);
-template void combine(float*, const float*, const float*, int64_t, Combine);
-template void combine(double*, const double*, const double*, int64_t, Combine);
-template void affine(float*, const float*, float, float, int64_t);
-template void affine(double*, const double*, double, double, int64_t);
+template void combine(const CombinationOf<float>&);
+template void combine(const CombinationOf<double>&);
+template void affine(const AffineOf<float>&);
+template void affine(const AffineOf<double>&);
 template void sum_rows(float*, const float*, int64_t, int64_t);
 template void sum_rows(double*, const double*, int64_t, int64_t);
 

@@ -16,9 +16,9 @@ void relu_backward(T* dx, const T* dy, const T* y, int64_t size);  // dx may be 
 template <class T>
 void accumulate(T* total, const T* part, int64_t size);  // total += part
 template <class T>
-void combine(T* y, const T* a, const T* b, int64_t size, Combine);  // y may be a or b
+void combine(const CombinationOf<T>&);
 template <class T>
-void affine(T* y, const T* x, T scale, T shift, int64_t size);  // y = x * scale + shift; y may be x
+void affine(const AffineOf<T>&);
 template <class T>
 void sum_rows(T* total, const T* x, int64_t rows, int64_t C);  // total [C] = column sums of x [rows][C]
 

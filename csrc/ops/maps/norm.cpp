@@ -16,9 +16,9 @@
 
 namespace pycnn::norm {
 
-void chunk_statistics(float* parts, const float* x, const Layout& l, int64_t i, float* copy) {
-    float* part = parts + i * 3 * l.C;
-    kernels().norm_chunk({part, part + l.C, part + 2 * l.C, x, l.rows_of(i), l.C, copy});
+void chunk_statistics(const ChunkStatistics& s, const Layout& l) {
+    float* part = s.parts + s.i * 3 * l.C;
+    kernels().norm_chunk({part, part + l.C, part + 2 * l.C, s.x, l.rows_of(s.i), l.C, s.copy});
 }
 
 void merge_statistics(float* mean, float* variance, const float* parts, const Layout& l) {
@@ -86,12 +86,12 @@ namespace {
 
 using norm::Coefficients, norm::for_chunks, norm::Layout;
 
-void statistics(float* mean, float* variance, const float* x, int64_t rows, int64_t C) {
-    const Layout l(rows, C);
+void statistics(const BatchStatistics<float>& s) {
+    const Layout l(s.rows, s.C);
     Scratch scratch;
     float* parts = scratch.floats(l.chunks * 3 * l.C);
-    for_chunks(l, 1, [&](int64_t i) { norm::chunk_statistics(parts, x + l.at(i), l, i); });
-    norm::merge_statistics(mean, variance, parts, l);
+    for_chunks(l, 1, [&](int64_t i) { norm::chunk_statistics({.parts = parts, .x = s.x + l.at(i), .i = i}, l); });
+    norm::merge_statistics(s.mean, s.variance, parts, l);
 }
 
 void apply(const NormForward<float>& a, const NormFunction<float>& f) {
@@ -129,7 +129,8 @@ void backward(const NormBackward<float>& b, const NormFunction<float>& f) {
 
 // ---- float64: plain loops, each sum over the rows in order ------------------------------------------------------
 
-void statistics(double* mean, double* variance, const double* x, int64_t rows, int64_t C) {
+void statistics(const BatchStatistics<double>& s) {
+    const auto& [mean, variance, x, rows, C] = s;
     for (int64_t c = 0; c < C; ++c) {
         double sum = 0.0, squares = 0.0;
         for (int64_t r = 0; r < rows; ++r) sum += x[r * C + c];
@@ -176,12 +177,12 @@ void backward(const NormBackward<double>& b, const NormFunction<double>& f) {
 }  // namespace
 
 template <class T>
-void batch_statistics(T* mean, T* variance, const T* x, int64_t rows, int64_t C) {
-    statistics(mean, variance, x, rows, C);
+void batch_statistics(const BatchStatistics<T>& s) {
+    statistics(s);
 }
 template <class T>
-void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batch, double momentum, int64_t rows,
-                               int64_t C) {
+void update_running_statistics(const RunningStatistics<T>& s, const NormFunction<T>& batch) {
+    const auto& [mean, variance, momentum, rows, C] = s;
     const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
     for (int64_t c = 0; c < C; ++c) {
         mean[c] = static_cast<T>((1.0 - momentum) * mean[c] + momentum * batch.mean[c]);
@@ -199,10 +200,10 @@ void batch_norm_backward(const NormBackward<T>& b, const NormFunction<T>& f) {
     backward(b, f);
 }
 
-template void batch_statistics(float*, float*, const float*, int64_t, int64_t);
-template void batch_statistics(double*, double*, const double*, int64_t, int64_t);
-template void update_running_statistics(float*, float*, const NormFunction<float>&, double, int64_t, int64_t);
-template void update_running_statistics(double*, double*, const NormFunction<double>&, double, int64_t, int64_t);
+template void batch_statistics(const BatchStatistics<float>&);
+template void batch_statistics(const BatchStatistics<double>&);
+template void update_running_statistics(const RunningStatistics<float>&, const NormFunction<float>&);
+template void update_running_statistics(const RunningStatistics<double>&, const NormFunction<double>&);
 template void batch_norm_apply(const NormForward<float>&, const NormFunction<float>&);
 template void batch_norm_apply(const NormForward<double>&, const NormFunction<double>&);
 template void batch_norm_backward(const NormBackward<float>&, const NormFunction<float>&);

@@ -20,14 +20,24 @@ inline float norm_scale(const NormFunction<float>& f, int64_t c) {
     return static_cast<float>(f.weight[c] / std::sqrt(f.variance[c] + f.eps));
 }
 
-// rows at least 1. No variance is negative.
 template <class T>
-void batch_statistics(T* mean, T* variance, const T* x, int64_t rows, int64_t C);
+struct BatchStatistics {
+    T *mean, *variance;  // [C]; no variance is negative
+    const T* x;
+    int64_t rows, C;  // rows at least 1
+};
+template <class T>
+void batch_statistics(const BatchStatistics<T>&);
 
-// running = (1 - momentum) * running + momentum * that of the batch, whose variance is unbiased here; rows at least 2.
+// running = (1 - momentum) * running + momentum * that of the batch, whose variance is unbiased here.
 template <class T>
-void update_running_statistics(T* mean, T* variance, const NormFunction<T>& batch, double momentum, int64_t rows,
-                               int64_t C);
+struct RunningStatistics {
+    T *mean, *variance;  // [C]
+    double momentum;
+    int64_t rows, C;  // of the batch; rows at least 2
+};
+template <class T>
+void update_running_statistics(const RunningStatistics<T>&, const NormFunction<T>& batch);
 
 template <class T>
 struct NormForward {

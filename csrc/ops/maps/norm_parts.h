@@ -59,9 +59,14 @@ struct Coefficients {
     NormRows rows(const Layout& l, int64_t count, bool relu) const { return {count, l.C, mean, scale, shift, relu}; }
 };
 
-// Sums of chunk i, which lies at x, to parts [chunks][near, sum, squares][C]; and mean and variance from all of them.
-// copy: where the chunk is written past the caches, or null.
-void chunk_statistics(float* parts, const float* x, const Layout&, int64_t i, float* copy = nullptr);
+struct ChunkStatistics {
+    float* parts;    // [chunks][near, sum, squares][C]
+    const float* x;  // where chunk i lies
+    int64_t i;
+    float* copy = nullptr;  // where the chunk is written past the caches, or null
+};
+// Sums of a chunk to its parts; and mean and variance from all of them.
+void chunk_statistics(const ChunkStatistics&, const Layout&);
 void merge_statistics(float* mean, float* variance, const float* parts, const Layout&);
 
 // The first pass of backward, with parts [chunks][g, g (x - mean)][C]: dweight, dbias, and the coefficients of dx.

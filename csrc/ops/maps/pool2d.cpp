@@ -144,8 +144,8 @@ void scatter(const Scatter<T>& s, std::vector<int32_t>& copied, std::atomic<int6
 // A band reads all indices of its image: what it leaves out takes an eighth of the time of what it uses. Blocks of channels
 // instead took twice as long an output, whose pixels lie too far apart (112x112x64, two threads, Zen 4).
 template <class T>
-int64_t max_pool2d_backward(T* dx, const T* dy, const int32_t* indices, int64_t N, int64_t pixels, int64_t outputs,
-                            int64_t C) {
+int64_t max_pool2d_backward(const MaxPool2dBackward<T>& a) {
+    const int64_t N = a.N, pixels = a.pixels, outputs = a.outputs, C = a.C;
     constexpr int64_t kScatter = 64;  // an output takes as long as so many bytes of a pass
     std::atomic<int64_t> bad{kNoBadIndex};
     if (C == 0) return bad;
@@ -153,9 +153,9 @@ int64_t max_pool2d_backward(T* dx, const T* dy, const int32_t* indices, int64_t 
     parallel_rectangles(cut_images(N), kGrainBytes, bytes, [&](int64_t n0, int64_t n1, int64_t b0, int64_t b1) {
         std::vector<int32_t> copied;
         for (int64_t n = n0; n < n1; ++n)
-            scatter<T>({.dx = dx + n * pixels * C,
-                        .dy = dy + n * outputs * C,
-                        .indices = indices + n * outputs * C,
+            scatter<T>({.dx = a.dx + n * pixels * C,
+                        .dy = a.dy + n * outputs * C,
+                        .indices = a.indices + n * outputs * C,
                         .begin = band(pixels, b0),
                         .end = band(pixels, b1),
                         .pixels = pixels,
@@ -166,8 +166,8 @@ int64_t max_pool2d_backward(T* dx, const T* dy, const int32_t* indices, int64_t 
     return bad;
 }
 
-template int64_t max_pool2d_backward(float*, const float*, const int32_t*, int64_t, int64_t, int64_t, int64_t);
-template int64_t max_pool2d_backward(double*, const double*, const int32_t*, int64_t, int64_t, int64_t, int64_t);
+template int64_t max_pool2d_backward(const MaxPool2dBackward<float>&);
+template int64_t max_pool2d_backward(const MaxPool2dBackward<double>&);
 
 void avg_pool2d_forward(float* y, const float* x, const Pool2dShape& s, bool count_include_pad) {
     const bool ahead = past_caches(s.N * image_size(s));
@@ -186,11 +186,13 @@ static bool windows_tile(const Pool2dShape& s) {
 void avg_pool2d_backward(float* dx, const float* dy, const Pool2dShape& s, bool count_include_pad) {
     if (windows_tile(s))
         return for_rows(s, [&](int64_t at, int64_t n, const PoolRow& row) {
-            kernels().avg_pool2d_backward_row(dx + n * image_size(s), dy + at, row, divisor(s, count_include_pad),
-                                              true);
+            kernels().avg_pool2d_backward_row(
+                {.dx = dx + n * image_size(s), .dy = dy + at, .divisor = divisor(s, count_include_pad), .alone = true},
+                row);
         });
     for_bands(dx, s, [&](int64_t at, float* image, const PoolRow& row) {
-        kernels().avg_pool2d_backward_row(image, dy + at, row, divisor(s, count_include_pad), false);
+        kernels().avg_pool2d_backward_row(
+            {.dx = image, .dy = dy + at, .divisor = divisor(s, count_include_pad), .alone = false}, row);
     });
 }
 

@@ -21,12 +21,8 @@ template <>
 struct Rows<float> {
     static void softmax(float* y, const float* x, int64_t rows, int64_t K) { kernels().softmax(y, x, rows, K); }
     static void log_softmax(float* y, const float* x, int64_t rows, int64_t K) { kernels().log_softmax(y, x, rows, K); }
-    static void softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
-        kernels().softmax_backward(dx, dy, y, rows, K);
-    }
-    static void log_softmax_backward(float* dx, const float* dy, const float* y, int64_t rows, int64_t K) {
-        kernels().log_softmax_backward(dx, dy, y, rows, K);
-    }
+    static void softmax_backward(const SoftmaxBackward& s) { kernels().softmax_backward(s); }
+    static void log_softmax_backward(const SoftmaxBackward& s) { kernels().log_softmax_backward(s); }
 };
 
 template <>
@@ -54,14 +50,16 @@ struct Rows<double> {
             for (int64_t k = 0; k < K; ++k) y[k] = x[k] - max - log_sum;
         }
     }
-    static void softmax_backward(double* dx, const double* dy, const double* y, int64_t rows, int64_t K) {
+    static void softmax_backward(const SoftmaxBackwardOf<double>& s) {
+        auto [dx, dy, y, rows, K] = s;
         for (; rows > 0; --rows, dx += K, dy += K, y += K) {
             double dot = 0;
             for (int64_t k = 0; k < K; ++k) dot += dy[k] * y[k];
             for (int64_t k = 0; k < K; ++k) dx[k] = y[k] * (dy[k] - dot);
         }
     }
-    static void log_softmax_backward(double* dx, const double* dy, const double* y, int64_t rows, int64_t K) {
+    static void log_softmax_backward(const SoftmaxBackwardOf<double>& s) {
+        auto [dx, dy, y, rows, K] = s;
         for (; rows > 0; --rows, dx += K, dy += K, y += K) {
             double sum = 0;
             for (int64_t k = 0; k < K; ++k) sum += dy[k];
@@ -80,6 +78,12 @@ void for_rows(int64_t rows, int64_t K, Body&& body) {
                  [&](int64_t begin, int64_t end) { body(begin, end - begin); });
 }
 
+template <class T>
+SoftmaxBackwardOf<T> rows_from(const SoftmaxBackwardOf<T>& s, int64_t first, int64_t count) {
+    const int64_t at = first * s.K;
+    return {.dx = s.dx + at, .dy = s.dy + at, .y = s.y + at, .rows = count, .K = s.K};
+}
+
 }  // namespace
 
 template <class T>
@@ -91,14 +95,12 @@ void log_softmax_forward(T* y, const T* x, int64_t rows, int64_t K) {
     for_rows<T>(rows, K, [&](int64_t r, int64_t n) { Rows<T>::log_softmax(y + r * K, x + r * K, n, K); });
 }
 template <class T>
-void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t K) {
-    for_rows<T>(rows, K,
-                [&](int64_t r, int64_t n) { Rows<T>::softmax_backward(dx + r * K, dy + r * K, y + r * K, n, K); });
+void softmax_backward(const SoftmaxBackwardOf<T>& s) {
+    for_rows<T>(s.rows, s.K, [&](int64_t r, int64_t n) { Rows<T>::softmax_backward(rows_from(s, r, n)); });
 }
 template <class T>
-void log_softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t K) {
-    for_rows<T>(rows, K,
-                [&](int64_t r, int64_t n) { Rows<T>::log_softmax_backward(dx + r * K, dy + r * K, y + r * K, n, K); });
+void log_softmax_backward(const SoftmaxBackwardOf<T>& s) {
+    for_rows<T>(s.rows, s.K, [&](int64_t r, int64_t n) { Rows<T>::log_softmax_backward(rows_from(s, r, n)); });
 }
 
 namespace {
@@ -155,10 +157,10 @@ template void softmax_forward(float*, const float*, int64_t, int64_t);
 template void softmax_forward(double*, const double*, int64_t, int64_t);
 template void log_softmax_forward(float*, const float*, int64_t, int64_t);
 template void log_softmax_forward(double*, const double*, int64_t, int64_t);
-template void softmax_backward(float*, const float*, const float*, int64_t, int64_t);
-template void softmax_backward(double*, const double*, const double*, int64_t, int64_t);
-template void log_softmax_backward(float*, const float*, const float*, int64_t, int64_t);
-template void log_softmax_backward(double*, const double*, const double*, int64_t, int64_t);
+template void softmax_backward(const SoftmaxBackwardOf<float>&);
+template void softmax_backward(const SoftmaxBackwardOf<double>&);
+template void log_softmax_backward(const SoftmaxBackwardOf<float>&);
+template void log_softmax_backward(const SoftmaxBackwardOf<double>&);
 template double softmax_cross_entropy(const CrossEntropy<float>&);
 template double softmax_cross_entropy(const CrossEntropy<double>&);
 

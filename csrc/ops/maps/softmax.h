@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/kernels_maps.h"
+
 namespace pycnn {
 
 template <class T>
@@ -9,9 +11,9 @@ void softmax_forward(T* y, const T* x, int64_t rows, int64_t K);
 template <class T>
 void log_softmax_forward(T* y, const T* x, int64_t rows, int64_t K);
 template <class T>
-void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t K);
+void softmax_backward(const SoftmaxBackwardOf<T>&);
 template <class T>
-void log_softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t K);
+void log_softmax_backward(const SoftmaxBackwardOf<T>&);
 
 // The mean over the rows of -sum over k of t_k log softmax(logits)_k, with t = (1 - smoothing) * target + smoothing /
 // K; dlogits = (softmax - t * sum of target) / rows. 0 for no rows.

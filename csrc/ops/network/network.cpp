@@ -60,7 +60,9 @@ void Network::add_avg_pool2d(Index x, Index y, const Pool2dShape& s, bool count_
     add([=](Place at, int64_t n) { avg_pool2d_forward(at[y], at[x], with_batch(s, n), count_include_pad); });
 }
 
-void Network::add_batch_norm(Index x, Index y, const NormVectors& v, int64_t C, bool relu, Index residual) {
+void Network::add_batch_norm(Index x, Index y, const NormCall& v, Index residual) {
+    const int64_t C = v.C;
+    const bool relu = v.relu;
     const NormFunction<float> given{v.mean, v.variance, v.weight, v.bias, v.eps, relu};
     Floats scales;
     for (int64_t c = 0; c < C; ++c) scales.push_back(norm_scale(given, c));
@@ -94,12 +96,14 @@ void Network::add_add(Index a, Index b, Index y, const Activation& activation) {
 
 void Network::add_combine(Index a, Index b, Index y, Combine op) {
     const int64_t size = floats(y);
-    add([=](Place at, int64_t n) { combine<float>(at[y], at[a], at[b], n * size, op); });
+    add([=](Place at, int64_t n) { combine<float>({.y = at[y], .a = at[a], .b = at[b], .size = n * size, .op = op}); });
 }
 
 void Network::add_affine(Index x, Index y, float scale, float shift) {
     const int64_t size = floats(x);
-    add([=](Place at, int64_t n) { affine(at[y], at[x], scale, shift, n * size); });
+    add([=](Place at, int64_t n) {
+        affine<float>({.y = at[y], .x = at[x], .size = n * size, .scale = scale, .shift = shift});
+    });
 }
 
 void Network::add_concat(const std::vector<Index>& xs, Index y, const std::vector<int64_t>& channels) {

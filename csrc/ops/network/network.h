@@ -20,8 +20,12 @@ namespace pycnn {
 enum class Pool { none, same, valid };  // 2 x 2 windows of stride 2
 enum class Combine;
 
+using Weights = std::shared_ptr<const float>;  // kept, not copied: nobody may write to them any more
+
 // A convolution with all that is fused to it. y = activation(conv + bias + residual), or pooled.
 struct Conv2dCall {
+    Weights weight;     // [KH][KW][C/groups][OC]
+    const float* bias;  // [OC] or null
     Conv2dShape shape;
     Activation activation = {};  // that never decreases, with a pool
     Pool pool = Pool::none;
@@ -30,8 +34,6 @@ struct Conv2dCall {
     int64_t PW() const { return pool == Pool::none ? 0 : (shape.OW() + (pool == Pool::same)) / 2; }
 };
 
-using Weights = std::shared_ptr<const float>;  // kept, not copied: nobody may write to them any more
-
 struct LinearCall {
     Weights weight;     // [in][out]
     const float* bias;  // [out] or null
@@ -39,9 +41,11 @@ struct LinearCall {
     Activation activation = {};
 };
 
-struct NormVectors {  // all [C]
-    const float *weight, *bias, *mean, *variance;
+struct NormCall {
+    const float *weight, *bias, *mean, *variance;  // all [C]
     double eps;
+    int64_t C;
+    bool relu;
 };
 
 struct NetworkValue {
@@ -55,17 +59,17 @@ class Network {
 
     Network(std::vector<NetworkValue> values, std::vector<Index> inputs, std::vector<Index> outputs, int64_t chunk);
 
-    // Shapes are of one image (N is ignored). bias may be null, residual kNone. y may lie where x lies in relu, add,
+    // Shapes are of one image (N is ignored). residual may be kNone. y may lie where x lies in relu, add,
     // combine (where a or b lies), affine and batch_norm (also where its residual lies), and where the residual of a
     // convolution lies; elsewhere it must not.
     using Step = std::function<void(float* const* place, int64_t n)>;  // of each value, in a chunk of n images
     void add(Step step) { steps_.push_back(std::move(step)); }
     // Packing takes long, so these are made before they are added.
-    static Step conv2d(Index x, Index y, const Conv2dCall&, Weights weight, const float* bias, Index residual);
+    static Step conv2d(Index x, Index y, const Conv2dCall&, Index residual);
     static Step linear(Index x, Index y, const LinearCall&);
     void add_max_pool2d(Index x, Index y, const Pool2dShape&);
     void add_avg_pool2d(Index x, Index y, const Pool2dShape&, bool count_include_pad);
-    void add_batch_norm(Index x, Index y, const NormVectors&, int64_t C, bool relu, Index residual);
+    void add_batch_norm(Index x, Index y, const NormCall&, Index residual);
     void add_relu(Index x, Index y);
     void add_add(Index a, Index b, Index y, const Activation&);
     void add_combine(Index a, Index b, Index y, Combine);

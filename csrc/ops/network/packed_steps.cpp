@@ -17,8 +17,7 @@ const float* or_null(const Floats& v) { return v.empty() ? nullptr : v.data(); }
 
 struct Conv2dStep {
     Conv2dCall call;
-    Weights weight;
-    Floats bias;
+    Floats bias;  // the copy of call.bias, which the caller may free
     PackedList<PackedConv2d> packed;
 
     std::atomic<const Algorithm*> chosen[2] = {};  // by is_exact()
@@ -34,7 +33,7 @@ struct Conv2dStep {
 
     const PackedConv2d& packed_for(const Algorithm& a) {
         return packed.get([&](const PackedConv2d& p) { return p.is(a); },
-                          [&] { return PackedConv2d(a, weight, call.shape); });
+                          [&] { return PackedConv2d(a, call.weight, call.shape); });
     }
 
     void run(float* y, const float* x, const float* residual, int64_t N) {
@@ -68,13 +67,12 @@ Floats copy_or_empty(const float* data, int64_t size) { return data ? Floats(dat
 
 }  // namespace
 
-Network::Step Network::conv2d(Index x, Index y, const Conv2dCall& call, Weights weight, const float* bias,
-                              Index residual) {
+Network::Step Network::conv2d(Index x, Index y, const Conv2dCall& call, Index residual) {
     const auto step = std::make_shared<Conv2dStep>();
     step->call = call;
     step->call.shape.N = 1;
-    step->weight = std::move(weight);
-    step->bias = copy_or_empty(bias, call.shape.OC);
+    step->bias = copy_or_empty(call.bias, call.shape.OC);
+    step->call.bias = nullptr;
     step->packed_for(step->algorithm());
     return [=](float* const* at, int64_t n) { step->run(at[y], at[x], residual == kNone ? nullptr : at[residual], n); };
 }

@@ -154,8 +154,8 @@ void erase_rectangle(float* y, const Draws& draws, double probability, const Ima
 }  // namespace
 
 template <class T>
-void augment_images(float* y, const T* images, const int64_t* indices, int64_t count, const ImageSize& size,
-                    const Normalization& normalization, const Augmentation& a) {
+void augment_images(const ImageBatch<T>& batch, const ImageSize& size, const Normalization& normalization,
+                    const Augmentation& a) {
     const int64_t pixels = size.H * size.W, numbers = pixels * size.C;
     const bool elastic = a.elastic_alpha != 0;
     Scratch scratch;
@@ -167,12 +167,12 @@ void augment_images(float* y, const T* images, const int64_t* indices, int64_t c
     const double steps = static_cast<double>(numbers) * (a.moves() ? 6.0 : 2.0) +
                          static_cast<double>(pixels) * (a.moves() ? 2.0 : 0.0) +
                          static_cast<double>(pixels) * (elastic ? 6.0 + 0.4 * (2.0 * radius + 1.0) : 0.0);
-    parallel_for(count, grain_units(kGrainPlain, steps), [&](int64_t begin, int64_t end) {
+    parallel_for(batch.count, grain_units(kGrainPlain, steps), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
             Scratch of_image;
-            const T* image = images + indices[i] * numbers;
-            float* result = y + i * numbers;
-            const Draws draws(a.seed, a.epoch, static_cast<uint64_t>(indices[i]));
+            const T* image = batch.images + batch.indices[i] * numbers;
+            float* result = batch.y + i * numbers;
+            const Draws draws(a.seed, a.epoch, static_cast<uint64_t>(batch.indices[i]));
             if (a.moves()) {
                 const float* moves = elastic ? draw_displacement(of_image, draws, gaussian, size) : nullptr;
                 move_image(result, image, size, normalization, draw_affine(draws, a, size), moves);
@@ -184,9 +184,7 @@ void augment_images(float* y, const T* images, const int64_t* indices, int64_t c
     });
 }
 
-template void augment_images(float*, const uint8_t*, const int64_t*, int64_t, const ImageSize&, const Normalization&,
-                             const Augmentation&);
-template void augment_images(float*, const float*, const int64_t*, int64_t, const ImageSize&, const Normalization&,
-                             const Augmentation&);
+template void augment_images(const ImageBatch<uint8_t>&, const ImageSize&, const Normalization&, const Augmentation&);
+template void augment_images(const ImageBatch<float>&, const ImageSize&, const Normalization&, const Augmentation&);
 
 }  // namespace pycnn

@@ -22,11 +22,10 @@ struct ImageSize {
     int64_t H, W, C;
 };
 
-// y [count][H][W][C] = images[indices[i]], distorted, then normalised; T: uint8_t or float. What happens to an image
-// depends on (seed, epoch, indices[i]) alone: the same bits for every order, thread count and instruction set. Every
-// index lies in the images; (H + 3) (W + 3) C is less than 2^31; mean and std hold C numbers each, or are null.
+// y [count][H][W][C] = images[indices[i]], distorted, then normalised. What happens to an image depends on (seed, epoch,
+// indices[i]) alone: the same bits for every order, thread count and instruction set. (H + 3) (W + 3) C is less than
+// 2^31; mean and std hold C numbers each, or are null.
 template <class T>
-void augment_images(float* y, const T* images, const int64_t* indices, int64_t count, const ImageSize&,
-                    const Normalization&, const Augmentation&);
+void augment_images(const ImageBatch<T>&, const ImageSize&, const Normalization&, const Augmentation&);
 
 }  // namespace pycnn

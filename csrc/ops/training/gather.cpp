@@ -26,17 +26,17 @@ void map_pixels(float* y, const uint8_t* x, const PixelMap& map, int64_t size) {
 void map_pixels(float* y, const float* x, const PixelMap& map, int64_t size) { kernels().map_floats(y, x, map, size); }
 
 template <class T>
-void gather_images(float* y, const T* images, const int64_t* indices, int64_t count, int64_t size,
-                   const Normalization& normalization) {
+void gather_images(const ImageBatch<T>& batch, int64_t size, const Normalization& normalization) {
     Scratch scratch;
     const PixelMap map = pixel_map(scratch, normalization);
     const double bytes = static_cast<double>(size) * (sizeof(T) + sizeof(float));
-    parallel_for(count, grain_units(kGrainBytes, bytes), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) map_pixels(y + i * size, images + indices[i] * size, map, size);
+    parallel_for(batch.count, grain_units(kGrainBytes, bytes), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+            map_pixels(batch.y + i * size, batch.images + batch.indices[i] * size, map, size);
     });
 }
 
-template void gather_images(float*, const uint8_t*, const int64_t*, int64_t, int64_t, const Normalization&);
-template void gather_images(float*, const float*, const int64_t*, int64_t, int64_t, const Normalization&);
+template void gather_images(const ImageBatch<uint8_t>&, int64_t, const Normalization&);
+template void gather_images(const ImageBatch<float>&, int64_t, const Normalization&);
 
 }  // namespace pycnn

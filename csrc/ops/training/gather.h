@@ -22,9 +22,16 @@ PixelMap pixel_map(Scratch&, const Normalization&);
 void map_pixels(float* y, const uint8_t* x, const PixelMap&, int64_t size);
 void map_pixels(float* y, const float* x, const PixelMap&, int64_t size);
 
-// y [count][size] = images[indices[i]], mapped; T: uint8_t or float. Every index lies in the images.
 template <class T>
-void gather_images(float* y, const T* images, const int64_t* indices, int64_t count, int64_t size,
-                   const Normalization&);
+struct ImageBatch {  // image i of y is made of images[indices[i]]; T: uint8_t or float
+    float* y;
+    const T* images;
+    const int64_t* indices;  // [count]; every index lies in the images
+    int64_t count;
+};
+
+// y [count][size] = images[indices[i]], mapped.
+template <class T>
+void gather_images(const ImageBatch<T>&, int64_t size, const Normalization&);
 
 }  // namespace pycnn
