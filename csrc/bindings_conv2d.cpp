@@ -116,10 +116,13 @@ void forward(py::array y, const py::array& x, const py::array& weight, const py:
                                 .residual = adds ? readable<double>(other) : nullptr,
                                 .activation = activation});
     else
-        conv2d_forward(static_cast<float*>(result), readable<float>(x), readable<float>(weight), s,
-                       {.bias = has_bias ? readable<float>(b) : nullptr,
-                        .residual = adds ? readable<float>(other) : nullptr,
-                        .activation = activation},
+        conv2d_forward({.y = static_cast<float*>(result),
+                        .x = readable<float>(x),
+                        .weight = readable<float>(weight),
+                        .shape = s,
+                        .epilogue = {.bias = has_bias ? readable<float>(b) : nullptr,
+                                     .residual = adds ? readable<float>(other) : nullptr,
+                                     .activation = activation}},
                        algorithm);
 }
 
@@ -138,7 +141,11 @@ void backward_input(py::array dx, const py::array& dy, const py::array& weight, 
     if (float64)
         naive::backward_input(static_cast<double*>(result), readable<double>(dy), readable<double>(weight), s);
     else
-        conv2d_backward_input(static_cast<float*>(result), readable<float>(dy), readable<float>(weight), s, algorithm);
+        conv2d_backward_input({.dx = static_cast<float*>(result),
+                               .dy = readable<float>(dy),
+                               .weight = readable<float>(weight),
+                               .shape = s},
+                              algorithm);
 }
 
 void backward_weight(py::array dweight, const py::array& x, const py::array& dy, const Conv2dShape& s,
@@ -156,7 +163,9 @@ void backward_weight(py::array dweight, const py::array& x, const py::array& dy,
     if (float64)
         naive::backward_weight(static_cast<double*>(result), readable<double>(x), readable<double>(dy), s);
     else
-        conv2d_backward_weight(static_cast<float*>(result), readable<float>(x), readable<float>(dy), s, algorithm);
+        conv2d_backward_weight(
+            {.dweight = static_cast<float*>(result), .x = readable<float>(x), .dy = readable<float>(dy), .shape = s},
+            algorithm);
 }
 
 void backward_bias(py::array dbias, const py::array& dy) {

@@ -14,11 +14,17 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Pixels that a window of `kernel` taps covers.
 inline int64_t extent(int64_t kernel, int64_t dilation) { return dilation * (kernel - 1) + 1; }
 
+// A window that moves along one axis of an image.
+struct AxisWindow {
+    int64_t size;           // of the image
+    int64_t before, after;  // pixels of the rim
+    int64_t kernel, stride, dilation;
+};
+
 // Outputs along one axis; 0 or less where the window does not fit.
-inline int64_t output_size(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t stride,
-                           int64_t dilation) {
-    const int64_t room = size + before + after - extent(kernel, dilation);
-    return room < 0 ? 0 : room / stride + 1;
+inline int64_t output_size(const AxisWindow& w) {
+    const int64_t room = w.size + w.before + w.after - extent(w.kernel, w.dilation);
+    return room < 0 ? 0 : room / w.stride + 1;
 }
 
 // TensorFlow's SAME: ceil(size / stride) outputs; of an odd total the extra pixel comes after.
@@ -31,8 +37,24 @@ struct Conv2dShape {
     int64_t stride_h, stride_w, dilation_h, dilation_w, groups;
     Padding pad;
 
-    int64_t OH() const { return output_size(H, pad.top, pad.bottom, KH, stride_h, dilation_h); }
-    int64_t OW() const { return output_size(W, pad.left, pad.right, KW, stride_w, dilation_w); }
+    AxisWindow along_h() const {
+        return {.size = H,
+                .before = pad.top,
+                .after = pad.bottom,
+                .kernel = KH,
+                .stride = stride_h,
+                .dilation = dilation_h};
+    }
+    AxisWindow along_w() const {
+        return {.size = W,
+                .before = pad.left,
+                .after = pad.right,
+                .kernel = KW,
+                .stride = stride_w,
+                .dilation = dilation_w};
+    }
+    int64_t OH() const { return output_size(along_h()); }
+    int64_t OW() const { return output_size(along_w()); }
     int64_t group_C() const { return C / groups; }
     int64_t group_OC() const { return OC / groups; }
     int64_t taps() const { return KH * KW; }
@@ -44,8 +66,14 @@ struct Pool2dShape {
     int64_t N, H, W, C, KH, KW, stride_h, stride_w;
     Padding pad;
 
-    int64_t OH() const { return output_size(H, pad.top, pad.bottom, KH, stride_h, 1); }
-    int64_t OW() const { return output_size(W, pad.left, pad.right, KW, stride_w, 1); }
+    int64_t OH() const {
+        return output_size(
+            {.size = H, .before = pad.top, .after = pad.bottom, .kernel = KH, .stride = stride_h, .dilation = 1});
+    }
+    int64_t OW() const {
+        return output_size(
+            {.size = W, .before = pad.left, .after = pad.right, .kernel = KW, .stride = stride_w, .dilation = 1});
+    }
 };
 
 }  // namespace pycnn

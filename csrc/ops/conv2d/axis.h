@@ -38,20 +38,18 @@ struct Axis {
     }
 };
 
-inline Axis forward_axis(int64_t size, int64_t before, int64_t kernel, int64_t stride, int64_t dilation,
-                         int64_t outputs) {
-    Axis axis{size, before, stride, outputs, {}, {}};
-    for (int64_t k = 0; k < kernel; ++k) axis.taps.push_back({k * dilation, k});
+inline Axis forward_axis(const AxisWindow& w) {
+    Axis axis{w.size, w.before, w.stride, output_size(w), {}, {}};
+    for (int64_t k = 0; k < w.kernel; ++k) axis.taps.push_back({k * w.dilation, k});
     return axis;
 }
 
-// One phase of dx along one axis: its pixels phase, phase + stride, ... of `size`, from the `outputs` rows of dy.
-inline Axis backward_axis(int64_t phase, int64_t size, int64_t before, int64_t kernel, int64_t stride, int64_t dilation,
-                          int64_t outputs) {
-    Axis axis{outputs, 0, 1, ceil_div(size - phase, stride), {}, {}};
-    for (int64_t k = kernel - 1; k >= 0; --k)
-        if ((phase + before - k * dilation) % stride == 0)
-            axis.taps.push_back({(phase + before - k * dilation) / stride, k});
+// One phase of dx along one axis: its pixels phase, phase + stride, ... of `size`, from the outputs: the rows of dy.
+inline Axis backward_axis(const AxisWindow& w, int64_t phase) {
+    Axis axis{output_size(w), 0, 1, ceil_div(w.size - phase, w.stride), {}, {}};
+    for (int64_t k = w.kernel - 1; k >= 0; --k)
+        if ((phase + w.before - k * w.dilation) % w.stride == 0)
+            axis.taps.push_back({(phase + w.before - k * w.dilation) / w.stride, k});
     if (!axis.taps.empty()) axis.before = std::max<int64_t>(-axis.taps.front().d, 0);
     for (Tap& t : axis.taps) t.d += axis.before;
     return axis;

@@ -76,26 +76,20 @@ void run_forward(const Algorithm& a, const Conv2dForward& call) {
     call.pooled() && !a.pools ? pool_in_chunks(a, call) : a.forward(call);
 }
 
-void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue,
-                    std::string_view algorithm) {
-    const Algorithm& a = *find_algorithm(algorithm, s, Direction::forward);
+void conv2d_forward(const Conv2dForward& call, std::string_view algorithm) {
+    const Algorithm& a = *find_algorithm(algorithm, call.shape, Direction::forward);
     Scratch scratch;
-    run_forward(a, {.y = y,
-                    .x = x,
-                    .packed = packed_in_scratch(scratch, a, weight, s),
-                    .weight = weight,
-                    .shape = s,
-                    .epilogue = epilogue});
+    Conv2dForward packed = call;
+    packed.packed = packed_in_scratch(scratch, a, call.weight, call.shape);
+    run_forward(a, packed);
 }
 
-void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s,
-                           std::string_view algorithm) {
-    find_algorithm(algorithm, s, Direction::backward_input)->backward_input(dx, dy, weight, s);
+void conv2d_backward_input(const Conv2dBackwardInput& c, std::string_view algorithm) {
+    find_algorithm(algorithm, c.shape, Direction::backward_input)->backward_input(c.dx, c.dy, c.weight, c.shape);
 }
 
-void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s,
-                            std::string_view algorithm) {
-    find_algorithm(algorithm, s, Direction::backward_weight)->backward_weight(dweight, x, dy, s);
+void conv2d_backward_weight(const Conv2dBackwardWeight& c, std::string_view algorithm) {
+    find_algorithm(algorithm, c.shape, Direction::backward_weight)->backward_weight(c.dweight, c.x, c.dy, c.shape);
 }
 
 }  // namespace pycnn

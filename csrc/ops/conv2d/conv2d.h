@@ -24,7 +24,7 @@ enum class Direction { forward, backward_input, backward_weight };
 struct Conv2dForward {
     float* y;  // [N][OH][OW][OC], or pooled [N][PH][PW][OC]
     const float* x;
-    const float* packed;            // the weight as Algorithm::pack made it, or as it is where there is no pack
+    const float* packed = nullptr;  // the weight as Algorithm::pack made it, or as it is where there is no pack
     const float* weight = nullptr;  // as it is, where packed is null: of an algorithm that packs parts by itself
     const Conv2dShape& shape;
     Epilogue epilogue = {};    // with a pool: no residual, and an activation that never decreases
@@ -71,13 +71,20 @@ const float* packed_in_scratch(Scratch&, const Algorithm&, const float* weight, 
 // With all that the call asks for, also what the algorithm itself leaves out.
 void run_forward(const Algorithm&, const Conv2dForward&);
 
-// The algorithm must fit.
-void conv2d_forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&,
-                    std::string_view algorithm = "auto");
-void conv2d_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&,
-                           std::string_view algorithm = "auto");
-void conv2d_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&,
-                            std::string_view algorithm = "auto");
+struct Conv2dBackwardInput {
+    float* dx;
+    const float *dy, *weight;
+    const Conv2dShape& shape;
+};
+struct Conv2dBackwardWeight {
+    float* dweight;
+    const float *x, *dy;
+    const Conv2dShape& shape;
+};
+// The algorithm must fit. Forward packs the weight.
+void conv2d_forward(const Conv2dForward&, std::string_view algorithm = "auto");
+void conv2d_backward_input(const Conv2dBackwardInput&, std::string_view algorithm = "auto");
+void conv2d_backward_weight(const Conv2dBackwardWeight&, std::string_view algorithm = "auto");
 
 // `exact` keeps Winograd off F(4 x 4), whose error is two to three times that of direct convolution. It does not change
 // while an operator runs.

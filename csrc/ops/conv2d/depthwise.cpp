@@ -77,25 +77,22 @@ void run(Correlation& s) {
 
 static void forward(const Conv2dForward& call) {
     const Conv2dShape& s = call.shape;
-    const Epilogue& epilogue = call.epilogue;
-    float* y = call.y;
-    const float *x = call.x, *weight = call.packed;
-    if (tiled_forward(y, x, weight, s, epilogue)) return;
-    Correlation p{x,
-                  weight,
-                  y,
+    if (tiled_forward(call)) return;
+    Correlation p{call.x,
+                  call.packed,
+                  call.y,
                   s.N,
                   s.C,
                   s.KW,
-                  forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH()),
-                  forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW()),
+                  forward_axis(s.along_h()),
+                  forward_axis(s.along_w()),
                   s.OH(),
                   s.OW(),
                   1,
                   1,
                   0,
                   0,
-                  epilogue};
+                  call.epilogue};
     run(p);
 }
 
@@ -109,8 +106,8 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
                           s.N,
                           s.C,
                           s.KW,
-                          backward_axis(ph, s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH()),
-                          backward_axis(pw, s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW()),
+                          backward_axis(s.along_h(), ph),
+                          backward_axis(s.along_w(), pw),
                           s.H,
                           s.W,
                           s.stride_h,
@@ -124,8 +121,8 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
 
 static void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
     if (tiled_backward_weight(dweight, x, dy, s)) return;
-    Axis h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
-    Axis w = forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
+    Axis h = forward_axis(s.along_h());
+    Axis w = forward_axis(s.along_w());
     h.sort_outputs(), w.sort_outputs();
     constexpr int64_t kChannels = 16;
     const int64_t chunks = ceil_div(s.C, kChannels);

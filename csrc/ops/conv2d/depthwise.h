@@ -4,7 +4,7 @@
 
 namespace pycnn::depthwise {
 
-bool tiled_forward(float* y, const float* x, const float* weight, const Conv2dShape&, const Epilogue&);
+bool tiled_forward(const Conv2dForward&);
 bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 

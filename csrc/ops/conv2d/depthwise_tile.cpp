@@ -168,10 +168,11 @@ void weight_slot(float* dw, const float* x, const float* dy, const Conv2dShape& 
 
 }  // namespace
 
-bool tiled_forward(float* y, const float* x, const float* weight, const Conv2dShape& s, const Epilogue& epilogue) {
+bool tiled_forward(const Conv2dForward& call) {
+    const Conv2dShape& s = call.shape;
     if (!square(s)) return false;
-    correlate({y, s.OH(), s.OW(), s.C}, {x, s.H, s.W, s.C},
-              {weight, s.KW * s.C, s.C, s.KH, s.stride_h, s.pad.top, s.pad.left}, s, epilogue);
+    correlate({call.y, s.OH(), s.OW(), s.C}, {call.x, s.H, s.W, s.C},
+              {call.packed, s.KW * s.C, s.C, s.KH, s.stride_h, s.pad.top, s.pad.left}, s, call.epilogue);
     return true;
 }
 

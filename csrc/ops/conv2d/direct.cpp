@@ -315,8 +315,8 @@ static void forward(const Conv2dForward& call) {
     const Conv2dShape& s = call.shape;
     Correlation p{};
     p.in = call.x, p.N = s.N, p.C = s.C;
-    p.h = forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
-    p.w = forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
+    p.h = forward_axis(s.along_h());
+    p.w = forward_axis(s.along_w());
     p.out = call.y, p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
     p.out_step_h = p.out_step_w = 1;
     p.groups = s.groups, p.packed = call.packed, p.epilogue = call.epilogue;
@@ -334,12 +334,12 @@ static void backward_input(float* dx, const float* dy, const float* weight, cons
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
             Correlation p{};
             p.in = dy, p.N = s.N, p.C = s.OC;
-            p.h = backward_axis(ph, s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH());
-            p.w = backward_axis(pw, s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW());
+            p.h = backward_axis(s.along_h(), ph);
+            p.w = backward_axis(s.along_w(), pw);
             p.out = dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
             p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
             p.groups = s.groups, p.packed = packed;
-            pack_backward(packed, weight, s, weight_taps(p.h), weight_taps(p.w));
+            pack_backward(packed, {.weight = weight, .shape = s, .kh = weight_taps(p.h), .kw = weight_taps(p.w)});
             packed += p.taps() * tap_size;
             job.phases.push_back(p);
         }

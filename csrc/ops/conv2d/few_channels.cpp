@@ -24,16 +24,18 @@ static bool fits(const Conv2dShape& s, Direction direction) {
 
 int64_t padded_row(const Conv2dShape& s) { return (s.pad.left + s.W + s.pad.right) * s.C; }
 
-void copy_padded(float* to, const float* x, const Conv2dShape& s, int64_t n, int64_t p0, int64_t p1) {
+void copy_padded(const PaddedRows& rows) {
+    const Conv2dShape& s = rows.shape;
+    float* to = rows.to;
     const int64_t row = padded_row(s), before = s.pad.left * s.C, inside = s.W * s.C;
-    for (int64_t p = p0; p < p1; ++p, to += row) {
+    for (int64_t p = rows.p0; p < rows.p1; ++p, to += row) {
         const int64_t h = p - s.pad.top;
         if (h < 0 || h >= s.H) {
             std::memset(to, 0, sizeof(float) * row);
             continue;
         }
         for (int64_t i = 0; i < before; ++i) to[i] = 0;
-        std::memcpy(to + before, x + (n * s.H + h) * inside, sizeof(float) * inside);
+        std::memcpy(to + before, rows.x + (rows.n * s.H + h) * inside, sizeof(float) * inside);
         for (int64_t i = before + inside; i < row; ++i) to[i] = 0;
     }
 }
@@ -69,7 +71,7 @@ void run_image(const Conv2dForward& p, const int64_t* offset, int64_t n, int64_t
     const int64_t last = (map_rows - 1) * s.stride_h + extent(s.KH, s.dilation_h);
     Scratch scratch;
     float* padded = scratch.floats((last - first) * Wp);
-    copy_padded(padded, p.x, s, n, first, last);
+    copy_padded({.to = padded, .x = p.x, .shape = s, .n = n, .p0 = first, .p1 = last});
     for (int64_t r = r0; r < r1; ++r) {
         const int64_t to = (n * rows_of(p) + r) * cols_of(p) * s.OC;
         kernels().few_channels_row({.y = p.y + to,

@@ -16,7 +16,13 @@ int64_t weight_slots(const Conv2dShape&);  // that threads take
 
 // Images with their zero rim, a few rows at a time: a row is `padded_row` floats, [left + W + right][C].
 int64_t padded_row(const Conv2dShape&);
-void copy_padded(float* to, const float* x, const Conv2dShape&, int64_t n, int64_t p0, int64_t p1);  // rows [p0, p1)
+struct PaddedRows {  // rows [p0, p1) of image n
+    float* to;
+    const float* x;
+    const Conv2dShape& shape;
+    int64_t n, p0, p1;
+};
+void copy_padded(const PaddedRows&);
 std::vector<int64_t> tap_offsets(const Conv2dShape&);  // of each tap (kh, kw, c) from an output's first tap
 int64_t lanes(const Conv2dShape&);                     // that compute OC channels: what a grain counts
 // Rows of outputs (or of windows, of two rows each) whose padded rows fill at most 64 KB.

@@ -43,7 +43,8 @@ void add_rows(float* dw, const float* x, const float* dy, const Conv2dShape& s, 
         Scratch scratch;
         if (s.padded()) {
             float* padded = scratch.floats(needed * Wp);
-            copy_padded(padded, x, s, n, r0 * s.stride_h, r0 * s.stride_h + needed);
+            copy_padded(
+                {.to = padded, .x = x, .shape = s, .n = n, .p0 = r0 * s.stride_h, .p1 = r0 * s.stride_h + needed});
             image = padded;
         }
         for (int64_t r = 0; r < rows; r += together)

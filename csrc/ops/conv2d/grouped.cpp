@@ -125,7 +125,14 @@ void run(const Correlation& s) {
             const int64_t block = u % blocks, band = u / blocks;
             count = std::min({most, end - u, blocks - block});
             const int64_t n = band / bands, r0 = band % bands * tall, r1 = std::min(r0 + tall, rows);
-            s.frame.copy(copy, apart, s.in + n * s.frame.H * s.frame.W * s.frame.C, s.from, block, count, r0, r1);
+            s.frame.copy({.to = copy,
+                          .apart = apart,
+                          .image = s.in + n * s.frame.H * s.frame.W * s.frame.C,
+                          .side = s.from,
+                          .block = block,
+                          .count = count,
+                          .r0 = r0,
+                          .r1 = r1});
             for (int64_t b = 0; b < count; ++b)
                 for (int64_t v = 0; v < V; ++v)
                     for (const Phase& p : s.phases)
@@ -140,12 +147,7 @@ Correlation forward_of(const Conv2dShape& s) {
     p.out_H = s.OH(), p.out_W = s.OW(), p.out_C = s.OC;
     p.frame.H = s.H, p.frame.W = s.W, p.frame.C = s.C, p.frame.step_h = s.stride_h, p.frame.step_w = s.stride_w;
     p.frame.pixel = p.from.vectors() * kLanes;
-    p.phases.push_back({forward_axis(s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH()),
-                        forward_axis(s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW()),
-                        0,
-                        0,
-                        0,
-                        {}});
+    p.phases.push_back({forward_axis(s.along_h()), forward_axis(s.along_w()), 0, 0, 0, {}});
     place_taps(p);
     return p;
 }
@@ -158,12 +160,7 @@ Correlation backward_of(const Conv2dShape& s) {
     p.frame.pixel = p.from.vectors() * kLanes;
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw)
-            p.phases.push_back({backward_axis(ph, s.H, s.pad.top, s.KH, s.stride_h, s.dilation_h, s.OH()),
-                                backward_axis(pw, s.W, s.pad.left, s.KW, s.stride_w, s.dilation_w, s.OW()),
-                                ph,
-                                pw,
-                                0,
-                                {}});
+            p.phases.push_back({backward_axis(s.along_h(), ph), backward_axis(s.along_w(), pw), ph, pw, 0, {}});
     place_taps(p);
     return p;
 }

@@ -61,37 +61,54 @@ struct Frame {
     }
     int64_t floats(int64_t rows) const { return ((rows - 1) * step_h + span) * row() + kSlack * pixel; }
 
-    // What the output rows [r0, r1) of an image read; `count` blocks of groups of `side`, `apart` floats from one to the
-    // next. Row by row, so that the blocks read lines that lie beside each other at about the same time.
-    void copy(float* to, int64_t apart, const float* image, const Side& side, int64_t block, int64_t count, int64_t r0,
-              int64_t r1) const {
-        const int64_t p0 = r0 * step_h, p1 = (r1 - 1) * step_h + span;
+    struct Blocks {  // `count` blocks of groups of `side`, `apart` floats from one to the next
+        float* to;
+        int64_t apart;
+        const float* image;
+        const Side& side;
+        int64_t block, count;
+        int64_t r0, r1;
+    };
+    // What the output rows [r0, r1) of an image read. Row by row, so that the blocks read lines that lie beside each
+    // other at about the same time.
+    void copy(const Blocks& a) const {
+        const int64_t p0 = a.r0 * step_h, p1 = (a.r1 - 1) * step_h + span;
         for (int64_t p = std::max(p0, top); p < std::min(p1, top + H); ++p) {
             if (p + 1 < std::min(p1, top + H))
-                fetch_row(image + (p + 1 - top) * W * C + side.first(block, 0), side, count);
-            for (int64_t b = 0; b < count; ++b)
+                fetch_row(a.image + (p + 1 - top) * W * C + a.side.first(a.block, 0), a.side, a.count);
+            for (int64_t b = 0; b < a.count; ++b)
                 for (int64_t plane = 0; plane < step_w; ++plane)
-                    copy_plane(to + b * apart + ((p - p0) * step_w + plane) * columns * pixel,
-                               image + (p - top) * W * C, side, block + b, plane);
+                    copy_plane({.to = a.to + b * a.apart + ((p - p0) * step_w + plane) * columns * pixel,
+                                .from = a.image + (p - top) * W * C,
+                                .side = a.side,
+                                .block = a.block + b,
+                                .plane = plane});
         }
     }
 
   private:
+    struct Plane {  // of one row and one block
+        float* to;
+        const float* from;
+        const Side& side;
+        int64_t block, plane;
+    };
     // To L2. Lines that lie C floats apart are no stream that the hardware would follow.
     void fetch_row(const float* row, const Side& side, int64_t count) const {
         const int64_t floats = count * side.G * side.width;
         for (int64_t w = 0; w < W; ++w)
             for (int64_t at = 0; at < floats; at += kLanes) __builtin_prefetch(row + w * C + at, 0, 2);
     }
-    void copy_plane(float* to, const float* from, const Side& side, int64_t block, int64_t plane) const {
-        const int64_t begin = std::min(ceil_div(std::max<int64_t>(left - plane, 0), step_w), columns);
-        const int64_t end = std::clamp(ceil_div(W + left - plane, step_w), begin, columns);
-        std::memset(to, 0, sizeof(float) * begin * pixel);
-        std::memset(to + end * pixel, 0, sizeof(float) * (columns - end) * pixel);
-        from += (begin * step_w + plane - left) * C;
+    void copy_plane(const Plane& a) const {
+        const Side& side = a.side;
+        const int64_t begin = std::min(ceil_div(std::max<int64_t>(left - a.plane, 0), step_w), columns);
+        const int64_t end = std::clamp(ceil_div(W + left - a.plane, step_w), begin, columns);
+        std::memset(a.to, 0, sizeof(float) * begin * pixel);
+        std::memset(a.to + end * pixel, 0, sizeof(float) * (columns - end) * pixel);
+        const float* from = a.from + (begin * step_w + a.plane - left) * C;
         for (int64_t v = 0; v < side.vectors(); ++v)
-            kernels().grouped_copy({to + begin * pixel + v * kLanes, pixel, from + side.first(block, v), step_w * C,
-                                    end - begin, side.lanes(block, v), kLanes, side.lane_index()});
+            kernels().grouped_copy({a.to + begin * pixel + v * kLanes, pixel, from + side.first(a.block, v), step_w * C,
+                                    end - begin, side.lanes(a.block, v), kLanes, side.lane_index()});
     }
 };
 

@@ -61,7 +61,14 @@ void add_bands(float* sums, const Problem& p, int64_t block, int64_t count, int6
     std::memset(sums, 0, sizeof(float) * count * V * p.sums());
     for (int64_t at = begin; at < end; ++at) {
         const int64_t n = at / p.bands, r0 = at % p.bands * p.tall, r1 = std::min(r0 + p.tall, OH);
-        p.frame.copy(x, apart, p.x + n * s.H * s.W * s.C, p.from, block, count, r0, r1);
+        p.frame.copy({.to = x,
+                      .apart = apart,
+                      .image = p.x + n * s.H * s.W * s.C,
+                      .side = p.from,
+                      .block = block,
+                      .count = count,
+                      .r0 = r0,
+                      .r1 = r1});
         for (int64_t r = r0; r < r1; ++r)
             for (int64_t i = 0; i < count * V; ++i)
                 kernels().grouped_copy({dy + i * dy_apart + (r - r0) * OW * kLanes, kLanes,

@@ -22,25 +22,26 @@ void pack_forward(float* packed, const float* weight, const Conv2dShape& s) {
     });
 }
 
-void pack_backward(float* packed, const float* weight, const Conv2dShape& s, const std::vector<int64_t>& kh,
-                   const std::vector<int64_t>& kw) {
+void pack_backward(float* packed, const PackBackward& a) {
+    const Conv2dShape& s = a.shape;
     const int64_t NR = kernels().NR, Cg = s.group_C(), OCg = s.group_OC(), panels = ceil_div(Cg, NR);
-    const int64_t across = static_cast<int64_t>(kw.size()), T = static_cast<int64_t>(kh.size()) * across, K = T * OCg;
+    const int64_t across = static_cast<int64_t>(a.kw.size()), T = static_cast<int64_t>(a.kh.size()) * across,
+                  K = T * OCg;
     parallel_for(s.groups * panels * T, grain_units(kGrainBytes, 16.0 * OCg * NR), [&](int64_t begin, int64_t end) {
         for (int64_t unit = begin; unit < end; ++unit) {
             const int64_t t = unit % T, p = unit / T, g = p / panels, jr = p % panels * NR;
-            const float* tap = weight + ((kh[t / across] * s.KW + kw[t % across]) * Cg + jr) * s.OC + g * OCg;
+            const float* tap = a.weight + ((a.kh[t / across] * s.KW + a.kw[t % across]) * Cg + jr) * s.OC + g * OCg;
             kernels().gemm_pack_b(packed + p * K * NR + t * OCg * NR, {tap, 1, s.OC}, OCg, std::min(NR, Cg - jr));
         }
     });
 }
 
-const float* pack_backward(Scratch& scratch, const float* weight, const Conv2dShape& s, const std::vector<int64_t>& kh,
-                           const std::vector<int64_t>& kw) {
-    const int64_t NR = kernels().NR, taps = static_cast<int64_t>(kh.size() * kw.size());
+const float* pack_backward(Scratch& scratch, const PackBackward& a) {
+    const Conv2dShape& s = a.shape;
+    const int64_t NR = kernels().NR, taps = static_cast<int64_t>(a.kh.size() * a.kw.size());
     float* packed =
         scratch.floats(std::max<int64_t>(taps * s.groups * ceil_div(s.group_C(), NR) * NR * s.group_OC(), 1));
-    pack_backward(packed, weight, s, kh, kw);
+    pack_backward(packed, a);
     return packed;
 }
 

@@ -14,10 +14,13 @@ int64_t packed_forward_floats(const Conv2dShape&);
 void pack_forward(float* packed, const float* weight, const Conv2dShape&);
 
 // Columns are input channels, K the output channels; only the taps kh x kw, in this order.
-void pack_backward(float* packed, const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
-                   const std::vector<int64_t>& kw);
+struct PackBackward {
+    const float* weight;
+    const Conv2dShape& shape;
+    std::vector<int64_t> kh, kw;
+};
+void pack_backward(float* packed, const PackBackward&);
 // The same into scratch memory of the caller.
-const float* pack_backward(Scratch&, const float* weight, const Conv2dShape&, const std::vector<int64_t>& kh,
-                           const std::vector<int64_t>& kw);
+const float* pack_backward(Scratch&, const PackBackward&);
 
 }  // namespace pycnn

@@ -90,7 +90,7 @@ int64_t packed_floats(const Conv2dShape& s) {
 
 template <int M>
 void pack(float* u, const float* weight, const Conv2dShape& s) {
-    transform_filter(u, as_it_is(weight, s), s.group_C(), s.OC, M);
+    transform_filter(u, as_it_is(weight, s), {.C = s.group_C(), .OC = s.OC, .m = M});
 }
 
 template <int M>
@@ -140,8 +140,9 @@ template <int M>
 void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
     const int64_t tap = s.group_OC() * kernels().NR;
     Scratch scratch;
-    const float* taps =
-        s.groups > 1 ? turned_groups(scratch, weight, s) : pack_backward(scratch, weight, s, {2, 1, 0}, {2, 1, 0});
+    const float* taps = s.groups > 1
+                            ? turned_groups(scratch, weight, s)
+                            : pack_backward(scratch, {.weight = weight, .shape = s, .kh = {2, 1, 0}, .kw = {2, 1, 0}});
     run({.in = dy,
          .out = dx,
          .where = nullptr,
@@ -171,8 +172,10 @@ constexpr Algorithm entry(const char* reason) {
             .cut = cut<M>,
             .forward = forward<M>,
             .backward_input = backward_input<M>,
-            .backward_weight = [](float* dweight, const float* x, const float* dy,
-                                  const Conv2dShape& s) { winograd::backward_weight(dweight, x, dy, s, M); },
+            .backward_weight =
+                [](float* dweight, const float* x, const float* dy, const Conv2dShape& s) {
+                    winograd::backward_weight({.dweight = dweight, .x = x, .dy = dy, .shape = s, .m = M});
+                },
             .pools = true,
             .packs_parts = true,
             .packed_floats = packed_floats<M>,

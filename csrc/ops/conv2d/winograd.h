@@ -67,7 +67,13 @@ WinogradInput in_place(const Map&, const Tiles&, int64_t tile, int64_t extent);
 // Zen 4: 1901 to 2268 in place, 1558 microseconds from a band).
 class Band {
   public:
-    Band(Scratch&, const Tiles&, const Map&, int64_t first, int64_t channels, int64_t extent);  // of extent^2 pixels
+    struct Part {
+        const Tiles& tiles;
+        const Map& map;
+        int64_t first, channels;
+        int64_t extent;  // tiles of extent^2 pixels
+    };
+    Band(Scratch&, const Part&);
 
     WinogradInput input(int64_t tile);  // without v
 
@@ -102,12 +108,21 @@ struct Filter {
 
 // winograd_tiles.cpp
 int64_t filter_size(int64_t C, int64_t OC, int64_t m);  // floats of u; C as above
-void transform_filter(float* u, const Filter& taps, int64_t C, int64_t OC, int64_t m);
+struct FilterShape {
+    int64_t C, OC, m;
+};
+void transform_filter(float* u, const Filter& taps, const FilterShape&);
 void run(const Correlation&, int64_t m, const Filter&);
 Cut forward_cut(const Tiles&, int64_t C, int64_t OC, int64_t groups);  // over threads, of its longest step
 
 // winograd_weight.cpp
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&, int64_t m);
+struct BackwardWeight {
+    float* dweight;
+    const float *x, *dy;
+    const Conv2dShape& shape;
+    int64_t m;
+};
+void backward_weight(const BackwardWeight&);
 // Units of work of the products of backward_weight, of `elements` matrices.
 int64_t weight_units(const Conv2dShape&, int64_t elements);
 

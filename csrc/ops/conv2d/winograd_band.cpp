@@ -23,13 +23,13 @@ WinogradInput in_place(const Map& map, const Tiles& tiles, int64_t tile, int64_t
             .col_end = cols.end};
 }
 
-Band::Band(Scratch& scratch, const Tiles& tiles, const Map& map, int64_t first, int64_t channels, int64_t extent)
-    : tiles_(tiles),
-      map_(map),
-      first_(first),
-      C_(channels),
-      rows_(extent),
-      width_((tiles.cols - 1) * tiles.m + extent),
+Band::Band(Scratch& scratch, const Part& part)
+    : tiles_(part.tiles),
+      map_(part.map),
+      first_(part.first),
+      C_(part.channels),
+      rows_(part.extent),
+      width_((tiles_.cols - 1) * tiles_.m + rows_),
       pixels_(scratch.floats(rows_ * width_ * C_)) {}
 
 void Band::copy(int64_t row) {

@@ -81,7 +81,8 @@ void transform_output(const float* m, const Layout& at, const Correlation& s, co
 }
 
 // u of some panels.
-void transform_filter(float* u, const Filter& f, int64_t C, int64_t OC, const Panels& panels, int64_t m) {
+void transform_filter(float* u, const Filter& f, const FilterShape& s, const Panels& panels) {
+    const int64_t C = s.C, OC = s.OC, m = s.m;
     const int64_t NR = kernels().NR, element = filter_element(C, panels.count());
     constexpr int64_t kRows = 16;  // channels a unit
     const int64_t parts = ceil_div(C, kRows);
@@ -135,7 +136,8 @@ void run_tiles(const Correlation& s, const Tiles& tiles, const float* u, int64_t
     float* v = scratch.floats(E * at.v_element);
     float* product = scratch.floats(E * at.m_element);
     const Map map = map_of(s);
-    Band band(scratch, tiles, map, g0 * K, grouped ? C : 0, tiles.m + 2);
+    Band band(scratch,
+              {.tiles = tiles, .map = map, .first = g0 * K, .channels = grouped ? C : 0, .extent = tiles.m + 2});
     for (; first < last; first += size) {
         const int64_t count = std::min(size, last - first);
         Scratch list;
@@ -165,10 +167,11 @@ void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
     const float* u = filter.u;
     const int64_t K = s.group_C(), NR = kernels().NR, panels = ceil_div(s.OC, NR), together = panels_together(s),
                   unit = unit_panels(s.group_OC(), s.groups);
+    const FilterShape shape{.C = K, .OC = s.OC, .m = tiles.m};
     Scratch scratch;
     if (!u && s.groups == 1) {
         float* room = scratch.floats(filter_size(K, s.OC, tiles.m));
-        transform_filter(room, filter, K, s.OC, {0, panels}, tiles.m);
+        transform_filter(room, filter, shape, {0, panels});
         u = room;
     }
     const double flop = 2.0 * tiles.elements() * K * s.OC;
@@ -179,7 +182,7 @@ void by_tiles(const Correlation& s, const Tiles& tiles, const Filter& filter) {
                             float* room = u ? nullptr : own.floats(filter_size(K, together * NR, tiles.m));
                             for (int64_t p = first * unit; p < end; p += together) {
                                 const Panels part{p, std::min(p + together, end)};
-                                if (room) transform_filter(room, filter, K, s.OC, part, tiles.m);
+                                if (room) transform_filter(room, filter, shape, part);
                                 run_tiles(s, tiles, room ? room : u + p * K * NR, room ? part.count() : panels, t0, t1,
                                           part);
                             }
@@ -253,7 +256,8 @@ void by_parts(const Correlation& s, const Tiles& tiles, const Filter& filter) {
         });
         for (int64_t p = 0; p < panels; p += each) {
             const Panels part{p, std::min(p + each, panels)};
-            if (room && (first == 0 || each < panels)) transform_filter(room, filter, s.C, s.OC, part, tiles.m);
+            if (room && (first == 0 || each < panels))
+                transform_filter(room, filter, {.C = s.C, .OC = s.OC, .m = tiles.m}, part);
             const float* u = room ? room : filter.u + p * s.C * NR;
             multiply(product, at, v, u, filter_element(s.C, room ? part.count() : panels), order, s, part, E, flop);
             parallel_for(count, grain_units(kGrainFlop, kOutputFlop * s.OC * chunks), [&](int64_t begin, int64_t end) {
@@ -278,8 +282,8 @@ int64_t filter_size(int64_t C, int64_t OC, int64_t m) {
     return (m + 2) * (m + 2) * filter_element(C, ceil_div(OC, kernels().NR));
 }
 
-void transform_filter(float* u, const Filter& filter, int64_t C, int64_t OC, int64_t m) {
-    transform_filter(u, filter, C, OC, {0, ceil_div(OC, kernels().NR)}, m);
+void transform_filter(float* u, const Filter& filter, const FilterShape& s) {
+    transform_filter(u, filter, s, {0, ceil_div(s.OC, kernels().NR)});
 }
 
 Cut forward_cut(const Tiles& tiles, int64_t C, int64_t OC, int64_t groups) {

@@ -141,8 +141,12 @@ void by_groups(const Problem& p) {
         for (int64_t g = begin, last; g < end; g = last) {
             last = std::min(g + most, end);
             Scratch pixels;
-            Band in(pixels, p.tiles, p.x, g * C, (last - g) * C, p.tiles.m + 2);
-            Band out(pixels, p.tiles, p.dy, g * OC, (last - g) * OC, p.tiles.m);
+            Band in(
+                pixels,
+                {.tiles = p.tiles, .map = p.x, .first = g * C, .channels = (last - g) * C, .extent = p.tiles.m + 2});
+            Band out(
+                pixels,
+                {.tiles = p.tiles, .map = p.dy, .first = g * OC, .channels = (last - g) * OC, .extent = p.tiles.m});
             for (int64_t first = 0; first < p.tiles.count(); first += p.most) {
                 const int64_t count = std::min(p.most, p.tiles.count() - first);
                 Scratch list;
@@ -194,19 +198,20 @@ int64_t weight_units(const Conv2dShape& s, int64_t elements) {
     return s.groups > 1 ? s.groups : Blocks(s, elements).units();
 }
 
-void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape& s, int64_t m) {
-    const Tiles tiles(m, s.N, s.OH(), s.OW());
+void backward_weight(const BackwardWeight& a) {
+    const Conv2dShape& s = a.shape;
+    const Tiles tiles(a.m, s.N, s.OH(), s.OW());
     const int64_t E = tiles.elements();
     if (tiles.count() == 0) {
-        std::memset(dweight, 0, sizeof(float) * 9 * s.group_C() * s.OC);
+        std::memset(a.dweight, 0, sizeof(float) * 9 * s.group_C() * s.OC);
         return;
     }
     const bool groups = s.groups > 1;
     const int64_t most = groups ? kTilesOfGroups : most_tiles(E * (round_up_16(s.C) + round_up_16(s.OC)));
     const int64_t chunks = ceil_div(tiles.count(), most);
-    const Problem p{{x, s.H, s.W, s.C, s.pad.top, s.pad.left},
-                    {dy, s.OH(), s.OW(), s.OC, 0, 0},
-                    dweight,
+    const Problem p{{a.x, s.H, s.W, s.C, s.pad.top, s.pad.left},
+                    {a.dy, s.OH(), s.OW(), s.OC, 0, 0},
+                    a.dweight,
                     s,
                     tiles,
                     {s, E},

@@ -128,7 +128,7 @@ void conv2d_norm_forward(const ConvNormForward& a, const NormFunction<float>& f,
         convolve(a.z, parts, a.x, packed_in_scratch(scratch, direct::algorithm, a.weight, s), a.bias, s, l);
         norm::merge_statistics(a.mean, a.variance, parts, l);
     } else {
-        conv2d_forward(a.z, a.x, a.weight, s, {.bias = a.bias});
+        conv2d_forward({.y = a.z, .x = a.x, .weight = a.weight, .shape = s, .epilogue = {.bias = a.bias}});
         batch_statistics<float>({.mean = a.mean, .variance = a.variance, .x = a.z, .rows = rows, .C = s.OC});
     }
     batch_norm_apply<float>({.y = a.y, .x = a.z, .rows = rows, .C = s.OC}, f);
@@ -142,8 +142,8 @@ void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& 
         Scratch scratch;
         float* dz = of_norm.dx = scratch.floats(rows * s.OC);
         batch_norm_backward(of_norm, f);
-        conv2d_backward_weight(a.dweight, a.x, dz, s);
-        if (a.dx) conv2d_backward_input(a.dx, dz, a.weight, s);
+        conv2d_backward_weight({.dweight = a.dweight, .x = a.x, .dy = dz, .shape = s});
+        if (a.dx) conv2d_backward_input({.dx = a.dx, .dy = dz, .weight = a.weight, .shape = s});
         return;
     }
     const Layout l(rows, s.OC);
@@ -151,7 +151,8 @@ void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& 
     float* parts = scratch.floats(l.chunks * 2 * l.C + 5 * l.C);
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
     norm::gradient_coefficients(of_norm, f, k, parts);
-    const float* packed = a.dx ? pack_backward(scratch, a.weight, s, {0}, {0}) : nullptr;
+    const float* packed =
+        a.dx ? pack_backward(scratch, {.weight = a.weight, .shape = s, .kh = {0}, .kw = {0}}) : nullptr;
     float* slots = scratch.floats(kSlots * size);
     const Backward b{
         .dx = a.dx, .slots = slots, .dy = a.dy, .z = a.z, .x = a.x, .packed = packed, .k = k, .relu = f.relu};

@@ -38,14 +38,14 @@ static float* unpooled(Scratch& scratch, const Arrays& a, const ConvPoolShape& b
     float* room = maps + s.N * map;
     parallel_for(s.N, grain_units(kGrainBytes, 4.0 * (map + 3 * pooled)), [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n)
-            unpool(maps + n * map, masked(room + n * pooled, a, b, n, 1), a.where + n * pooled, b);
+            unpool(maps + n * map, masked(room + n * pooled, a, b, n), a.where + n * pooled, b);
     });
     return maps;
 }
 
 void dense_dx(const Arrays& a, const ConvPoolShape& b) {
     Scratch scratch;
-    conv2d_backward_input(a.dx, unpooled(scratch, a, b), a.weight, b.conv);
+    conv2d_backward_input({.dx = a.dx, .dy = unpooled(scratch, a, b), .weight = a.weight, .shape = b.conv});
 }
 
 void dense(const Arrays& a, const ConvPoolShape& b) {
@@ -54,8 +54,8 @@ void dense(const Arrays& a, const ConvPoolShape& b) {
     const float* maps = unpooled(scratch, a, b);
     const float* g = b.relu ? maps + s.N * s.OH() * s.OW() * s.OC : a.dy;
     if (a.dbias) sum_rows(a.dbias, g, s.N * b.PH * b.PW, s.OC);
-    conv2d_backward_weight(a.dweight, a.x, maps, s);
-    if (a.dx) conv2d_backward_input(a.dx, maps, a.weight, s);
+    conv2d_backward_weight({.dweight = a.dweight, .x = a.x, .dy = maps, .shape = s});
+    if (a.dx) conv2d_backward_input({.dx = a.dx, .dy = maps, .weight = a.weight, .shape = s});
 }
 
 }  // namespace pycnn::conv_pool
@@ -68,8 +68,8 @@ void conv2d_relu_backward(const ConvPoolBackward& a, const Conv2dShape& s, std::
     float* g = scratch.floats(pixels * s.OC);
     relu_backward(g, a.dy, a.y, pixels * s.OC);
     if (a.dbias) sum_rows(a.dbias, g, pixels, s.OC);
-    conv2d_backward_weight(a.dweight, a.x, g, s, algorithm);
-    if (a.dx) conv2d_backward_input(a.dx, g, a.weight, s, algorithm);
+    conv2d_backward_weight({.dweight = a.dweight, .x = a.x, .dy = g, .shape = s}, algorithm);
+    if (a.dx) conv2d_backward_input({.dx = a.dx, .dy = g, .weight = a.weight, .shape = s}, algorithm);
 }
 
 }  // namespace pycnn

@@ -26,16 +26,22 @@ struct Layout {
     bool fits_int32(const ConvPoolShape&) const;  // where a list starts, and where a patch starts in a group's images
 };
 
+struct SlotImages {
+    float* slot;
+    const Arrays& arrays;
+    const ConvPoolShape& shape;
+    int64_t begin, end;
+};
+
 // Sums over the images [begin, end) into a zeroed slot; writes dx of these images. `weights` may be null without dx.
-void sparse_images(float* slot, const Arrays&, const ConvPoolShape&, const Layout&, const float* weights, int64_t begin,
-                   int64_t end);
+void sparse_images(const SlotImages&, const Layout&, const float* weights);
 void transpose_weights(float* weights, const float* weight, const Conv2dShape&, const Layout&);
 
 // One input channel: slot [ceil(OC / 16)][KH][KW][16], then [OC] for dbias. No dx.
-void one_channel_images(float* slot, const Arrays&, const ConvPoolShape&, int64_t begin, int64_t end);
+void one_channel_images(const SlotImages&);
 
-// g = dy where the window passes its relu, else zero: `room` or dy itself.
-const float* masked(float* room, const Arrays&, const ConvPoolShape&, int64_t first_image, int64_t images);
+// g = dy of image n where the window passes its relu, else zero: `room` or dy itself.
+const float* masked(float* room, const Arrays&, const ConvPoolShape&, int64_t n);
 
 // Un-pools dy and runs the convolution's own gradients, or that of the input alone: every shape.
 void dense(const Arrays&, const ConvPoolShape&);

@@ -198,15 +198,15 @@ void Worker::add_to_sums(float* slot) {
 
 }  // namespace
 
-void sparse_images(float* slot, const Arrays& a, const ConvPoolShape& b, const Layout& l, const float* weights,
-                   int64_t begin, int64_t end) {
+void sparse_images(const SlotImages& images, const Layout& l, const float* weights) {
+    const auto& [slot, a, b, begin, end] = images;
     const int64_t OC = b.conv.OC;
     Worker w(a, b, l, weights);
     for (int64_t first = begin; first < end; first += w.group) {
         std::memcpy(w.channel_end, w.channel_begin, sizeof(int32_t) * OC);
         for (int64_t n = first; n < std::min(first + w.group, end); ++n) {
             w.copy_image(n, n - first);
-            w.g = masked(w.room, a, b, n, 1);
+            w.g = masked(w.room, a, b, n);
             if (a.dbias) kernels().sum_rows(slot + l.blocks * OC * b.conv.KH * l.row, w.g, w.cells, OC);
             w.list_channels(n, n - first);
             if (!a.dx) continue;
@@ -221,7 +221,8 @@ void sparse_images(float* slot, const Arrays& a, const ConvPoolShape& b, const L
     }
 }
 
-void one_channel_images(float* slot, const Arrays& a, const ConvPoolShape& b, int64_t begin, int64_t end) {
+void one_channel_images(const SlotImages& images) {
+    const auto& [slot, a, b, begin, end] = images;
     const Conv2dShape& s = b.conv;
     const int64_t rows = 2 * b.PH - 1 + s.KH, columns = 2 * b.PW - 1 + s.KW, image = b.PH * b.PW * s.OC;
     const int64_t padded_H = std::max(rows, s.pad.top + s.H) + 1, padded_W = std::max(columns, s.pad.left + s.W) + 1;
@@ -239,7 +240,7 @@ void one_channel_images(float* slot, const Arrays& a, const ConvPoolShape& b, in
                 std::memcpy(windows + 4 * (h * columns + w), pixel, 2 * sizeof(float));
                 std::memcpy(windows + 4 * (h * columns + w) + 2, pixel + padded_W, 2 * sizeof(float));
             }
-        const float* g = masked(room, a, b, n, 1);
+        const float* g = masked(room, a, b, n);
         for (int64_t oc = 0; oc < s.OC; oc += 16)
             kernels().picked_taps({slot + oc * s.taps(), windows, columns, s.KH, s.KW, g + oc, a.where + n * image + oc,
                                    b.PH, b.PW, s.OC, std::min<int64_t>(16, s.OC - oc)});
