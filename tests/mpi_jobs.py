@@ -45,6 +45,10 @@ REASON = why_not()
 needs_mpi = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
+# MPICH's mpiexec may tell, instead of MPI_Abort's code, the signal by which it ended the others.
+KILLED = 9
+
+
 class Job:
     """A job of mpiexec in `folder`, where its ranks leave their process ids."""
 

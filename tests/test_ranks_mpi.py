@@ -10,7 +10,7 @@ from pathlib import Path
 import _pycnn
 import pytest
 from idx_files import write_folder
-from mpi_jobs import Job, needs_mpi
+from mpi_jobs import KILLED, Job, needs_mpi
 from train_command import ENVIRONMENT, command, small
 
 import pycnn
@@ -175,7 +175,7 @@ def test_a_run_without_slots_does_not_go_on_on_ranks(folder, tmp_path):
     assert run.returncode == 0, run.stderr
     words = ["-m", "pycnn.train", "--mpi", "--resume", plain, "--data-dir", folder]
     job = Job(tmp_path, words, ranks=2)
-    assert job.end() == 2
+    assert job.end() in (2, KILLED)
     (sentence,) = job.sentences
     assert "the checkpoint is of a run without slots" in sentence
     assert "begun with --slots or --mpi" in sentence
