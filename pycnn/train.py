@@ -240,6 +240,11 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
 
 def _train(options: argparse.Namespace, screen: Screen, signals: Signals, job: Job) -> int:
     source = metadata = None
+    if options.shard_optimizer and not options.mpi:
+        raise ConfigError(
+            "--shard-optimizer without --mpi: one process keeps all of the optimizer's state; "
+            "expected mpiexec -n 4 python -m pycnn.train --mpi --shard-optimizer, or leave it out."
+        )
     if options.dry_run:
         if options.resume is not None:
             raise ConfigError("--dry-run with --resume: a dry run saves nothing; leave one out.")

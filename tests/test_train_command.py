@@ -101,6 +101,8 @@ def test_quiet_prints_the_result_alone(folder):
         (["--data-dir", "no/such/folder"], "'no/such/folder' is not a folder"),
         (["--data-dir", "a" * 5000], "aaa: cannot be read: File name too long (see --help)."),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+        (["--slots", 6], "slots is 6; expected a power of two, or 0"),
+        (["--shard-optimizer"], "--shard-optimizer without --mpi: one process keeps all"),
     ],
 )
 def test_usage_errors_are_one_sentence(options, words):
