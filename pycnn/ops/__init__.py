@@ -45,7 +45,18 @@ from pycnn.ops.dense import (
     softmax_cross_entropy,
 )
 from pycnn.ops.images import augment_images, gather_images
-from pycnn.ops.join import add, affine, concat, multiply, split, subtract
+from pycnn.ops.join import (
+    add,
+    affine,
+    concat,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    split,
+    subtract,
+    sum_to,
+)
 from pycnn.ops.norm import (
     BatchNorm,
     BatchNormGradients,
@@ -94,6 +105,7 @@ __all__ = [
     "conv2d_relu_backward",
     "conv_pool",
     "conv_pool_backward",
+    "divide",
     "dropout",
     "explain_conv2d",
     "gather_images",
@@ -107,6 +119,8 @@ __all__ = [
     "max_pool2d_backward",
     "multiply",
     "pool2d_output_shape",
+    "power",
+    "power_backward",
     "relu",
     "relu_backward",
     "rmsprop_step",
@@ -116,4 +130,5 @@ __all__ = [
     "softmax_cross_entropy",
     "split",
     "subtract",
+    "sum_to",
 ]
