@@ -111,13 +111,15 @@ def test_powers_of_special_numbers_are_cs(isa, exponent):
         expected = exact.astype(np.float32)
     result = ops.power(x, exponent)
     np.testing.assert_allclose(result, expected, rtol=2e-7)
-    np.testing.assert_array_equal(np.signbit(result), np.signbit(expected))
+    signs = [np.signbit(y[~np.isnan(expected)]) for y in (result, expected)]
+    np.testing.assert_array_equal(*signs)
 
 
 def test_general_powers_are_rounded_once(isa, rng):
     """So they are the same on every machine."""
     x = np.exp(20 * rng.standard_normal(5000)).astype(np.float32)
-    exact = np.power(x.astype(np.float64), -1.37).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        exact = np.power(x.astype(np.float64), -1.37).astype(np.float32)
     np.testing.assert_array_equal(ops.power(x, -1.37), exact)
 
 

@@ -358,7 +358,7 @@ def _weight_shape(entry: Mapping[str, Any]) -> tuple[int, ...] | None:
             return entry["in_features"], entry["out_features"]
         if entry["kind"] == "Combine":
             return tuple(entry["shape"])
-        name = CHANNELWISE.get(entry["kind"])
-        return None if name is None else (entry[name],)
+        kind = entry["kind"]
+        return (entry[CHANNELWISE[kind]],) if kind in list(CHANNELWISE) else None
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return ()
