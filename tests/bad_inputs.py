@@ -127,6 +127,25 @@ _NORM_BAD = {
 _OTHER_B = {"shape": Bad({"b": normal(10, 5)}, ValueError, ("b", "10, 5", "5, 10", "as a"))}
 _OTHER_SHAPE = {"shape": Bad({"y": normal(5, 9)}, ValueError, ("y", r"5, 9", "10"))}
 
+
+def _sample_weights(n):
+    return {
+        "sample_weight_shape": Bad(
+            {"sample_weight": np.ones((1, 5), np.float32)},
+            ValueError,
+            ("sample_weight", "1, 5", "each"),
+        ),
+        "sample_weight_double": Bad(
+            {"sample_weight": np.ones(5)}, TypeError, ("sample_weight", "float64", "float32")
+        ),
+        "sample_weight_inf": Bad(
+            {"sample_weight": np.full(n, np.inf, np.float32)},
+            ValueError,
+            ("sample_weight", "inf", "finite"),
+        ),
+    }
+
+
 BAD = {
     "conv2d": {
         **_CONV_BAD,
@@ -228,6 +247,40 @@ BAD = {
         ),
         "smoothing_none": Bad({"label_smoothing": None}, ValueError, ("label_smoothing", "None")),
         "smoothing_nan": Bad({"label_smoothing": np.nan}, ValueError, ("label_smoothing", "nan")),
+        "class_weights_short": Bad(
+            {"class_weights": np.ones(9)}, ValueError, ("class_weights", "9", "10")
+        ),
+        "class_weights_negative": Bad(
+            {"class_weights": np.arange(10) - 1}, ValueError, ("class_weights", "-1", "below 0")
+        ),
+        "ignore_index_text": Bad({"ignore_index": "9"}, ValueError, ("ignore_index", "'9'", "int")),
+        "label_beside_the_ignored": Bad(
+            {**_labels(3, 255, 10, 9, 1), "ignore_index": 255},
+            ValueError,
+            (r"labels\[2\]", "10", "ignore_index = 255"),
+        ),
+        "ignored_rows": Bad(
+            {"labels": ONE_HOT, "ignore_index": 0}, ValueError, ("ignore_index", "sample_weight")
+        ),
+        **_sample_weights(5),
+    },
+    "mse_loss": {
+        **_unlike("targets"),
+        **_sample_weights(37),
+        "number": Bad(
+            {"outputs": np.array(1, np.float32)}, ValueError, ("outputs", "no axes", "N")
+        ),
+    },
+    "l1_loss": _unlike("targets"),
+    "huber_loss": {
+        "delta_0": Bad({"delta": 0.0}, ValueError, ("delta", "0.0", "above 0")),
+        "delta_text": Bad({"delta": "1"}, ValueError, ("delta", "'1'", "number")),
+    },
+    "binary_cross_entropy_with_logits": {
+        **_unlike("targets"),
+        "pos_weight": Bad({"pos_weight": [1, 2]}, ValueError, ("pos_weight", "2", "37")),
+        "pos_weight_nan": Bad({"pos_weight": np.nan}, ValueError, ("pos_weight", "nan", "finite")),
+        "pos_weight_text": Bad({"pos_weight": [True]}, TypeError, ("pos_weight", "bool")),
     },
     "add_bias": {
         "bias_length": Bad({"bias": normal(9)}, ValueError, ("bias", "9", "7", "C")),

@@ -17,6 +17,7 @@ from op_samples import (
     COUNT_PAD,
     FORWARD,
     INPUT,
+    LOSSES,
     NORM_GRADIENTS,
     NORM_INFERENCE,
     NORMS,
@@ -26,8 +27,8 @@ from op_samples import (
     WEIGHT,
     Sample,
     frozen,
-    loss,
     normal,
+    pointwise,
     pool_gradients,
     steps,
 )
@@ -117,6 +118,7 @@ _ALL = [
         "conv2d_backward_input",
         ("dy", "weight"),
         INPUT,
+        LOSSES,
         images=("dy",),
         batch=("dy",),
         image_result=True,
@@ -219,14 +221,24 @@ _ALL = [
     Operator(
         "softmax_cross_entropy",
         ("logits", "labels"),
-        {
-            "classes": loss(),
-            "smoothing": loss(label_smoothing=0.1),
-            "one_hot": Sample((normal(5, 10), ONE_HOT)),
-            "one_hot_smoothing": Sample((normal(5, 10), ONE_HOT), {"label_smoothing": 0.25}),
-        },
+        LOSSES,
         batch=("logits", "labels"),
         has_out=False,
+    ),
+    *(
+        Operator(name, ("outputs", "targets"), samples, batch=("outputs", "targets"), has_out=False)
+        for name, samples in (
+            ("mse_loss", pointwise()),
+            ("l1_loss", pointwise()),
+            ("huber_loss", pointwise(delta=0.5)),
+            (
+                "binary_cross_entropy_with_logits",
+                {
+                    **pointwise(lambda x: np.clip(x, 0, 1)),
+                    "positive": Sample((normal(5, 10), ONE_HOT), {"pos_weight": np.arange(10)}),
+                },
+            ),
+        )
     ),
     Operator(
         "add_bias",

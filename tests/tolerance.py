@@ -200,19 +200,65 @@ def log_softmax_backward(dy, y):
     return gamma(k, dy.dtype) * (np.abs(dy) + np.exp(np.float64(y)) * total) + TINY * total
 
 
-def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
+def softmax_cross_entropy(
+    logits,
+    labels,
+    label_smoothing=0.0,
+    class_weights=None,
+    ignore_index=None,
+    sample_weight=None,
+):
     """The loss adds N * K products of a target and a log-probability; the gradient subtracts.
 
-    A target takes 3 roundings ((1 - s) * t + s / K), the product, the K terms of a row and the
-    division by N some more; the N rows are added to a mean.
+    A target takes 5 roundings ((1 - s) * t + s / K and two weights), the product, the K terms of a
+    row and the division some more; the N rows are added to a mean.
     """
-    N, K = logits.shape
-    target = reference.smoothed_targets(labels, K, label_smoothing)
-    p, log_p = reference.softmax(logits), np.abs(reference.log_softmax(logits))
-    rounding = gamma(N + K + 8, logits.dtype)
-    loss = (target * (log_softmax(logits) + rounding * log_p)).sum()
-    dlogits = softmax(logits) + gamma(K + 8, logits.dtype) * (p + target)
-    return loss / max(N, 1), dlogits / max(N, 1)
+    rows, target, divisor = reference.rows_of_cross_entropy(
+        logits, labels, label_smoothing, class_weights, ignore_index, sample_weight
+    )
+    rows = rows.astype(logits.dtype)
+    N, K = rows.shape
+    if divisor == 0:
+        return 0.0, np.zeros(logits.shape)
+    p, log_p = reference.softmax(rows), np.abs(reference.log_softmax(rows))
+    rounding = gamma(N + K + 10, logits.dtype)
+    loss = (target * (log_softmax(rows) + rounding * log_p)).sum()
+    total = target.sum(axis=1, keepdims=True)
+    dlogits = softmax(rows) * total + gamma(K + 10, logits.dtype) * (p * total + target)
+    return loss / divisor, (dlogits / divisor).reshape(logits.shape)
+
+
+# Of a value or a slope before weights: a difference and a product; Huber's a - delta / 2, which is
+# at least half of a, and two products; exp, log(1 + e) or a quotient, and what is around them.
+LOSS_ROUNDINGS = {"mse_loss": 3, "l1_loss": 1, "huber_loss": 5}
+LOSS_ROUNDINGS["binary_cross_entropy_with_logits"] = 2 * EXP_ROUNDINGS + 5
+
+
+def pointwise_losses(name):
+    """Values are not negative: their sum, of 64 in a lane and the lanes, is as exact as they are.
+
+    A slope is as exact as its size, which for cross entropy is that of the two that it adds.
+    """
+
+    def bound(outputs, targets, **options):
+        loss, slope = getattr(reference, name)(outputs, targets, **options)
+        size = np.abs(slope)
+        if name.startswith("binary"):
+            both = [
+                getattr(reference, name)(outputs, np.full_like(targets, end), **options)[1]
+                for end in (0, 1)
+            ]
+            size = np.abs(both).sum(axis=0)
+        k = LOSS_ROUNDINGS[name] + 4
+        return gamma(k + 70, outputs.dtype) * loss, gamma(k, outputs.dtype) * size + TINY
+
+    return bound
+
+
+mse_loss = pointwise_losses("mse_loss")
+l1_loss = pointwise_losses("l1_loss")
+huber_loss = pointwise_losses("huber_loss")
+binary_cross_entropy_with_logits = pointwise_losses("binary_cross_entropy_with_logits")
 
 
 def adam_step(param, grad, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
