@@ -8,7 +8,7 @@ are 0.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ class Loss:
     """
 
     classes = False
-    _names: tuple[str, ...] = ()  # of the arguments, each kept in an attribute of that name
+    _defaults: ClassVar[dict[str, Any]] = {}  # of the arguments, each kept as its attribute
 
     def __call__(
         self, outputs: Array, targets: Array, sample_weight: Array | None = None
@@ -53,12 +53,12 @@ class Loss:
 
     def settings(self) -> dict[str, Any]:
         """The arguments of the constructor, as JSON holds them: a resumed run has the same."""
-        found = {name: getattr(self, name) for name in self._names}
+        found = {name: getattr(self, name) for name in self._defaults}
         return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in found.items()}
 
     def __repr__(self) -> str:
         """The loss as one writes it, without what is not set."""
-        given = [f"{name}={value}" for name, value in self.settings().items() if value]
+        given = [f"{n}={v}" for n, v in self.settings().items() if v != self._defaults[n]]
         return f"{type(self).__name__}({', '.join(given)})"
 
 
@@ -85,7 +85,7 @@ class L1(Loss):
 class Huber(Loss):
     """Squared near 0, absolute from delta on: d^2 / 2, then delta (|d| - delta / 2)."""
 
-    _names = ("delta",)
+    _defaults: ClassVar = {"delta": 1.0}
 
     def __init__(self, delta: float = 1.0) -> None:
         """Raises ValueError unless delta is a finite number above 0."""
@@ -108,7 +108,7 @@ class BinaryCrossEntropy(Loss):
     Sigmoid is inside: exact for logits of any size.
     """
 
-    _names = ("pos_weight",)
+    _defaults: ClassVar = {"pos_weight": None}
 
     def __init__(self, pos_weight: npt.ArrayLike | None = None) -> None:
         """Raises ValueError for weights that are none."""
@@ -149,7 +149,7 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     classes = True
-    _names = ("label_smoothing", "class_weights", "ignore_index")
+    _defaults: ClassVar = {"label_smoothing": 0.0, "class_weights": None, "ignore_index": None}
 
     def __init__(
         self,

@@ -118,7 +118,6 @@ _ALL = [
         "conv2d_backward_input",
         ("dy", "weight"),
         INPUT,
-        LOSSES,
         images=("dy",),
         batch=("dy",),
         image_result=True,

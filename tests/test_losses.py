@@ -4,6 +4,7 @@ import gradient_check
 import numpy as np
 import pytest
 import reference
+import tolerance
 
 from pycnn import losses, ops
 
@@ -158,7 +159,7 @@ def test_binary_cross_entropy_is_exact_at_the_ends(isa, dtype):
     t = np.array([0, 1, 1, 0, 1, 1], dtype)
     expected = np.array([1e4, 1e4, np.exp(-30), np.exp(-30), 30, np.log(2)])
     slopes = np.array([1, -1, -np.exp(-30), np.exp(-30), -1, -0.5])
-    relative = 40 * np.finfo(dtype).eps
+    relative = 40 * float(np.finfo(dtype).eps)
     for i in range(6):
         loss, slope = ops.binary_cross_entropy_with_logits(x[i : i + 1], t[i : i + 1])
         assert loss == pytest.approx(expected[i], rel=relative)
@@ -232,6 +233,28 @@ def test_a_map_is_its_pixels(isa, num_threads, K):
     )
     assert loss == flat
     np.testing.assert_array_equal(gradient, rows.reshape(gradient.shape))
+
+
+def test_weights_of_samples_beyond_a_block(isa):
+    """Blocks of 1024 numbers: 7 a sample, so that a sample's lie in two of them."""
+    rng = np.random.default_rng(0)
+    outputs, targets = rng.standard_normal((2, 400, 7), np.float32)
+    weights = rng.random(400, np.float32)
+    exact = reference.mse_loss(outputs, targets, weights)
+    bounds = tolerance.mse_loss(outputs, targets, sample_weight=weights)
+    ours = ops.mse_loss(outputs, targets, sample_weight=weights)
+    for result, value, bound in zip(ours, exact, bounds, strict=True):
+        tolerance.assert_within(result, value, bound)
+
+
+def test_a_target_of_zero_costs_nothing_among_many_classes(isa):
+    logits = np.zeros((2, 40), np.float32)
+    logits[:, 3] = -np.inf
+    targets = np.zeros((2, 40), np.float32)
+    targets[:, [1, 39]] = 0.5
+    loss, gradient = ops.softmax_cross_entropy(logits, targets)
+    assert loss == pytest.approx(np.log(39), rel=1e-6)
+    assert not gradient[:, 3].any()
 
 
 def test_answers_and_probabilities():
