@@ -1,80 +1,14 @@
-"""Metrics: objects that take batches, `update(outputs, targets, weights=None)`, and `compute()`.
-
-A metric is made of sums that add up: those of batches, of slots and of ranks. Counts are whole
-numbers, so they are the same in any order; other sums run through the rows in their order.
-
-Targets are class numbers, one for each row of outputs [..., K], of which the largest is the answer;
-those below 0 count for nothing. Or rows of targets: distributions, of which the largest counts too;
-or, with `threshold`, yes or no for each output by itself, yes for outputs above it (0 for logits).
-"""
+"""Metrics of classes: of one a row, or of several labels."""
 
 from __future__ import annotations
-
-import re
-from typing import Any
 
 import numpy as np
 
 from pycnn._runtime.checks import is_choice, is_real, is_whole
+from pycnn.metrics.base import Metric, Value, columns, of_rows, ratio, total
 from pycnn.ops.arrays import Array
 
-Value = float | Array
-_GROWING = ("accuracy", "precision", "recall", "f1", "iou", "r2")
 _AVERAGES = ("macro", "micro", "weighted")
-
-
-def grows(name: str) -> bool:
-    """Whether a figure of the History should grow, as its name says: val_accuracy, val_f1_3.
-
-    Names that end in accuracy, precision, recall, f1, iou or r2, with or without the number of a
-    class, do; all others, as val_loss and val_mae, shrink.
-    """
-    return re.sub(r"_\d+$", "", name).endswith(_GROWING)
-
-
-class Metric:
-    """The base of all. One of your own defines `measure` and `value`; then all else follows.
-
-    name: of its column in the History, `val_<name>` for the validation.
-    """
-
-    name = "metric"
-
-    def __init__(self, name: str | None = None) -> None:
-        """Nothing is measured yet."""
-        if name is not None and (not isinstance(name, str) or not name.isidentifier()):
-            raise ValueError(
-                f"{type(self).__name__}: name is {name!r}; expected one word: letters, digits and _."
-            )
-        self.name = name or self.name
-        self.reset()
-
-    def measure(self, outputs: Array, targets: Array, weights: Array | None = None) -> Array:
-        """The sums of a batch, float64 [any]; weights: of the samples [N], or None."""
-        raise NotImplementedError(f"{type(self).__name__}: define measure(outputs, targets, ...).")
-
-    def value(self, sums: Array) -> Value:
-        """What the sums say: a number, or an array with one for each class."""
-        raise NotImplementedError(f"{type(self).__name__}: define value(sums).")
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        self.sums: Array | None = None
-
-    def update(self, outputs: Array, targets: Array, weights: Array | None = None) -> None:
-        """Add a batch."""
-        found = self.measure(np.asarray(outputs), np.asarray(targets), weights)
-        self.sums = found if self.sums is None else self.sums + found
-
-    def compute(self) -> Value:
-        """Of all batches since `reset`; ValueError if there were none."""
-        if self.sums is None:
-            raise ValueError(f"{type(self).__name__}: nothing to compute; expected update() first.")
-        return self.value(self.sums)
-
-    def settings(self) -> dict[str, Any]:
-        """What decides its numbers: a resumed run has the same."""
-        return {n: v for n, v in vars(self).items() if n != "sums"}
 
 
 class Accuracy(Metric):
@@ -102,12 +36,12 @@ class Accuracy(Metric):
             right = said == true
         if weights is None:
             return np.array([np.count_nonzero(right), len(right)], np.float64)
-        weights = _of_rows(weights, len(right))
-        return np.array([_total(weights * right), _total(weights)])
+        weights = of_rows(weights, len(right))
+        return np.array([total(weights * right), total(weights)])
 
     def value(self, sums: Array) -> float:
         """The share; 0 of nothing."""
-        return _ratio(sums[0], sums[1], 0.0)
+        return ratio(sums[0], sums[1], 0.0)
 
 
 class TopK(Metric):
@@ -132,11 +66,11 @@ class TopK(Metric):
         right = rank < self.k
         if weights is None:
             return np.array([np.count_nonzero(right), len(right)], np.float64)
-        return np.array([_total(weights * right), _total(weights)])
+        return np.array([total(weights * right), total(weights)])
 
     def value(self, sums: Array) -> float:
         """The share; 0 of nothing."""
-        return _ratio(sums[0], sums[1], 0.0)
+        return ratio(sums[0], sums[1], 0.0)
 
 
 class ConfusionMatrix(Metric):
@@ -178,7 +112,7 @@ class _OfClasses(Metric):
         nan = isinstance(zero_division, float) and np.isnan(zero_division)
         if not (nan or is_real(zero_division, 0, 1)):
             raise ValueError(
-                f"{type(self).__name__}: zero_division is {zero_division!r}; expected 0 to 1, or NaN."
+                f"{type(self).__name__}: zero_division is {zero_division!r}; expected 0 .. 1 or NaN."
             )
         self.average, self.zero_division = average, float(zero_division)
         self.threshold = _threshold(self, threshold)
@@ -199,7 +133,7 @@ class _OfClasses(Metric):
         else:
             said, true = _labels(self, outputs, targets, self.threshold)
             said, true = said.reshape(-1, K), true.reshape(-1, K)
-            counts = [_columns(each, weights) for each in (said & true, said, true)]
+            counts = [columns(each, weights) for each in (said & true, said, true)]
         return np.concatenate(counts).astype(np.float64)
 
     def value(self, sums: Array) -> Value:
@@ -217,13 +151,13 @@ class _OfClasses(Metric):
         occurs = (said + true > 0) if self.threshold is None else np.full(len(said), True)
         weights = true if self.average == "weighted" else occurs.astype(np.float64)
         counted = (weights > 0) & ~np.isnan(found)
-        whole = _total(weights[counted])
-        return _ratio(_total(found[counted] * weights[counted]), whole, self.zero_division)
+        whole = total(weights[counted])
+        return ratio(total(found[counted] * weights[counted]), whole, self.zero_division)
 
     def _ratios(self, right: Array, said: Array, true: Array) -> Array:
         top, bottom = self.fraction(right, said, true)
         found = np.full(len(top), self.zero_division)
-        return np.divide(top, bottom, out=found, where=bottom > 0)
+        return np.asarray(np.divide(top, bottom, out=found, where=bottom > 0))
 
     def fraction(self, right: Array, said: Array, true: Array) -> tuple[Array, Array]:
         """Numerator and denominator, of each class."""
@@ -270,57 +204,11 @@ class MeanIoU(_OfClasses):
         return right, said + true - right
 
 
-class MAE(Metric):
-    """The mean of |outputs - targets|."""
-
-    name = "mae"
-
-    def measure(self, outputs: Array, targets: Array, weights: Array | None = None) -> Array:
-        """[sum of weight * distance, sum of weights]."""
-        rows = _differences(self, outputs, targets)
-        distances = _sums_of_rows(np.abs(rows))
-        if weights is None:
-            return np.array([_total(distances), rows.size], np.float64)
-        weights = _of_rows(weights, len(rows))
-        return np.array([_total(distances * weights), _total(weights) * rows.shape[1]])
-
-    def value(self, sums: Array) -> float:
-        """The mean; 0 of nothing."""
-        return _ratio(sums[0], sums[1], 0.0)
-
-
-class R2(Metric):
-    """1 - (sum of squared errors) / (sum of squared distances of the targets from their mean).
-
-    The mean of it over the numbers on the last axis, as scikit-learn's r2_score; of equal targets
-    1 if all are met, else 0. Sums of squares are those of the targets: take away a large mean.
-    """
-
-    name = "r2"
-
-    def measure(self, outputs: Array, targets: Array, weights: Array | None = None) -> Array:
-        """[4 K]: weights, weighted targets, their squares, squared errors."""
-        d = _differences(self, outputs, targets)
-        t = targets.reshape(d.shape).astype(np.float64)
-        w = np.ones(len(d)) if weights is None else _of_rows(weights, len(d))
-        parts = np.ones_like(t), t, t * t, d * d
-        return np.concatenate([_columns(part, w) for part in parts])
-
-    def value(self, sums: Array) -> float:
-        """The mean over the columns."""
-        count, total, squares, errors = sums.reshape(4, -1)
-        found = []
-        for n, s, s2, e in zip(count, total, squares, errors, strict=True):
-            spread = s2 - s * s / n if n else 0.0
-            found.append(1 - e / spread if spread > 0 else float(e == 0))
-        return _total(np.array(found)) / len(found)
-
-
 def _threshold(metric: Metric, given: object) -> float | None:
     if given is not None and not is_real(given):
         raise ValueError(
-            f"{type(metric).__name__}: threshold is {given!r}; expected a number, 0.0 for logits, or "
-            "None for classes."
+            f"{type(metric).__name__}: threshold is {given!r}; expected a number, 0.0 for logits, "
+            "or None for classes."
         )
     return None if given is None else float(given)  # type: ignore[arg-type]
 
@@ -339,7 +227,7 @@ def _classes(
             f"{outputs.shape}; expected class numbers {said.shape}, or rows of the outputs' shape."
         )
     counts = _counts(targets)
-    rows = None if weights is None else _of_rows(weights, targets.size)
+    rows = None if weights is None else of_rows(weights, targets.size)
     if targets.size and targets.max() >= outputs.shape[-1]:
         raise ValueError(
             f"{type(metric).__name__}: a target is {targets.max()}; expected a class of outputs "
@@ -378,42 +266,3 @@ def _labels(metric: Metric, outputs: Array, targets: Array, above: float) -> tup
             f"{outputs.shape}; expected yes or no for each output, since threshold is {above}."
         )
     return outputs > above, targets > 0.5
-
-
-def _differences(metric: Metric, outputs: Array, targets: Array) -> Array:
-    """outputs - targets, float64 [rows, K]."""
-    if targets.shape != outputs.shape or targets.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{type(metric).__name__}: targets are {targets.dtype} {targets.shape}; expected "
-            f"numbers of the outputs' shape {outputs.shape}."
-        )
-    K = outputs.shape[-1] if outputs.ndim > 1 else 1
-    return outputs.reshape(-1, K).astype(np.float64) - targets.reshape(-1, K)
-
-
-def _of_rows(weights: Array, rows: int) -> Array:
-    """float64 [rows] of weights of samples, or of more of the first axes."""
-    return np.repeat(weights.reshape(-1).astype(np.float64), rows // max(weights.size, 1))
-
-
-# Sums in the order of the rows: those of NumPy's sum() depend on the machine.
-
-
-def _total(values: Array) -> float:
-    return float(values.cumsum()[-1]) if values.size else 0.0
-
-
-def _columns(rows: Array, weights: Array | None) -> Array:
-    """Of each column."""
-    if weights is None:
-        return np.count_nonzero(rows, axis=0).astype(np.float64)
-    weighted = rows * _of_rows(weights, len(rows))[:, None]
-    return weighted.cumsum(axis=0)[-1] if len(rows) else np.zeros(rows.shape[1])
-
-
-def _sums_of_rows(rows: Array) -> Array:
-    return np.asarray(rows.cumsum(axis=1)[:, -1])
-
-
-def _ratio(top: float, bottom: float, otherwise: float) -> float:
-    return float(top / bottom) if bottom else otherwise
