@@ -112,7 +112,8 @@ class _OfClasses(Metric):
         nan = isinstance(zero_division, float) and np.isnan(zero_division)
         if not (nan or is_real(zero_division, 0, 1)):
             raise ValueError(
-                f"{type(self).__name__}: zero_division is {zero_division!r}; expected 0 .. 1 or NaN."
+                f"{type(self).__name__}: zero_division is {zero_division!r}; expected 0 to 1, "
+                "or NaN."
             )
         self.average, self.zero_division = average, float(zero_division)
         self.threshold = _threshold(self, threshold)
