@@ -80,14 +80,15 @@ def total(values: Array) -> float:
 def columns(rows: Array, weights: Array | None) -> Array:
     """The sum of each column [rows, K], in their order."""
     if weights is None:
-        return np.count_nonzero(rows, axis=0).astype(np.float64)
+        return np.asarray(np.count_nonzero(rows, axis=0), np.float64)
     weighted = rows * of_rows(weights, len(rows))[:, None]
     return np.asarray(weighted.cumsum(axis=0)[-1] if len(rows) else np.zeros(rows.shape[1]))
 
 
 def sums_of_rows(rows: Array) -> Array:
     """The sum of each row, in its order."""
-    return np.asarray(rows.cumsum(axis=1)[:, -1])
+    sums: Array = rows.cumsum(axis=1)[:, -1]
+    return sums
 
 
 def ratio(top: float, bottom: float, otherwise: float) -> float:
