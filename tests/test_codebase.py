@@ -24,6 +24,7 @@ KERNEL_HEADERS = {
     "simd.h",
     "simd_lists.h",
     "simd_maps.h",
+    "softmax_rows.h",
     "table.h",
 }
 KERNEL_STANDARD = {"cstddef", "cstdint", "cstring"}
