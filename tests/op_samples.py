@@ -130,6 +130,17 @@ def pointwise(targets=lambda x: x, **options):
     }
 
 
+POINTWISE = {
+    "mse_loss": pointwise(),
+    "l1_loss": pointwise(),
+    "huber_loss": pointwise(delta=0.5),
+    "binary_cross_entropy_with_logits": {
+        **pointwise(lambda x: np.clip(x, 0, 1)),
+        "positive": Sample((normal(5, 10), ONE_HOT), {"pos_weight": np.arange(10)}),
+    },
+}
+
+
 def steps(count, *options):
     """Samples of `count` arrays of 5 x 7 numbers; the last one is never negative."""
     arrays = [[normal(5, 7) for _ in range(count - 1)] for _ in options]

@@ -21,14 +21,13 @@ from op_samples import (
     NORM_GRADIENTS,
     NORM_INFERENCE,
     NORMS,
-    ONE_HOT,
+    POINTWISE,
     POOL_FORWARD,
     ROWS,
     WEIGHT,
     Sample,
     frozen,
     normal,
-    pointwise,
     pool_gradients,
     steps,
 )
@@ -226,18 +225,7 @@ _ALL = [
     ),
     *(
         Operator(name, ("outputs", "targets"), samples, batch=("outputs", "targets"), has_out=False)
-        for name, samples in (
-            ("mse_loss", pointwise()),
-            ("l1_loss", pointwise()),
-            ("huber_loss", pointwise(delta=0.5)),
-            (
-                "binary_cross_entropy_with_logits",
-                {
-                    **pointwise(lambda x: np.clip(x, 0, 1)),
-                    "positive": Sample((normal(5, 10), ONE_HOT), {"pos_weight": np.arange(10)}),
-                },
-            ),
-        )
+        for name, samples in POINTWISE.items()
     ),
     Operator(
         "add_bias",
