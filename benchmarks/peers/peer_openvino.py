@@ -31,9 +31,11 @@ def network(
         "NUM_STREAMS": 1,
     }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
+    tensor = openvino.Tensor(images, shared_memory=True)
 
     def answer() -> np.ndarray:
+        assert images.size  # the tensor does not hold on to them
+        request.set_input_tensor(tensor)
         request.infer()
         return request.get_output_tensor().data
 

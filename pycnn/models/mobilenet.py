@@ -32,13 +32,8 @@ def conv_norm(
     groups: int = 1,
 ) -> Sequential:
     """Convolution padded by half of its window, normalisation, relu6."""
-    options: dict[str, Any] = {
-        "stride": stride,
-        "padding": size // 2,
-        "groups": groups,
-        "bias": False,
-    }
-    conv = Conv2d(before, channels, size, **options, rng=rng)
+    padding = size // 2
+    conv = Conv2d(before, channels, size, stride, padding, groups=groups, bias=False, rng=rng)
     return Sequential(conv, BatchNorm2d(channels), ReLU())
 
 
