@@ -1,6 +1,6 @@
 """Bounds of softmax and of losses, for `tolerance.py`."""
 
-import loss_reference as reference
+import loss_reference
 import numpy as np
 from rounding import EXP_ROUNDINGS, TINY, gamma
 
@@ -18,7 +18,7 @@ def _sum_error(x):
     additions.
     """
     u = gamma(1, x.dtype)
-    from_arguments = 2 * u * (reference.softmax(x) * _depth(x)).sum(axis=-1, keepdims=True)
+    from_arguments = 2 * u * (loss_reference.softmax(x) * _depth(x)).sum(axis=-1, keepdims=True)
     return gamma(x.shape[-1] + EXP_ROUNDINGS, x.dtype) + from_arguments
 
 
@@ -26,12 +26,12 @@ def softmax(x):
     """The errors of the element's own exp, of the sum and of the division, relative to y."""
     relative = _sum_error(x) + 2 * gamma(1, x.dtype) * _depth(x)
     relative = relative + gamma(EXP_ROUNDINGS + 2, x.dtype)
-    return relative * reference.softmax(x) + 2 * TINY
+    return relative * loss_reference.softmax(x) + 2 * TINY
 
 
 def log_softmax(x):
     """x - max, log and the difference round; the sum's relative error is absolute in its log."""
-    y, depth = reference.log_softmax(x), _depth(x)
+    y, depth = loss_reference.log_softmax(x), _depth(x)
     log_sum = -y - depth
     rounding = depth + EXP_ROUNDINGS * np.abs(log_sum) + np.abs(y)
     return _sum_error(x) + 2 * gamma(1, x.dtype) * rounding
@@ -61,14 +61,14 @@ def softmax_cross_entropy(
     A target takes 5 roundings ((1 - s) * t + s / K and two weights), the product, the K terms of a
     row and the division some more; the N rows are added to a mean.
     """
-    rows, target, divisor = reference.rows_of_cross_entropy(
+    rows, target, divisor = loss_reference.rows_of_cross_entropy(
         logits, labels, label_smoothing, class_weights, ignore_index, sample_weight
     )
     rows = rows.astype(logits.dtype)
     N, K = rows.shape
     if divisor == 0:
         return 0.0, np.zeros(logits.shape)
-    p, log_p = reference.softmax(rows), np.abs(reference.log_softmax(rows))
+    p, log_p = loss_reference.softmax(rows), np.abs(loss_reference.log_softmax(rows))
     target = np.abs(target)
     rounding = gamma(N + K + 10, logits.dtype)
     loss = (target * (log_softmax(rows) + rounding * log_p)).sum()
@@ -90,11 +90,11 @@ def pointwise_losses(name):
     """
 
     def bound(outputs, targets, **options):
-        loss, slope = getattr(reference, name)(outputs, targets, **options)
+        loss, slope = getattr(loss_reference, name)(outputs, targets, **options)
         size = np.abs(slope)
         if name.startswith("binary"):
             both = [
-                getattr(reference, name)(outputs, np.full_like(targets, end), **options)[1]
+                getattr(loss_reference, name)(outputs, np.full_like(targets, end), **options)[1]
                 for end in (0, 1)
             ]
             size = np.abs(both).sum(axis=0)
