@@ -7,12 +7,9 @@ A network is a `Module` (a forward of your own), a `Sequential` (a chain) or a `
 from pycnn.layers.activation import Dropout, ReLU
 from pycnn.layers.arithmetic import (
     Add,
-    Affine,
     Combine,
     Divide,
-    Mean,
     Multiply,
-    Power,
     Subtract,
     add,
     divide,
@@ -27,6 +24,7 @@ from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.module import Module
 from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
+from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from pycnn.layers.sequential import Sequential

@@ -166,7 +166,7 @@ class NormRelu(Fused):
     @property
     def in_place(self) -> tuple[int, ...]:  # type: ignore[override]
         """As the norm."""
-        return self.norm.in_place
+        return tuple(self.norm.in_place)
 
     def infer_shape(self, x: Shape) -> Shape:
         """The shape of x."""
