@@ -170,7 +170,8 @@ class NormRelu(Fused):
 
     def infer_shape(self, x: Shape) -> Shape:
         """The shape of x."""
-        return self.norm.infer_shape(x)
+        places: tuple[int, ...] = self.norm.in_place
+        return places
 
     def keeps(self, x: Shape) -> Keeps:
         """What the norm keeps."""
