@@ -183,6 +183,7 @@ struct WinogradInput {  // one tile of pixels, or of gradients
     const float* d;         // the tile's first pixel, perhaps outside the image; channels beside each other
     int64_t row, pixel, C;  // floats between rows of the image, and between pixels; channels
     int64_t row_begin, row_end, col_begin, col_end;  // of the tile, inside the image; the rest reads as zero
+    const float* next;                               // first pixel of a later tile, to be fetched meanwhile
 };
 
 struct WinogradOutput {  // one tile of the map
@@ -193,6 +194,7 @@ struct WinogradOutput {  // one tile of the map
     int64_t row, OC, channels;     // elements between rows of y, and between pixels; channels to compute
     int64_t rows, cols;            // of the tile, inside the map
     int64_t pool_rows, pool_cols;  // 2 x 2 windows of the tile, inside the pooled map; 0: no pool
+    const float* next;             // first output of a later tile, to be fetched meanwhile
     Epilogue epilogue = {};        // with a residual only where there is no pool
 };
 

@@ -90,22 +90,51 @@ PYCNN_INLINE void apply_transposed(vec* out, int step, const float (&matrix)[K][
     }
 }
 
-// The pixels of a tile for one vec of channels; what lies outside the image is zero.
+// Where the pixels of a tile lie for one vec of channels: row i from row[i] on, step[i] floats between them. What lies
+// outside the image reads zeros, without a branch at each pixel: of a small image most tiles reach outside.
+template <int S>
+struct Pixels {
+    const float* row[S];
+    int64_t step[S];
+    const float* next;  // a later tile's first pixel
+};
+
+alignas(64) const float kZeros[VL] = {};
+
 template <int S, bool INSIDE>
-PYCNN_INLINE void load_column(vec (&d)[S], const WinogradInput& s, const float* at, int j, int64_t lanes) {
+PYCNN_INLINE Pixels<S> pixels_of(const WinogradInput& s, int64_t c) {
+    Pixels<S> p;
     PYCNN_UNROLL for (int i = 0; i < S; ++i) {
-        const bool in = INSIDE || (i >= s.row_begin && i < s.row_end && j >= s.col_begin && j < s.col_end);
-        d[i] = in ? load_first(at + i * s.row + j * s.pixel, lanes) : splat(0.0f);
+        const bool in = INSIDE || (i >= s.row_begin && i < s.row_end);
+        p.row[i] = in ? s.d + i * s.row + c : kZeros;
+        p.step[i] = in ? s.pixel : 0;
     }
+    p.next = s.next + c;
+    return p;
+}
+
+// Column j. fetched: of a later tile, rows from this one on come to L2 meanwhile, which would be waited for: a tile is S
+// short streams. The rows above were read by the tiles above, and the columns before by the one before.
+template <int S, bool INSIDE>
+PYCNN_INLINE void load_column(vec (&d)[S], const WinogradInput& s, const Pixels<S>& p, int j, int64_t lanes,
+                              int fetched) {
+    if (!INSIDE && (j < s.col_begin || j >= s.col_end)) {
+        PYCNN_UNROLL for (int i = 0; i < S; ++i) d[i] = splat(0.0f);
+        return;
+    }
+    PYCNN_UNROLL for (int i = 0; i < S; ++i) d[i] = load_first(p.row[i] + j * p.step[i], lanes);
+    if (j < fetched) return;
+    PYCNN_UNROLL for (int i = 0; i < S; ++i) if (i >= fetched) prefetch(p.next + i * s.row + j * s.pixel);
 }
 
 template <int M, bool INSIDE>
 PYCNN_INLINE void input_chunk(const WinogradInput& s, int64_t c, int64_t lanes) {
     constexpr int T = M + 2;
     vec half[T][T], row[T];
+    const Pixels<T> pixels = pixels_of<T, INSIDE>(s, c);
     for (int j = 0; j < T; ++j) {
         vec d[T];
-        load_column<T, INSIDE>(d, s, s.d + c, j, lanes);
+        load_column<T, INSIDE>(d, s, pixels, j, lanes, 2);
         apply(&half[0][j], T, Points<M>::B, d);
     }
     float* v = s.v + c / VL * s.v_chunk;
@@ -115,13 +144,14 @@ PYCNN_INLINE void input_chunk(const WinogradInput& s, int64_t c, int64_t lanes) 
     }
 }
 
-template <int M>
+template <int M, bool INSIDE>
 PYCNN_INLINE void gradient_chunk(const WinogradInput& s, int64_t c, int64_t lanes) {
     constexpr int T = M + 2;
     vec half[T][M], row[T];
+    const Pixels<M> pixels = pixels_of<M, INSIDE>(s, c);
     for (int j = 0; j < M; ++j) {
         vec d[M];
-        load_column<M, false>(d, s, s.d + c, j, lanes);
+        load_column<M, INSIDE>(d, s, pixels, j, lanes, 0);
         apply_transposed(&half[0][j], M, Points<M>::A, d);
     }
     float* v = s.v + c / VL * s.v_chunk;
@@ -131,16 +161,28 @@ PYCNN_INLINE void gradient_chunk(const WinogradInput& s, int64_t c, int64_t lane
     }
 }
 
-template <int M>
-PYCNN_INLINE void input_tile(const WinogradInput& s) {
-    constexpr int T = M + 2;
-    const bool inside = s.row_begin == 0 && s.col_begin == 0 && s.row_end == T && s.col_end == T;
+// All channels, by chunk<INSIDE>(c, lanes).
+template <int S, class Whole, class Cut>
+PYCNN_INLINE void chunks(const WinogradInput& s, Whole&& whole, Cut&& cut) {
+    const bool inside = s.row_begin == 0 && s.col_begin == 0 && s.row_end == S && s.col_end == S;
     int64_t c = 0;
     if (inside)
-        for (; c + VL <= s.C; c += VL) input_chunk<M, true>(s, c, VL);
-    else
-        for (; c + VL <= s.C; c += VL) input_chunk<M, false>(s, c, VL);
-    if (c < s.C) input_chunk<M, false>(s, c, s.C - c);
+        for (; c + VL <= s.C; c += VL) whole(c);
+    for (; c < s.C; c += VL) cut(c, s.C - c < VL ? s.C - c : VL);
+}
+
+template <int M>
+PYCNN_INLINE void input_tile(const WinogradInput& s) {
+    chunks<M + 2>(
+        s, [&](int64_t c) __attribute__((always_inline)) { input_chunk<M, true>(s, c, VL); },
+        [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { input_chunk<M, false>(s, c, lanes); });
+}
+
+template <int M>
+PYCNN_INLINE void gradient_tile(const WinogradInput& s) {
+    chunks<M>(
+        s, [&](int64_t c) __attribute__((always_inline)) { gradient_chunk<M, true>(s, c, VL); },
+        [&](int64_t c, int64_t lanes) __attribute__((always_inline)) { gradient_chunk<M, false>(s, c, lanes); });
 }
 
 template <int M>
@@ -202,6 +244,22 @@ PYCNN_INLINE void store_map(const WinogradOutput& s, const vec (&y)[M][M], int64
         }
 }
 
+// All pixels of a tile, a row at a time, so that no sum waits in memory; the same pixels of a later tile are fetched for
+// writing, or the stores of this one would fill the queue.
+template <int M>
+PYCNN_INLINE void store_whole(const WinogradOutput& s, const vec (&half)[M][M + 2], int64_t c, vec bias) {
+    const bool relu = has_relu(s.epilogue);
+    PYCNN_UNROLL for (int i = 0; i < M; ++i) {
+        vec y[M];
+        apply(y, 1, Points<M>::A, half[i]);
+        PYCNN_UNROLL for (int j = 0; j < M; ++j) {
+            const int64_t at = i * s.row + j * s.OC + c;
+            __builtin_prefetch(s.next + at, 1, 2);
+            store(s.y + at, relu_if(relu, y[j] + bias));
+        }
+    }
+}
+
 // The maximum of each window that has a row and a column inside the map; `where` is 2 i + j of the first one.
 template <int M>
 PYCNN_INLINE void store_pooled(const WinogradOutput& s, const vec (&y)[M][M], int64_t c, int64_t lanes, vec bias) {
@@ -222,6 +280,7 @@ PYCNN_INLINE void store_pooled(const WinogradOutput& s, const vec (&y)[M][M], in
 template <int M>
 PYCNN_INLINE void output_tile(const WinogradOutput& s) {
     constexpr int T = M + 2;
+    const bool whole = s.rows == M && s.cols == M && !s.pool_rows && !s.epilogue.residual;
     for (int64_t c = 0; c < s.channels; c += VL) {
         const int64_t lanes = s.channels - c < VL ? s.channels - c : VL;
         const float* m = s.m + c / NR * s.m_panel + c % NR;
@@ -231,8 +290,12 @@ PYCNN_INLINE void output_tile(const WinogradOutput& s) {
             PYCNN_UNROLL for (int i = 0; i < T; ++i) d[i] = load(m + (i * T + j) * s.m_element);
             apply(&half[0][j], T, Points<M>::A, d);
         }
-        PYCNN_UNROLL for (int i = 0; i < M; ++i) apply(y[i], 1, Points<M>::A, half[i]);
         const vec bias = bias_of(s.epilogue, c, lanes);
+        if (whole && lanes == VL) {
+            store_whole<M>(s, half, c, bias);
+            continue;
+        }
+        PYCNN_UNROLL for (int i = 0; i < M; ++i) apply(y[i], 1, Points<M>::A, half[i]);
         s.pool_rows ? store_pooled<M>(s, y, c, lanes, bias) : store_map<M>(s, y, c, lanes, bias);
     }
     if (!is_late(s.epilogue)) return;
@@ -245,12 +308,7 @@ PYCNN_INLINE void output_tile(const WinogradOutput& s) {
 
 void winograd_input(const WinogradInput& s, int64_t m) { m == 2 ? input_tile<2>(s) : input_tile<4>(s); }
 
-void winograd_gradient(const WinogradInput& s, int64_t m) {
-    for (int64_t c = 0; c < s.C; c += VL) {
-        const int64_t lanes = s.C - c < VL ? s.C - c : VL;
-        m == 2 ? gradient_chunk<2>(s, c, lanes) : gradient_chunk<4>(s, c, lanes);
-    }
-}
+void winograd_gradient(const WinogradInput& s, int64_t m) { m == 2 ? gradient_tile<2>(s) : gradient_tile<4>(s); }
 
 void winograd_output(const WinogradOutput& s, int64_t m) { m == 2 ? output_tile<2>(s) : output_tile<4>(s); }
 

@@ -22,6 +22,21 @@ struct Tiles {
     int64_t elements() const { return (m + 2) * (m + 2); }
 };
 
+// Where a tile lies; `later` is the one whose pixels are fetched meanwhile, itself at the end.
+struct Place {
+    int64_t n, row, col;
+};
+inline Place place_of(const Tiles& t, int64_t tile) {
+    return {tile / (t.rows * t.cols), tile / t.cols % t.rows, tile % t.cols};
+}
+inline Place later(const Tiles& t, Place p) {
+    constexpr int64_t kTiles = 3;
+    if (p.col + kTiles < t.cols) return {p.n, p.row, p.col + kTiles};
+    const int64_t col = std::min(p.col + kTiles - t.cols, t.cols - 1);
+    if (p.row + 1 < t.rows) return {p.n, p.row + 1, col};
+    return p.n + 1 < t.N ? Place{p.n + 1, 0, col} : p;
+}
+
 struct Range {
     int64_t begin, end;
     int64_t count() const { return end - begin; }

@@ -7,20 +7,24 @@
 namespace pycnn::winograd {
 
 WinogradInput in_place(const Map& map, const Tiles& tiles, int64_t tile, int64_t extent) {
-    const int64_t n = tile / (tiles.rows * tiles.cols);
-    const int64_t h = tile / tiles.cols % tiles.rows * tiles.m - map.top, w = tile % tiles.cols * tiles.m - map.left;
+    const Place at = place_of(tiles, tile), next = later(tiles, at);
+    const int64_t h = at.row * tiles.m - map.top, w = at.col * tiles.m - map.left;
+    const auto pixel = [&](const Place& p) {
+        return map.pixels + ((p.n * map.H + p.row * tiles.m - map.top) * map.W + p.col * tiles.m - map.left) * map.C;
+    };
     const Inside rows = inside(h, extent, map.H), cols = inside(w, extent, map.W);
     return {.v = nullptr,
             .v_element = 0,
             .v_chunk = 0,
-            .d = map.pixels + ((n * map.H + h) * map.W + w) * map.C,
+            .d = pixel(at),
             .row = map.W * map.C,
             .pixel = map.C,
             .C = map.C,
             .row_begin = rows.begin,
             .row_end = rows.end,
             .col_begin = cols.begin,
-            .col_end = cols.end};
+            .col_end = cols.end,
+            .next = pixel(next)};
 }
 
 Band::Band(Scratch& scratch, const Part& part)
@@ -50,17 +54,19 @@ WinogradInput Band::input(int64_t tile) {
     const int64_t row = tile / tiles_.cols;
     if (row != row_) copy(row);
     row_ = row;
+    const float* d = pixels_ + tile % tiles_.cols * tiles_.m * C_;
     return {.v = nullptr,
             .v_element = 0,
             .v_chunk = 0,
-            .d = pixels_ + tile % tiles_.cols * tiles_.m * C_,
+            .d = d,
             .row = width_ * C_,
             .pixel = C_,
             .C = C_,
             .row_begin = 0,
             .row_end = rows_,
             .col_begin = 0,
-            .col_end = rows_};
+            .col_end = rows_,
+            .next = d};
 }
 
 }  // namespace pycnn::winograd

@@ -56,13 +56,14 @@ struct Panels {
 
 void transform_output(const float* m, const Layout& at, const Correlation& s, const Tiles& tiles, int64_t tile,
                       const Panels& panels) {
-    const int64_t n = tile / (tiles.rows * tiles.cols), th = tile / tiles.cols % tiles.rows, tw = tile % tiles.cols;
-    const int64_t h = th * tiles.m, w = tw * tiles.m, half = tiles.m / 2;
+    const Place place = place_of(tiles, tile), next = later(tiles, place);
+    const int64_t h = place.row * tiles.m, w = place.col * tiles.m, half = tiles.m / 2;
     const int64_t rows = std::min(tiles.m, s.OH - h), cols = std::min(tiles.m, s.OW - w);
     const int64_t pool_rows = std::min(half, s.PH - h / 2), pool_cols = std::min(half, s.PW - w / 2);
     const bool pool = s.PH > 0;
     if (pool && (pool_rows <= 0 || pool_cols <= 0)) return;  // the odd last row of a VALID pool
-    const int64_t pixel = pool ? (n * s.PH + h / 2) * s.PW + w / 2 : (n * s.OH + h) * s.OW + w;
+    const auto pixel_of = [&](const Place& p) { return (p.n * s.OH + p.row * tiles.m) * s.OW + p.col * tiles.m; };
+    const int64_t pixel = pool ? (place.n * s.PH + h / 2) * s.PW + w / 2 : pixel_of(place);
     const int64_t to = pixel * s.OC + panels.first();
     kernels().winograd_output({.m = m,
                                .m_element = at.m_element,
@@ -76,6 +77,7 @@ void transform_output(const float* m, const Layout& at, const Correlation& s, co
                                .cols = cols,
                                .pool_rows = pool ? pool_rows : 0,
                                .pool_cols = pool ? pool_cols : 0,
+                               .next = s.out + pixel_of(next) * s.OC + panels.first(),
                                .epilogue = part_of(s.epilogue, panels.first(), to)},
                               tiles.m);
 }
