@@ -35,7 +35,8 @@ class Batch:
 
 def batch_of(given: Any, name: str, classes: bool | None, x: Array) -> Batch:
     """Of (x, labels) or (x, labels, weights); x: the samples, checked."""
-    weights = weights_of(given[2], len(x), name) if len(given) == 3 else None
+    weights = given[2] if len(given) == 3 else None
+    weights = None if weights is None else weights_of(weights, len(x), name)
     return Batch(x, targets_of(given[1], len(x), name, classes), weights)
 
 
