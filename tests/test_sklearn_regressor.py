@@ -79,9 +79,11 @@ def test_weights_decide_what_is_learned():
     same = np.ones((100, 2))
     y = np.arange(100) % 2
     weights = np.where(y == 1, 9.0, 1.0)
-    regressor = small(batch_size=100, learning_rate=0.01).fit(same, y, sample_weight=weights)
+    regressor = small(epochs=300, batch_size=100, learning_rate=0.02).fit(
+        same, y, sample_weight=weights
+    )
     assert regressor.predict(same)[0] == pytest.approx(0.9, abs=0.02)
-    classifier = CNNClassifier(epochs=60, batch_size=100, learning_rate=0.02, random_state=0)
+    classifier = CNNClassifier(epochs=300, batch_size=100, learning_rate=0.02, random_state=0)
     classifier.fit(same, y, sample_weight=weights)
     assert classifier.predict_proba(same)[0, 1] == pytest.approx(0.9, abs=0.03)
     with pytest.raises(ValueError, match=r"sample_weight has -1.0; expected weights of 0 or more"):

@@ -114,7 +114,8 @@ class CNNClassifier(ClassifierMixin, Network):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """The most probable label of each row, [n]."""
-        return np.asarray(self.classes_[self._says(X, "predict")])
+        best = self._says(X, "predict")
+        return np.asarray(self.classes_[best])
 
     def _check_classes(self, classes: Array, who: str, where: str) -> None:
         if not np.array_equal(classes, self.classes_):

@@ -28,6 +28,12 @@ class CNNRegressor(RegressorMixin, Network):  # type: ignore[misc]
 
     _outputs_are, _each, _score = "outputs", "each column of y", "r2"
 
+    def __sklearn_tags__(self) -> Any:
+        """Of scikit-learn: y may have several columns."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def _loss(self) -> losses.Loss:
         return losses.MSE()
 
