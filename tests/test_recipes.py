@@ -15,6 +15,7 @@ from pycnn.augment import Augmentation
 from pycnn.recipes import SETTINGS, ConfigError, Recipe
 
 GOES_WITH = {name: s.goes_with[1] for name, s in SETTINGS.items() if s.goes_with}
+STAGED = {name for name, words in GOES_WITH.items() if words == "network stages"}  # the default
 
 ODD = Recipe(
     channels=(3, 5), convolutions=(2, 1), first_kernel_size=5, batch_norm=True, dropout=0.25,
@@ -61,7 +62,7 @@ def test_the_named_recipes_make_their_parts(name):
     assert optimizer.lr == recipe.lr
     assert isinstance(recipe.make_schedule(100), schedules.Schedule)
     assert recipe.make_loss().label_smoothing == recipe.label_smoothing
-    assert (recipe.make_augmentation() is None) == (name != "best")
+    assert (recipe.make_augmentation() is None) == (name in ("lecture", "fast"))
     assert model.normalization.is_identity != recipe.normalize
 
 
@@ -158,7 +159,7 @@ def test_schedules_by_name():
     [
         ({"epohs": 3}, "there is no setting 'epohs'; did you mean epochs"),
         ({"batchsize": 3}, "did you mean batch_size"),
-        ({"zzz": 3}, "there is no setting 'zzz'; there are channels, convolutions"),
+        ({"zzz": 3}, "there is no setting 'zzz'; there are network, channels, convolutions"),
         ({"epochs": 0}, "epochs is 0; expected a finite number above 0"),
         ({"epochs": 2.0}, "epochs is 2.0; expected a whole number"),
         ({"epochs": True}, "epochs is True; expected a whole number"),
@@ -197,7 +198,7 @@ def test_combinations_that_cannot_be():
         Recipe(weight_decay=0.1)
     with pytest.raises(ConfigError, match=r"no recipe 'bset'; .* did you mean best\?"):
         recipes.get("bset")
-    with pytest.raises(ConfigError, match=r"no recipe \[1\]; expected one of lecture, fast, best"):
+    with pytest.raises(ConfigError, match=r"no recipe \[1\]; expected one of lecture, fast, "):
         recipes.get([1])
 
 
@@ -215,7 +216,7 @@ IDLE = {
 }
 
 
-@pytest.mark.parametrize("name", GOES_WITH)
+@pytest.mark.parametrize("name", sorted(GOES_WITH.keys() - STAGED))
 def test_a_setting_that_does_nothing_is_refused(name):
     value, with_these = IDLE[name]
     without_it = "adam" if name == "weight_decay" else "rmsprop"
@@ -236,6 +237,50 @@ def test_a_setting_that_does_nothing_is_refused(name):
     assert without == plain
     assert plain.with_settings({name: getattr(Recipe(), name)}) == plain
     assert recipes.restored({"optimizer": without_it, name: value}) == plain  # of a checkpoint
+
+
+def test_a_named_network_leaves_the_settings_of_stages_out():
+    """They are refused beside it, and a recipe that had them loses them."""
+    assert {"channels", "convolutions", "batch_norm", "dropout", "init", "zero_last"} < STAGED
+    with pytest.raises(ConfigError, match=r"dropout is 0\.5, .* it goes with network stages\."):
+        recipes.get("best").with_settings({"network": "resnet20", "dropout": 0.5})
+    with pytest.raises(ConfigError, match=r"normalize_after_pool is False, .* with batch_norm"):
+        Recipe(network="resnet20", normalize_after_pool=False)
+    recipe = recipes.get("best").with_settings({"network": "resnet20"})
+    assert {getattr(recipe, name) == getattr(Recipe(), name) for name in STAGED} == {True}
+    assert (recipe.epochs, recipe.ema) == (20, 0.999)
+    Recipe(network="resnet20", slots=2, sync_batch_norm=True)
+    model = recipe.with_settings({"seed": 4}).model((32, 32, 3), 7)
+    expected = models.resnet20(7, in_channels=3, rng=4)
+    for one, other in zip(model.parameters(), expected.parameters(), strict=True):
+        np.testing.assert_array_equal(one.data, other.data)
+    assert type(model) is models.CifarResNet
+    with pytest.raises(ConfigError, match=r"network is 'resnet2'; expected one of stages, .*et20"):
+        Recipe(network="resnet2")
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (
+            "large",
+            r"^large does not take images of 28 x 28 pixels \(.*\); expected larger .*224",
+        ),
+        ("maps", r"^maps gives \[1, 28, 28, 10\] for an image; expected \[1, 10\], a class"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_images_says_what_to_write(monkeypatch, network, words):
+    def large(num_classes, in_channels, rng):
+        return layers.Sequential(layers.Conv2d(in_channels, 2, 64), layers.Flatten())
+
+    def maps(num_classes, in_channels, rng):
+        return layers.Sequential(layers.Conv2d(in_channels, num_classes, 1))
+
+    monkeypatch.setitem(models.NETWORKS, network, {"large": large, "maps": maps}[network])
+    setting = dataclasses.replace(SETTINGS["network"], choices=(network,))
+    monkeypatch.setitem(SETTINGS, "network", setting)
+    with pytest.raises(ConfigError, match=words):
+        Recipe(network=network).model()
 
 
 OFF = {"batch_norm": False, "slots": 0, "schedule": "constant", "elastic_alpha": 0.0, "erase": 0.0}
