@@ -239,50 +239,6 @@ def test_a_setting_that_does_nothing_is_refused(name):
     assert recipes.restored({"optimizer": without_it, name: value}) == plain  # of a checkpoint
 
 
-def test_a_named_network_leaves_the_settings_of_stages_out():
-    """They are refused beside it, and a recipe that had them loses them."""
-    assert {"channels", "convolutions", "batch_norm", "dropout", "init", "zero_last"} < STAGED
-    with pytest.raises(ConfigError, match=r"dropout is 0\.5, .* it goes with network stages\."):
-        recipes.get("best").with_settings({"network": "resnet20", "dropout": 0.5})
-    with pytest.raises(ConfigError, match=r"normalize_after_pool is False, .* with batch_norm"):
-        Recipe(network="resnet20", normalize_after_pool=False)
-    recipe = recipes.get("best").with_settings({"network": "resnet20"})
-    assert {getattr(recipe, name) == getattr(Recipe(), name) for name in STAGED} == {True}
-    assert (recipe.epochs, recipe.ema) == (20, 0.999)
-    Recipe(network="resnet20", slots=2, sync_batch_norm=True)
-    model = recipe.with_settings({"seed": 4}).model((32, 32, 3), 7)
-    expected = models.resnet20(7, in_channels=3, rng=4)
-    for one, other in zip(model.parameters(), expected.parameters(), strict=True):
-        np.testing.assert_array_equal(one.data, other.data)
-    assert type(model) is models.CifarResNet
-    with pytest.raises(ConfigError, match=r"network is 'resnet2'; expected one of stages, .*et20"):
-        Recipe(network="resnet2")
-
-
-@pytest.mark.parametrize(
-    ("network", "words"),
-    [
-        (
-            "large",
-            r"^large does not take images of 28 x 28 pixels \(.*\); expected larger .*224",
-        ),
-        ("maps", r"^maps gives \[1, 28, 28, 10\] for an image; expected \[1, 10\], a class"),
-    ],
-)
-def test_a_network_that_does_not_fit_the_images_says_what_to_write(monkeypatch, network, words):
-    def large(num_classes, in_channels, rng):
-        return layers.Sequential(layers.Conv2d(in_channels, 2, 64), layers.Flatten())
-
-    def maps(num_classes, in_channels, rng):
-        return layers.Sequential(layers.Conv2d(in_channels, num_classes, 1))
-
-    monkeypatch.setitem(models.NETWORKS, network, {"large": large, "maps": maps}[network])
-    setting = dataclasses.replace(SETTINGS["network"], choices=(network,))
-    monkeypatch.setitem(SETTINGS, "network", setting)
-    with pytest.raises(ConfigError, match=words):
-        Recipe(network=network).model()
-
-
 OFF = {"batch_norm": False, "slots": 0, "schedule": "constant", "elastic_alpha": 0.0, "erase": 0.0}
 
 

@@ -180,8 +180,8 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
         "--recipe",
         choices=list(recipes.RECIPES),
         default=None,
-        help="lecture (default); fast: less than half an epoch; best: the most accurate on digits; "
-        "residual: a residual network for clothes and other small images; 20 epochs each",
+        help="lecture (default); fast: less than half an epoch; best: the most accurate, 20 epochs"
+        "; residual: for clothes and other small images, 20 epochs",
     )
     meaning = "a TOML file of settings, as --print-config writes it; options win over it"
     _option(group, "--config", _path, meaning, "FILE")
