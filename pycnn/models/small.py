@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from pycnn import init as initial
-from pycnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module, ReLU, Sequential
-from pycnn.models.resnet import BasicBlock
+from pycnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module, ReLU
+from pycnn.models.resnet import BasicBlock, stage
 
 
 class SmallResNet(Module):
@@ -27,8 +27,8 @@ class SmallResNet(Module):
         rng = initial.generator(rng)
         self.conv1 = Conv2d(in_channels, 16, 3, padding=1, bias=False, rng=rng)
         self.bn1, self.relu = BatchNorm2d(16), ReLU()
-        self.layer1 = Sequential(BasicBlock(16, 32, 2, rng), BasicBlock(32, 32, 1, rng))
-        self.layer2 = Sequential(BasicBlock(32, 64, 2, rng), BasicBlock(64, 64, 1, rng))
+        self.layer1 = stage(BasicBlock, 2, 16, 32, 2, rng)
+        self.layer2 = stage(BasicBlock, 2, 32, 64, 2, rng)
         self.avgpool, self.fc = GlobalAvgPool2d(), Linear(64, num_classes, rng=rng)
         self.fc.weight.data[...] = 0
 
