@@ -1,11 +1,9 @@
 """Recipes whose network has a name: what they leave out, and images that do not fit it."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from pycnn import layers, models, recipes
+from pycnn import models, recipes, train
 from pycnn.recipes import SETTINGS, ConfigError, Recipe
 
 STAGED = {n for n, s in SETTINGS.items() if s.goes_with and s.goes_with[1] == "network stages"}
@@ -35,30 +33,30 @@ def test_a_named_network_leaves_the_settings_of_stages_out():
     ("network", "words"),
     [
         (
-            "large",
-            r"^large does not take images of 28 x 28 pixels \(.*\); expected larger .*224",
+            "alexnet",
+            r"^alexnet does not take images of 28 x 28 pixels \(features\.5 .*\); exp",
         ),
-        ("maps", r"^maps gives \[1, 28, 28, 10\] for an image; expected \[1, 10\], a class"),
+        ("unet", r"^unet gives a map of 2 axes for an image, .* choose another, resnet20 for exam"),
     ],
 )
-def test_a_network_that_does_not_fit_the_images_says_what_to_write(monkeypatch, network, words):
-    def large(num_classes, in_channels, rng):
-        return layers.Sequential(layers.Conv2d(in_channels, 2, 64), layers.Flatten())
-
-    def maps(num_classes, in_channels, rng):
-        return layers.Sequential(layers.Conv2d(in_channels, num_classes, 1))
-
-    monkeypatch.setitem(models.NETWORKS, network, {"large": large, "maps": maps}[network])
-    setting = dataclasses.replace(SETTINGS["network"], choices=(network,))
-    monkeypatch.setitem(SETTINGS, "network", setting)
+def test_a_network_that_does_not_fit_the_images_says_what_to_write(capsys, network, words):
     with pytest.raises(ConfigError, match=words):
         Recipe(network=network).model()
+    with pytest.raises(SystemExit):
+        train.main(["--model", network, "--limit-train", "100"])
+    said = capsys.readouterr().err
+    assert network in said
+    assert ("--image-size 224" in said) == (network == "alexnet")
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+def test_networks_have_the_names_of_their_constructors():
+    for name, make in models.NETWORKS.items():
+        assert make is getattr(models, name)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet10_small", "mobilenet_v2"])
 def test_networks_are_made_by_their_names(name):
-    """The constructor of that name, with its three arguments."""
-    assert models.NETWORKS[name] is getattr(models, name)
+    """With the three arguments that all of them have."""
     made = models.make(name, num_classes=3, in_channels=2, rng=5)
     state = getattr(models, name)(3, in_channels=2, rng=5).state_dict()
     for key, array in made.state_dict().items():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pycnn.recipes.recipe import Recipe
 
 STAGES = "stages"  # the network that is none of `models.NETWORKS`
+LARGE = 224  # pixels a side, for which most networks were made; every one takes them
 
 
 def network_of(recipe: Recipe, input_shape: tuple[int, int, int], classes: int) -> Module:
@@ -24,22 +25,23 @@ def _named(recipe: Recipe, input_shape: tuple[int, int, int], classes: int) -> M
     """One of `models.NETWORKS`, if it takes such images and tells a class for each."""
     H, W, C = input_shape
     model = models.make(recipe.network, num_classes=classes, in_channels=C, rng=recipe.seed)
-    try:
-        shape = model.output_shape((1, *input_shape))
-    except ValueError as error:
+    rank = len(model.output_shape((1, LARGE, LARGE, C)))
+    if rank != 2:
         raise ConfigError(
-            f"{recipe.network} does not take images of {H} x {W} pixels ({str(error).rstrip('.')}"
-            "); expected larger ones, for most of torchvision's networks 224 x 224: give a "
-            "folder of pictures and write --image-size 224, or --model resnet20, which takes "
-            "any from 4 x 4 on.",
-            "network",
-        ) from error
-    if shape != (1, classes):
-        raise ConfigError(
-            f"{recipe.network} gives {list(shape)} for an image; expected {[1, classes]}, a class"
-            " for an image: choose another network.",
+            f"{recipe.network} gives a map of {rank - 2} axes for an image, a class for each pixel;"
+            " expected a network that gives one class: choose another, resnet20 for example.",
             "network",
         )
+    try:
+        model.output_shape((1, *input_shape))
+    except ValueError as error:
+        why = str(error).partition(";")[0].rstrip(".")
+        raise ConfigError(
+            f"{recipe.network} does not take images of {H} x {W} pixels ({why}); expected larger "
+            "ones, for most of torchvision's networks 224 x 224: give a folder of pictures and "
+            "write --image-size 224, or --model resnet20, which takes any from 4 x 4 on.",
+            "network",
+        ) from error
     return model
 
 
