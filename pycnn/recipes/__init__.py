@@ -66,7 +66,7 @@ RECIPES = {
         plain_epochs=1,
     ),
     "residual": Recipe(
-        network="resnet10_small",
+        network="resnet12_small",
         epochs=20,
         optimizer="sgd",
         lr=0.1,
