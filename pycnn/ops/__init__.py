@@ -44,7 +44,18 @@ from pycnn.ops.dense import (
     softmax_backward,
 )
 from pycnn.ops.images import augment_images, gather_images
-from pycnn.ops.join import add, affine, concat, multiply, split, subtract
+from pycnn.ops.join import (
+    add,
+    affine,
+    concat,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    split,
+    subtract,
+    sum_to,
+)
 from pycnn.ops.losses import (
     binary_cross_entropy_with_logits,
     huber_loss,
@@ -101,6 +112,7 @@ __all__ = [
     "conv2d_relu_backward",
     "conv_pool",
     "conv_pool_backward",
+    "divide",
     "dropout",
     "explain_conv2d",
     "gather_images",
@@ -117,6 +129,8 @@ __all__ = [
     "mse_loss",
     "multiply",
     "pool2d_output_shape",
+    "power",
+    "power_backward",
     "relu",
     "relu_backward",
     "rmsprop_step",
@@ -126,4 +140,5 @@ __all__ = [
     "softmax_cross_entropy",
     "split",
     "subtract",
+    "sum_to",
 ]
