@@ -46,7 +46,7 @@ def test_a_network_that_does_not_fit_the_images_says_what_to_write(capsys, netwo
         train.main(["--model", network, "--limit-train", "100"])
     said = capsys.readouterr().err
     assert network in said
-    assert ("--image-size 224" in said) == (network == "alexnet")
+    assert ("--image-size 224" in said) == (network != "unet")
 
 
 def test_networks_have_the_names_of_their_constructors():
