@@ -85,11 +85,6 @@ struct Terms {
 
 // ---- sums along one axis: [O][R][I] to [O][I]; long sums are cut in slots by R and I, which are added in order -----
 
-int64_t slots_of(int64_t R, int64_t I) {
-    constexpr int64_t kSlots = 64, kElements = 16384;
-    return std::max<int64_t>(std::min({kSlots, R / 16, R * I / kElements}), 1);
-}
-
 template <class T>
 void add_slots(T* y, const T* slots, int64_t O, int64_t S, int64_t I) {
     for (int64_t o = 0; o < O; ++o)
@@ -119,7 +114,7 @@ void sum_in_rows(T* total, const T* x, int64_t rows, int64_t R) {
 // Units are slots: pieces of the R rows of I elements of one o.
 template <class T>
 void sum_middle(T* y, int64_t O, int64_t R, int64_t I, const Terms<T>& terms) {
-    const int64_t S = slots_of(R, I);
+    const int64_t S = sum_slots(R, I);
     Scratch scratch;
     T* slots = S > 1 ? scratch.array<T>(O * S * I) : y;
     parallel_for(O * S, grain_units(kGrainBytes, 8.0 * R * I / S), [&](int64_t begin, int64_t end) {
@@ -142,7 +137,7 @@ void sum_middle(T* y, int64_t O, int64_t R, int64_t I, const Terms<T>& terms) {
 // I = 1. Units are slots again; short ones are taken several at a time.
 template <class T>
 void sum_inner(T* y, int64_t O, int64_t R, const Terms<T>& terms) {
-    const int64_t S = slots_of(R, 1), longest = ceil_div(R, S);
+    const int64_t S = sum_slots(R, 1), longest = ceil_div(R, S);
     Scratch scratch;
     T* slots = S > 1 ? scratch.array<T>(O * S) : y;
     parallel_for(O * S, grain_units(kGrainBytes, 8.0 * R / S), [&](int64_t begin, int64_t end) {
@@ -201,6 +196,11 @@ void sum_groups(T* y, std::vector<Group> groups, Terms<T> terms, int64_t size) {
 }
 
 }  // namespace
+
+int64_t sum_slots(int64_t R, int64_t I) {
+    constexpr int64_t kSlots = 64, kElements = 16384;
+    return std::max<int64_t>(std::min({kSlots, R / 16, R * I / kElements}), 1);
+}
 
 Broadcast::Broadcast(const Sizes& y, const Sizes& a_given, const Sizes& b_given) {
     const Sizes a = with_rank(a_given, y.size()), b = with_rank(b_given, y.size());
