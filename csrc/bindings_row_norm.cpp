@@ -51,11 +51,6 @@ py::array optional_out(const Rows& r, const py::object& given, const char* name,
     check_output(a, {r.op, name}, r.float64, "x", shape, axes_text);
     return a;
 }
-template <class T>
-T* or_null(const py::object& given, py::array& a) {
-    return given.is_none() ? nullptr : writable<T>(a);
-}
-
 using Named = std::vector<std::pair<const char*, const py::array*>>;
 void check_all_apart(const Rows& r, const py::array& out, const char* name, const Named& others) {
     for (const auto& [other_name, other] : others)
@@ -80,7 +75,7 @@ void layer_norm_of(py::array y, const py::object& kept, const py::array& x, cons
                                 .x = readable<T>(x),
                                 .weight = readable<T>(weight),
                                 .bias = bias.is_none() ? nullptr : readable<T>(b),
-                                .kept = or_null<T>(kept, k),
+                                .kept = kept.is_none() ? nullptr : writable<T>(k),
                                 .rows = r.all(),
                                 .C = r.C,
                                 .eps = eps};
@@ -111,9 +106,9 @@ void layer_norm_gradient(const py::object& dx_given, py::array dweight, const py
     }
     by_type(r.float64, [&](auto zero) {
         using T = decltype(zero);
-        const LayerNormBackward<T> call{.dx = or_null<T>(dx_given, dx),
+        const LayerNormBackward<T> call{.dx = dx_given.is_none() ? nullptr : writable<T>(dx),
                                         .dweight = writable<T>(dweight),
-                                        .dbias = or_null<T>(dbias_given, dbias),
+                                        .dbias = dbias_given.is_none() ? nullptr : writable<T>(dbias),
                                         .dy = readable<T>(dy),
                                         .x = readable<T>(x),
                                         .weight = readable<T>(weight),
@@ -175,7 +170,7 @@ void group_norm_gradient(const py::object& dx_given, py::array dweight, py::arra
     check_all_apart(r, dbias, "out[2]", {{"dy", &dy}, {"out[0]", &dx}});
     by_type(r.float64, [&](auto zero) {
         using T = decltype(zero);
-        const GroupNormBackward<T> call{.dx = or_null<T>(dx_given, dx),
+        const GroupNormBackward<T> call{.dx = dx_given.is_none() ? nullptr : writable<T>(dx),
                                         .dweight = writable<T>(dweight),
                                         .dbias = writable<T>(dbias),
                                         .dy = readable<T>(dy),
