@@ -7,6 +7,7 @@ from typing import Any
 
 from pycnn.layers import Module
 from pycnn.models.alexnet import AlexNet, alexnet
+from pycnn.models.cifar import CifarResNet, resnet20
 from pycnn.models.chains import mnist_cnn, stages
 from pycnn.models.densenet import DenseNet, densenet121
 from pycnn.models.googlenet import GoogLeNet, googlenet
@@ -14,10 +15,8 @@ from pycnn.models.mobilenet import MobileNetV2, mobilenet_v2
 from pycnn.models.resnet import (
     BasicBlock,
     Bottleneck,
-    CifarResNet,
     ResNet,
     resnet18,
-    resnet20,
     resnet34,
     resnet50,
 )
