@@ -7,8 +7,8 @@ from typing import Any
 
 from pycnn.layers import Module
 from pycnn.models.alexnet import AlexNet, alexnet
-from pycnn.models.cifar import CifarResNet, resnet20
 from pycnn.models.chains import mnist_cnn, stages
+from pycnn.models.cifar import CifarResNet, resnet20
 from pycnn.models.densenet import DenseNet, densenet121
 from pycnn.models.googlenet import GoogLeNet, googlenet
 from pycnn.models.mobilenet import MobileNetV2, mobilenet_v2

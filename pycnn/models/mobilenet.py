@@ -16,8 +16,10 @@ from pycnn.layers import (
     Layer,
     Linear,
     Module,
-    ReLU as ReLU6,
     Sequential,
+)
+from pycnn.layers import (
+    ReLU as ReLU6,
 )
 from pycnn.models import initial
 

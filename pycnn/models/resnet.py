@@ -12,7 +12,6 @@ from pycnn import init as initial
 from pycnn.layers import (
     BatchNorm2d,
     Conv2d,
-    Flatten,
     GlobalAvgPool2d,
     Linear,
     MaxPool2d,
