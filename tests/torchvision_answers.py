@@ -196,10 +196,10 @@ def main():
         x = torch.from_numpy(images(name).transpose(0, 3, 1, 2).copy())
         with torch.no_grad():
             answers = torchvision_network(name)(x).numpy()
-        lines = [f"            [{', '.join(f'{v:.6g}' for v in row[:KEPT])}],\n" for row in answers]
-        print(
-            f'    "{name}": (\n        {parameters}, {told},\n        [\n{"".join(lines)}        ],\n    ),'
-        )
+        print(f'    "{name}": (\n        {parameters}, {told},\n        [')
+        for row in answers:
+            print(f"            [{', '.join(f'{value:.6g}' for value in row[:KEPT])}],")
+        print("        ],\n    ),")
     print("}")
 
 
