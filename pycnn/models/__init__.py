@@ -12,14 +12,8 @@ from pycnn.models.cifar import CifarResNet, resnet20
 from pycnn.models.densenet import DenseNet, densenet121
 from pycnn.models.googlenet import GoogLeNet, googlenet
 from pycnn.models.mobilenet import MobileNetV2, mobilenet_v2
-from pycnn.models.resnet import (
-    BasicBlock,
-    Bottleneck,
-    ResNet,
-    resnet18,
-    resnet34,
-    resnet50,
-)
+from pycnn.models.residual import BasicBlock, Bottleneck
+from pycnn.models.resnet import ResNet, resnet18, resnet34, resnet50
 from pycnn.models.squeezenet import SqueezeNet, squeezenet1_1
 from pycnn.models.unet import UNet, unet
 from pycnn.models.vgg import VGG, vgg11, vgg11_bn, vgg16
