@@ -44,7 +44,8 @@ def test_a_ratio_is_the_fastest_peers(rows):
     assert set(summary) == {"step", "answer, batch 1"}
     one = summary["answer, batch 1"]
     assert one["geometric_mean_min"] == pytest.approx(1.5)
-    assert (one["worst"], one["worst_network"], one["cases"]) == (0.75, "alexnet", 2)
+    assert one["worst"] == pytest.approx(0.75)
+    assert (one["worst_network"], one["cases"]) == ("alexnet", 2)
     assert json.loads(json.dumps(summary)) == summary
 
 
