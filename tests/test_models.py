@@ -13,7 +13,7 @@ import pycnn.init
 from pycnn import interop, losses, models, optim
 from pycnn.models import initial
 
-OURS = {"lenet5": 61_706, "resnet20": 272_474, "unet": 31_036_546}
+OURS = {"lenet5": 61_706, "resnet12_small": 396_410, "resnet20": 272_474, "unet": 31_036_546}
 # The slow ones: large, and as others, but for normalisation or the number of layers.
 LARGE = ("vgg11", "vgg11_bn", "vgg16", "resnet34")
 ANSWERED = [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in RECORDED]
