@@ -150,6 +150,7 @@ auto by_type(bool float64, Body&& body) {
 void bind_conv_norm(py::module_&);
 void bind_conv_pool(py::module_&);
 void bind_conv2d(py::module_&);
+void bind_conv_transpose2d(py::module_&);
 void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);
 void bind_images(py::module_&);

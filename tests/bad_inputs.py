@@ -8,6 +8,7 @@ test_errors.py.
 from dataclasses import dataclass
 
 import numpy as np
+import op_windows
 from op_table import ONE_HOT, OPERATORS, normal
 
 
@@ -70,6 +71,8 @@ def _five_by_five(**shape):
 _INDICES = OPERATORS["max_pool2d_backward"].samples["lecture"].arrays[1]
 _POOL_BAD = {
     **_GEOMETRY,
+    "ceil_mode": Bad({"ceil_mode": 1}, ValueError, ("ceil_mode", "1", "True or False")),
+    "dilation": Bad({"dilation": (2, 0)}, ValueError, ("dilation", r"2, 0")),
     "window_0": Bad({"kernel_size": 0}, ValueError, ("kernel_size", "0")),
     "window_of_padding": Bad({"padding": 2}, ValueError, ("padding", "2")),
 }
@@ -347,6 +350,7 @@ BAD = {
         "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "17", "16")),
         "data_format": _GEOMETRY["data_format"],
     },
+    **op_windows.bad(Bad, _GEOMETRY),
     "gather_images": {
         "index_too_large": Bad({"indices": np.array([0, 9])}, IndexError, ("9", "8|9")),
         "index_negative": Bad({"indices": np.array([0, -10])}, IndexError, ("-10",)),

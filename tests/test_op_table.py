@@ -25,6 +25,7 @@ NO_OPERATORS = {  # shapes, explanations and types
     "ConvPoolGradients",
     "Conv2dExplanation",
     "conv2d_output_shape",
+    "conv_transpose2d_output_shape",
     "explain_conv2d",
     "pool2d_output_shape",
 }

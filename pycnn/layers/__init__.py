@@ -6,7 +6,8 @@ A network is a `Module` (a forward of your own), a `Sequential` (a chain) or a `
 
 from pycnn.layers.activation import Dropout, ReLU
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.functional import flatten, relu
 from pycnn.layers.join import (
     Add,
@@ -26,25 +27,41 @@ from pycnn.layers.module import Module
 from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from pycnn.layers.pool import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from pycnn.layers.sequential import Sequential
 
 from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "Add",
     "Affine",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm2d",
     "Concat",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "Graph",
     "Input",
     "Layer",
     "Linear",
+    "MaxPool1d",
     "MaxPool2d",
     "Module",
     "Multiply",

@@ -14,10 +14,13 @@ import _pycnn
 from pycnn.ops.activations import NONE
 from pycnn.ops.arrays import Array
 from pycnn.ops.conv2d import conv2d_shape
+from pycnn.ops.conv_transpose2d import conv_transpose2d_shape
 
 Options: TypeAlias = tuple[Any, ...]  # stride, padding, dilation, groups: pairs and numbers
 
 _convolutions: dict[Any, _pycnn.Conv2dShape] = {}
+_transposed: dict[Any, _pycnn.ConvTranspose2dShape] = {}
+_pools: dict[Any, _pycnn.Pool2dShape] = {}
 _pooled: dict[Any, _pycnn.ConvPoolShape] = {}
 MOST = 1000  # shapes that are remembered
 
@@ -46,6 +49,30 @@ def pooled(
             _pooled.clear()
         conv = convolution(x, weight, options)
         shape = _pooled[key] = _pycnn.ConvPoolShape(conv, padding == "same", relu)
+    return shape
+
+
+def transposed(
+    x: tuple[int, ...], weight: tuple[int, ...], options: Options
+) -> _pycnn.ConvTranspose2dShape:
+    """The shape of all three directions of a transposed convolution."""
+    key = x, weight, options
+    shape = _transposed.get(key)
+    if shape is None:
+        if len(_transposed) >= MOST:
+            _transposed.clear()
+        shape = _transposed[key] = conv_transpose2d_shape("conv_transpose2d", x, weight, *options)
+    return shape
+
+
+def pool2d(rule: Any, x: tuple[int, ...], options: Options) -> _pycnn.Pool2dShape:
+    """The shape of a pool, whose options `rule` makes one of."""
+    key = rule, x, options
+    shape = _pools.get(key)
+    if shape is None:
+        if len(_pools) >= MOST:
+            _pools.clear()
+        shape = _pools[key] = rule("pool2d", x, *options)
     return shape
 
 

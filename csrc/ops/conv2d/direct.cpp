@@ -224,7 +224,11 @@ bool sorts_pay(const Correlation& s, const Block& b) {
 void run_zeros(const Correlation& s, const Block& b) {
     for_rows_of(b, s.h, 0, s.h.outputs, [&](int64_t n, int64_t r0, int64_t r1) {
         for (int64_t r = r0; r < r1; ++r)
-            for (int64_t q = 0; q < s.w.outputs; ++q) std::memset(s.out_at(n, r, q), 0, sizeof(float) * s.out_C);
+            for (int64_t q = 0; q < s.w.outputs; ++q) {
+                float* out = s.out_at(n, r, q);
+                std::memset(out, 0, sizeof(float) * s.out_C);
+                kernels().finish({.y = out, .x = out, .rows = 1, .C = s.out_C, .epilogue = s.epilogue});
+            }
     });
 }
 
@@ -325,24 +329,47 @@ static void forward(const Conv2dForward& call) {
     run(job, call.like);
 }
 
-static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    const int64_t tap_size = s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
-    Scratch scratch;
-    float* packed = scratch.floats(std::max<int64_t>(s.taps() * tap_size, 1));
-    Job job{};
+// Of each phase, with its first pixel.
+template <class Visit>
+static void for_phases(const Conv2dShape& s, Visit&& visit) {
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
-        for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-            Correlation p{};
-            p.in = dy, p.N = s.N, p.C = s.OC;
-            p.h = backward_axis(s.along_h(), ph);
-            p.w = backward_axis(s.along_w(), pw);
-            p.out = dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
-            p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
-            p.groups = s.groups, p.packed = packed;
-            pack_backward(packed, {.weight = weight, .shape = s, .kh = weight_taps(p.h), .kw = weight_taps(p.w)});
-            packed += p.taps() * tap_size;
-            job.phases.push_back(p);
-        }
+        for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw)
+            visit(ph, pw, backward_axis(s.along_h(), ph), backward_axis(s.along_w(), pw));
+}
+
+static int64_t packed_tap(const Conv2dShape& s) {
+    return s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
+}
+
+// A tap belongs to one phase at most.
+static int64_t packed_input_floats(const Conv2dShape& s) { return std::max<int64_t>(s.taps() * packed_tap(s), 1); }
+
+static void pack_input(float* packed, const float* weight, const Conv2dShape& s) {
+    for_phases(s, [&](int64_t, int64_t, const Axis& h, const Axis& w) {
+        pack_backward(packed, {.weight = weight, .shape = s, .kh = weight_taps(h), .kw = weight_taps(w)});
+        packed += h.taps_count() * w.taps_count() * packed_tap(s);
+    });
+}
+
+static void backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
+    Scratch scratch;
+    const float* packed = call.packed;
+    if (!packed) {
+        float* room = scratch.floats(packed_input_floats(s));
+        pack_input(room, call.weight, s);
+        packed = room;
+    }
+    Job job{};
+    for_phases(s, [&](int64_t ph, int64_t pw, const Axis& h, const Axis& w) {
+        Correlation p{};
+        p.in = call.dy, p.N = s.N, p.C = s.OC, p.h = h, p.w = w;
+        p.out = call.dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
+        p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
+        p.groups = s.groups, p.packed = packed, p.epilogue = call.epilogue;
+        packed += p.taps() * packed_tap(s);
+        job.phases.push_back(p);
+    });
     run(job, s.N);
 }
 
@@ -369,7 +396,11 @@ const Algorithm algorithm = {.name = "direct",
                              .forward = forward,
                              .backward_input = backward_input,
                              .backward_weight = backward_weight,
+                             .finishes_input = true,
+                             .crops = true,
                              .packed_floats = packed_forward_floats,
-                             .pack = pack_forward};
+                             .pack = pack_forward,
+                             .packed_input_floats = packed_input_floats,
+                             .pack_input = pack_input};
 
 }  // namespace pycnn::direct

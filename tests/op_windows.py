@@ -1,0 +1,187 @@
+"""Rows of `op_table.py` and `bad_inputs.py`: transposed convolution, adaptive and global pools."""
+
+import numpy as np
+import reference
+import tolerance
+from op_samples import Sample, frozen, normal
+
+_IMAGE = normal(2, 7, 5, 17)
+
+
+def transposed(N, H, W, C, KH, KW, OC, **options):
+    """The four arrays of one transposed convolution, and its options."""
+    weight = normal(KH, KW, OC // options.get("groups", 1), C)
+    spread = {key: value for key, value in options.items() if key != "groups"}
+    found = reference.Spread((H, W), (KH, KW), **spread)
+    x, dy = normal(N, H, W, C), normal(N, found.OH, found.OW, OC)
+    return x, weight, normal(OC), dy, options
+
+
+TRANSPOSED = {
+    "unet": transposed(2, 3, 5, 17, 2, 2, 9, stride=2),
+    "dcgan": transposed(1, 4, 3, 16, 4, 4, 3, stride=[1, 2, 2, 1], padding=1),
+    "same": transposed(2, 3, 4, 5, 3, 2, 33, stride=(2, 3), padding="same"),
+    "four_sided": transposed(
+        2, 3, 2, 4, 2, 3, 5, stride=(3, 1), padding=((0, 1), (2, 0)), output_padding=(2, 0)
+    ),
+    # The last pixels of y are read by no window of the convolution whose gradient it is.
+    "output_padding": transposed(2, 3, 4, 6, 3, 2, 4, dilation=(3, 2), output_padding=(2, 1)),
+    "groups": transposed(2, 4, 3, 6, 3, 2, 4, groups=2, stride=(1, 2), padding=1),
+    "stride_1": transposed(1, 6, 7, 16, 3, 3, 16, padding=1),
+}
+
+
+def adaptive_avg_pool2d_bound(x, output_size):
+    return tolerance.gamma(x[0, :, :, 0].size + 2, x.dtype) * reference.adaptive_avg_pool2d(
+        np.abs(x), output_size
+    )
+
+
+def adaptive_avg_pool2d_backward_bound(dy, input_shape):
+    k = dy[0, :, :, 0].size if len(dy) else 0
+    magnitude = reference.adaptive_avg_pool2d_backward(np.abs(dy), input_shape)
+    return tolerance.gamma(k + 3, dy.dtype) * magnitude
+
+
+def conv_transpose2d_bound(x, weight, bias=None, activation=None, **options):
+    """A pixel gets each weight of its group at most once: KH * KW * C / groups, and the bias."""
+    k = weight[:, :, 0].size // options.get("groups", 1)
+    absolute = [None if a is None else np.abs(a) for a in (x, weight, bias)]
+    error = tolerance.gamma(k + 2, x.dtype) * reference.conv_transpose2d(*absolute, **options)
+    y = reference.conv_transpose2d(x, weight, bias, **options)
+    return tolerance.activated(y, error, activation, x.dtype)
+
+
+def conv_transpose2d_backward_input_bound(dy, weight, input_shape, **options):
+    magnitude = reference.conv_transpose2d_backward_input(
+        np.abs(dy), np.abs(weight), input_shape, **options
+    )
+    return tolerance.gamma(weight[..., 0].size + 2, dy.dtype) * magnitude
+
+
+def conv_transpose2d_backward_weight_bound(x, dy, weight_shape, **options):
+    """A weight acts once on every pixel of x."""
+    magnitude = reference.conv_transpose2d_backward_weight(
+        np.abs(x), np.abs(dy), weight_shape, **options
+    )
+    return tolerance.gamma(x[..., 0].size + 2, x.dtype) * magnitude
+
+
+def rows(Operator):
+    image = {"images": ("x",), "batch": ("x",)}
+    forward = {k: Sample((x, w, b), o) for k, (x, w, b, _, o) in TRANSPOSED.items()}
+    x, w, b, _, o = TRANSPOSED["unet"]
+    forward["relu"] = Sample((x, w, b), {**o, "activation": "relu"})
+    x, w, b, _, o = TRANSPOSED["groups"]
+    forward["silu"] = Sample((x, w, b), {**o, "activation": "silu"})
+    maps = {"upwards": (3, (9, 7)), "uneven": (17, (3, 2)), "pixel": (5, (1, 1))}
+    gradients = {
+        key: Sample((normal(2, *size, C),), {"input_shape": (2, 7, 5, C)})
+        for key, (C, size) in maps.items()
+    }
+    sizes = {"uneven": (3, 2), "keeps": (None, 4), "square": 4, "upwards": (9, 8)}
+    adaptive = {key: Sample((_IMAGE,), {"output_size": size}) for key, size in sizes.items()}
+    return [
+        Operator("conv_transpose2d", ("x", "weight", "bias"), forward, image_result=True, **image),
+        Operator(
+            "conv_transpose2d_backward_input",
+            ("dy", "weight"),
+            {
+                k: Sample((dy, w), {"input_shape": x.shape, **o})
+                for k, (x, w, _, dy, o) in TRANSPOSED.items()
+            },
+            images=("dy",),
+            batch=("dy",),
+            image_result=True,
+        ),
+        Operator(
+            "conv_transpose2d_backward_weight",
+            ("x", "dy"),
+            {
+                k: Sample((x, dy), {"weight_shape": w.shape, **o})
+                for k, (x, w, _, dy, o) in TRANSPOSED.items()
+            },
+            images=("x", "dy"),
+            batch=("x", "dy"),
+        ),
+        Operator("adaptive_max_pool2d", ("x",), adaptive, image_result=True, **image),
+        Operator("adaptive_avg_pool2d", ("x",), adaptive, image_result=True, **image),
+        Operator(
+            "adaptive_avg_pool2d_backward",
+            ("dy",),
+            gradients,
+            images=("dy",),
+            batch=("dy",),
+            image_result=True,
+        ),
+        Operator(
+            "global_max_pool2d",
+            ("x",),
+            {"lecture": Sample((_IMAGE,)), "ties": Sample((frozen(np.round(_IMAGE)),))},
+            **image,
+        ),
+    ]
+
+
+def bad(Bad, geometry):
+    """geometry: what strides, paddings and data_format are refused in all operators with them."""
+    refused = {
+        **geometry,
+        "dilation_0": Bad({"dilation": 0}, ValueError, ("dilation", "0")),
+        "groups_that_cut_a_channel": Bad({"groups": 2}, ValueError, ("groups", "2", "17")),
+        "algorithm": Bad({"algorithm": "fft"}, ValueError, ("algorithm", "fft", "auto", "direct")),
+        "output_padding": Bad({"output_padding": 2}, ValueError, ("output_padding", "2", "stride")),
+        "output_padding_negative": Bad(
+            {"output_padding": (0, -1)}, ValueError, ("output_padding", "-1", "from 0")
+        ),
+        "output_padding_of_same": Bad(
+            {"output_padding": 1, "padding": "same"}, ValueError, ("output_padding", "1", "same")
+        ),
+        "nothing_left": Bad(
+            {"padding": (3, 0)}, ValueError, (r"padding \(3, 3\)", "6 pixels", "along H")
+        ),
+    }
+    pool = {
+        "data_format": geometry["data_format"],
+        "no_pixel": Bad({"x": normal(2, 0, 5, 17)}, ValueError, ("x", "0, 5, 17|no pixel")),
+    }
+    sizes = {
+        **pool,
+        "size_0": Bad({"output_size": 0}, ValueError, ("output_size", "0", r"\(OH, OW\)")),
+        "size_of_three": Bad({"output_size": (1, 2, 3)}, ValueError, ("output_size", "1, 2, 3")),
+        "size_float": Bad({"output_size": (2.0, None)}, ValueError, ("output_size", "2.0", "None")),
+        "rank": Bad({"x": normal(7, 5, 17)}, ValueError, ("x", "7, 5, 17", "3 axes")),
+    }
+    return {
+        "conv_transpose2d": {
+            **refused,
+            "channels": Bad({"weight": normal(2, 2, 9, 16)}, ValueError, ("weight", "16", "17")),
+            "oihw": Bad(
+                {"weight": normal(17, 9, 2, 2)}, ValueError, ("weight", r"transpose\(2, 3, 1, 0\)")
+            ),
+            "bias_length": Bad({"bias": normal(17)}, ValueError, ("bias", "17", "9", "OC")),
+            "winograd": Bad({"algorithm": "winograd"}, ValueError, ("winograd",)),
+            "result_too_large": Bad({"stride": 2**31 - 1}, ValueError, ("shape", "memory")),
+        },
+        "conv_transpose2d_backward_input": {
+            **refused,
+            "input_rank": Bad({"input_shape": (3, 5, 17)}, ValueError, ("input_shape", "3, 5, 17")),
+            "other_output": Bad({"dy": normal(2, 5, 10, 9)}, ValueError, ("dy", "5", "6")),
+        },
+        "conv_transpose2d_backward_weight": {
+            **refused,
+            "weight_rank": Bad(
+                {"weight_shape": (2, 2, 9)}, ValueError, ("weight_shape", "2, 2, 9")
+            ),
+            "other_output": Bad({"dy": normal(2, 5, 10, 9)}, ValueError, ("dy", "5", "6")),
+        },
+        "adaptive_max_pool2d": sizes,
+        "adaptive_avg_pool2d": sizes,
+        "adaptive_avg_pool2d_backward": {
+            "data_format": geometry["data_format"],
+            "input_rank": Bad({"input_shape": (7, 5, 3)}, ValueError, ("input_shape", "7, 5, 3")),
+            "no_row": Bad({"dy": normal(2, 0, 7, 3)}, ValueError, ("dy", "2, 0, 7, 3", "row")),
+            "channels": Bad({"input_shape": (2, 7, 5, 4)}, ValueError, ("dy", "3", "4")),
+        },
+        "global_max_pool2d": pool,
+    }
