@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import op_windows
-from op_table import ONE_HOT, OPERATORS, normal
+from op_table import ONE_HOT, normal
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,6 @@ _CONV_BAD = {
 def _five_by_five(**shape):
     """Winograd's transforms are for 3 x 3 kernels."""
     return Bad({"algorithm": "winograd", **shape}, ValueError, ("winograd",))
-
-
-_INDICES = OPERATORS["max_pool2d_backward"].samples["lecture"].arrays[1]
-_POOL_BAD = {
-    **_GEOMETRY,
-    "ceil_mode": Bad({"ceil_mode": 1}, ValueError, ("ceil_mode", "1", "True or False")),
-    "dilation": Bad({"dilation": (2, 0)}, ValueError, ("dilation", r"2, 0")),
-    "window_0": Bad({"kernel_size": 0}, ValueError, ("kernel_size", "0")),
-    "window_of_padding": Bad({"padding": 2}, ValueError, ("padding", "2")),
-}
-_WINDOW_TOO_LARGE = Bad({"kernel_size": 8, "padding": "valid"}, ValueError, ("8", "5|7"))
 
 
 def _labels(*labels):
@@ -168,27 +157,6 @@ BAD = {
         "other_batch": Bad({"dy": normal(3, 7, 5, 17)}, ValueError, ("dy", "3", "2")),
     },
     "conv2d_backward_bias": {"data_format": _GEOMETRY["data_format"]},
-    "max_pool2d": {**_POOL_BAD, "window_too_large": _WINDOW_TOO_LARGE},
-    "max_pool2d_backward": {
-        "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
-        "index_type": Bad({"indices": np.float32(_INDICES)}, TypeError, ("indices", "int32")),
-        "indices_shape": Bad({"indices": _INDICES[:, :3]}, ValueError, ("indices", "3", "4")),
-        "index_too_large": Bad(
-            {"indices": _INDICES + 33}, ValueError, ("indices", "3[5-9]|6[0-7]")
-        ),
-        "index_negative": Bad({"indices": -1 - _INDICES}, ValueError, ("indices", "-[0-9]")),
-        "no_row": Bad(
-            {"input_shape": (2, 0, 5, 17)}, ValueError, ("input_shape", "2, 0, 5, 17", "row")
-        ),
-        "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "16", "17")),
-        "data_format": _GEOMETRY["data_format"],
-    },
-    "avg_pool2d": {**_POOL_BAD, "window_too_large": _WINDOW_TOO_LARGE},
-    "avg_pool2d_backward": {
-        **_POOL_BAD,
-        "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
-        "other_output": Bad({"dy": normal(2, 4, 4, 17)}, ValueError, ("dy", r"2, 4, 4, 17")),
-    },
     "matmul": {
         "inner_size": Bad({"b": normal(12, 18)}, ValueError, ("a", "b", "11", "12", "transpose")),
         "forgotten_transpose": Bad({"transpose_a": True}, ValueError, ("a", "7", "11")),

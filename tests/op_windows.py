@@ -3,7 +3,7 @@
 import numpy as np
 import reference
 import tolerance
-from op_samples import Sample, frozen, normal
+from op_samples import Sample, frozen, normal, pool_gradients
 
 _IMAGE = normal(2, 7, 5, 17)
 
@@ -82,7 +82,14 @@ def rows(Operator):
     sizes = {"uneven": (3, 2), "keeps": (None, 4), "square": 4, "upwards": (9, 8)}
     adaptive = {key: Sample((_IMAGE,), {"output_size": size}) for key, size in sizes.items()}
     return [
-        Operator("conv_transpose2d", ("x", "weight", "bias"), forward, image_result=True, **image),
+        Operator(
+            "conv_transpose2d",
+            ("x", "weight", "bias"),
+            forward,
+            image_result=True,
+            bound=conv_transpose2d_bound,
+            **image,
+        ),
         Operator(
             "conv_transpose2d_backward_input",
             ("dy", "weight"),
@@ -93,6 +100,7 @@ def rows(Operator):
             images=("dy",),
             batch=("dy",),
             image_result=True,
+            bound=conv_transpose2d_backward_input_bound,
         ),
         Operator(
             "conv_transpose2d_backward_weight",
@@ -103,9 +111,17 @@ def rows(Operator):
             },
             images=("x", "dy"),
             batch=("x", "dy"),
+            bound=conv_transpose2d_backward_weight_bound,
         ),
         Operator("adaptive_max_pool2d", ("x",), adaptive, image_result=True, **image),
-        Operator("adaptive_avg_pool2d", ("x",), adaptive, image_result=True, **image),
+        Operator(
+            "adaptive_avg_pool2d",
+            ("x",),
+            adaptive,
+            image_result=True,
+            bound=adaptive_avg_pool2d_bound,
+            **image,
+        ),
         Operator(
             "adaptive_avg_pool2d_backward",
             ("dy",),
@@ -113,6 +129,7 @@ def rows(Operator):
             images=("dy",),
             batch=("dy",),
             image_result=True,
+            bound=adaptive_avg_pool2d_backward_bound,
         ),
         Operator(
             "global_max_pool2d",
@@ -152,7 +169,40 @@ def bad(Bad, geometry):
         "size_float": Bad({"output_size": (2.0, None)}, ValueError, ("output_size", "2.0", "None")),
         "rank": Bad({"x": normal(7, 5, 17)}, ValueError, ("x", "7, 5, 17", "3 axes")),
     }
+    windows = {
+        **geometry,
+        "ceil_mode": Bad({"ceil_mode": 1}, ValueError, ("ceil_mode", "1", "True or False")),
+        "dilation": Bad({"dilation": (2, 0)}, ValueError, ("dilation", r"2, 0")),
+        "window_0": Bad({"kernel_size": 0}, ValueError, ("kernel_size", "0")),
+        "window_of_padding": Bad({"padding": 2}, ValueError, ("padding", "2")),
+        "empty_window": Bad(
+            {"padding": 1, "dilation": (1, 6)}, ValueError, ("dilation", r"\(2, 7\)", "no pixel")
+        ),
+    }
+    too_large = Bad({"kernel_size": 8, "padding": "valid"}, ValueError, ("8", "5|7"))
+    indices = pool_gradients(True)["lecture"].arrays[1]
     return {
+        "max_pool2d": {**windows, "window_too_large": too_large},
+        "max_pool2d_backward": {
+            "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
+            "index_type": Bad({"indices": np.float32(indices)}, TypeError, ("indices", "int32")),
+            "indices_shape": Bad({"indices": indices[:, :3]}, ValueError, ("indices", "3", "4")),
+            "index_too_large": Bad(
+                {"indices": indices + 33}, ValueError, ("indices", "3[5-9]|6[0-7]")
+            ),
+            "index_negative": Bad({"indices": -1 - indices}, ValueError, ("indices", "-[0-9]")),
+            "no_row": Bad(
+                {"input_shape": (2, 0, 5, 17)}, ValueError, ("input_shape", "2, 0, 5, 17", "row")
+            ),
+            "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "16", "17")),
+            "data_format": geometry["data_format"],
+        },
+        "avg_pool2d": {**windows, "window_too_large": too_large},
+        "avg_pool2d_backward": {
+            **windows,
+            "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
+            "other_output": Bad({"dy": normal(2, 4, 4, 17)}, ValueError, ("dy", r"2, 4, 4, 17")),
+        },
         "conv_transpose2d": {
             **refused,
             "channels": Bad({"weight": normal(2, 2, 9, 16)}, ValueError, ("weight", "16", "17")),

@@ -16,7 +16,6 @@ from pycnn.ops.arrays import (
     Result,
     contiguous,
     is_nchw,
-    nhwc_shape,
     to_nhwc,
 )
 from pycnn.ops.pool2d import input_shape_of, maxima, means, split_out, spread
@@ -116,7 +115,7 @@ def adaptive_avg_pool2d_backward(
     """
     op = "adaptive_avg_pool2d_backward"
     x_shape = input_shape_of(op, input_shape, data_format)
-    maps = nhwc_shape(np.shape(dy), is_nchw(data_format, op))
+    maps = to_nhwc(dy, is_nchw(data_format, op), op, "dy").shape
     if len(maps) != 4:
         raise ValueError(
             f"{op}: dy has shape {maps}, {len(maps)} axes; expected 4: [N, OH, OW, C]."
