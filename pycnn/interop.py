@@ -4,6 +4,8 @@ The arrays are those of a `torch.nn.Sequential` of the same layers in the same p
 
     pycnn                              PyTorch
     Conv2d.weight [KH, KW, C/g, OC]    [OC, C/g, KH, KW]
+    Conv1d.weight [K, C/g, OC]         [OC, C/g, K]
+    ConvTranspose2d [KH, KW, OC/g, C]  [C, OC/g, KH, KW]
     Linear.weight [in, out]            [out, in]
       after a Flatten of [H, W, C]       its `in` in the order of a flattened [C, H, W]
     BatchNorm2d                        the same four arrays, and num_batches_tracked
@@ -24,7 +26,7 @@ import numpy as np
 from pycnn._formats import layout
 from pycnn.layers import state
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Convolution
 from pycnn.layers.linear import Linear
 from pycnn.layers.module import Module
 from pycnn.ops.arrays import Array, kind_of
@@ -107,7 +109,7 @@ def _to_torch(
     channels, arrays = _by_name(who, model, input_shape), model.state_dict()
     for name, layer in _leaves(model):
         own = {key: arrays[f"{name}.{key}"] for key in _keys(who, name, layer)}
-        if isinstance(layer, Conv2d):
+        if isinstance(layer, Convolution):
             own["weight"] = layout.conv_to_oihw(own["weight"])
         elif isinstance(layer, Linear):
             own["weight"] = layout.linear_to_nchw(own["weight"], channels.get(name))
@@ -124,7 +126,7 @@ def _from_torch(
     for name, layer in _leaves(model):
         for key in _keys(who, name, layer):
             array = d[f"{name}.{key}"]
-            if key == "weight" and isinstance(layer, Conv2d):
+            if key == "weight" and isinstance(layer, Convolution):
                 array = layout.conv_from_oihw(array)
             elif key == "weight" and isinstance(layer, Linear):
                 array = layout.linear_from_nchw(array, channels.get(name))
@@ -134,12 +136,12 @@ def _from_torch(
 def _keys(who: str, name: str, layer: Layer) -> tuple[str, ...]:
     """The arrays of a layer, by their names in it."""
     keys = tuple(layer.state_dict())
-    known = isinstance(layer, (Conv2d, Linear)) or (
+    known = isinstance(layer, (Convolution, Linear)) or (
         type(layer).__name__ == "BatchNorm2d" and set(keys) == set(SAME_ARRAYS)
     )
     if keys and not known:
         raise TypeError(
             f"{who}: layer {name} is a {type(layer).__name__}, whose arrays have no counterpart in "
-            "PyTorch; expected Conv2d, Linear, BatchNorm2d, and layers without arrays."
+            "PyTorch; expected convolutions, Linear, BatchNorm2d, and layers without arrays."
         )
     return keys
