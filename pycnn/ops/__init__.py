@@ -48,10 +48,16 @@ from pycnn.ops.dense import (
     relu_backward,
     softmax,
     softmax_backward,
-    softmax_cross_entropy,
 )
 from pycnn.ops.images import augment_images, gather_images
 from pycnn.ops.join import add, affine, concat, multiply, split, subtract
+from pycnn.ops.losses import (
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    softmax_cross_entropy,
+)
 from pycnn.ops.norm import (
     BatchNorm,
     BatchNormGradients,
@@ -98,6 +104,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "binary_cross_entropy_with_logits",
     "concat",
     "conv2d",
     "conv2d_backward_bias",
@@ -119,12 +126,15 @@ __all__ = [
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
+    "huber_loss",
+    "l1_loss",
     "linear",
     "log_softmax",
     "log_softmax_backward",
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
+    "mse_loss",
     "multiply",
     "pool2d_output_shape",
     "relu",
