@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import _pycnn
 import numpy as np
 
 from pycnn import init
@@ -75,7 +74,7 @@ class ConvTranspose2d(Convolution):
         """(stride, padding, output_padding, dilation, groups)."""
         return self.stride, self.padding, self.output_padding, self.dilation, self.groups
 
-    def shape(self, x: Shape) -> _pycnn.ConvTranspose2dShape:
+    def shape(self, x: Shape) -> Any:
         """For C++."""
         return prepared.transposed(x, self.weight.data.shape, self.options)
 
@@ -89,10 +88,10 @@ class ConvTranspose2d(Convolution):
         """The sum of the formula above."""
         self.compute_with(x, out, NONE)
 
-    def compute_with(self, x: Array, out: Array, activation: _pycnn.Activation) -> None:
+    def compute_with(self, x: Array, out: Array, activation: Any) -> None:
         """The same, with the activation behind it."""
         arrays, how = (x, self.weight.data, self.bias_data), self.algorithm_for(x)
-        _pycnn.conv_transpose2d_forward(out, *arrays, self.shape(x.shape), activation, how)
+        prepared.conv_transpose2d(*arrays, self.shape(x.shape), activation, how, out)
 
     def lower_with(self, to: Lowering, relu: bool = False) -> None:
         """One step, with what stands behind it."""
@@ -104,12 +103,12 @@ class ConvTranspose2d(Convolution):
         """The convolution of dy, and with x and dy changed over its gradient of the weight."""
         shape, how = self.shape(x.shape), self.algorithm_for(x)
         self.weight.add_gradient(
-            lambda out: _pycnn.conv_transpose2d_backward_weight(out, x, dy, shape, how)
+            lambda out: prepared.conv_transpose2d_backward_weight(x, dy, shape, how, out)
         )
         if self.bias is not None:
             self.bias.add_gradient(lambda out: prepared.conv2d_backward_bias(dy, out))
         if dx is not None:
-            _pycnn.conv_transpose2d_backward_input(dx, dy, self.weight.data, shape, how)
+            prepared.conv_transpose2d_backward_input(dy, self.weight.data, shape, how, dx)
 
     def notes(self, x: Shape | None) -> str:
         """The algorithms of the three directions."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import _pycnn
 import numpy as np
 
 from pycnn.graph.compile import Lowering
@@ -57,7 +56,7 @@ class _Max(_Pool):
         shape = self._shape(x.shape)
         maps = shape.output_shape
         where = indices[0].reshape(maps) if indices else None
-        _pycnn.max_pool2d_forward(out.reshape(maps), where, x.reshape(shape.input_shape), shape)
+        prepared.max_pool2d(x.reshape(shape.input_shape), shape, out.reshape(maps), where)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -69,7 +68,7 @@ class _Max(_Pool):
             shape = self._shape(dx.shape)
             maps = shape.output_shape
             dx, where = dx.reshape(shape.input_shape), saved[0].reshape(maps)
-            _pycnn.max_pool2d_backward(dx, dy.reshape(maps), where)
+            prepared.max_pool2d_backward(dy.reshape(maps), where, dx)
 
 
 class _Mean(_Pool):
@@ -78,8 +77,8 @@ class _Mean(_Pool):
     def compute(self, x: Array, out: Array) -> None:
         """The means."""
         shape = self._shape(x.shape)
-        arrays = out.reshape(shape.output_shape), x.reshape(shape.input_shape)
-        _pycnn.avg_pool2d_forward(*arrays, shape, self.count_include_pad)
+        images, maps = x.reshape(shape.input_shape), out.reshape(shape.output_shape)
+        prepared.avg_pool2d(images, shape, self.count_include_pad, maps)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -90,8 +89,8 @@ class _Mean(_Pool):
         """dy, shared equally."""
         if dx is not None:
             shape = self._shape(dx.shape)
-            arrays = dx.reshape(shape.input_shape), dy.reshape(shape.output_shape)
-            _pycnn.avg_pool2d_backward(*arrays, shape, self.count_include_pad)
+            images, maps = dx.reshape(shape.input_shape), dy.reshape(shape.output_shape)
+            prepared.avg_pool2d_backward(maps, shape, self.count_include_pad, images)
 
 
 class _Windows(_Pool):

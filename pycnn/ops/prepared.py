@@ -76,6 +76,55 @@ def pool2d(rule: Any, x: tuple[int, ...], options: Options) -> _pycnn.Pool2dShap
     return shape
 
 
+def max_pool2d(x: Array, shape: _pycnn.Pool2dShape, out: Array, indices: Array | None) -> None:
+    """`ops.max_pool2d`, and the other maxima."""
+    _pycnn.max_pool2d_forward(out, indices, x, shape)
+
+
+def max_pool2d_backward(dy: Array, indices: Array, out: Array) -> None:
+    """`ops.max_pool2d_backward`."""
+    _pycnn.max_pool2d_backward(out, dy, indices)
+
+
+def avg_pool2d(x: Array, shape: _pycnn.Pool2dShape, count_include_pad: bool, out: Array) -> None:
+    """`ops.avg_pool2d`, and the other means."""
+    _pycnn.avg_pool2d_forward(out, x, shape, count_include_pad)
+
+
+def avg_pool2d_backward(
+    dy: Array, shape: _pycnn.Pool2dShape, count_include_pad: bool, out: Array
+) -> None:
+    """`ops.avg_pool2d_backward`."""
+    _pycnn.avg_pool2d_backward(out, dy, shape, count_include_pad)
+
+
+def conv_transpose2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    shape: _pycnn.ConvTranspose2dShape,
+    activation: _pycnn.Activation,
+    algorithm: str,
+    out: Array,
+) -> None:
+    """`ops.conv_transpose2d`."""
+    _pycnn.conv_transpose2d_forward(out, x, weight, bias, shape, activation, algorithm)
+
+
+def conv_transpose2d_backward_input(
+    dy: Array, weight: Array, shape: _pycnn.ConvTranspose2dShape, algorithm: str, out: Array
+) -> None:
+    """`ops.conv_transpose2d_backward_input`."""
+    _pycnn.conv_transpose2d_backward_input(out, dy, weight, shape, algorithm)
+
+
+def conv_transpose2d_backward_weight(
+    x: Array, dy: Array, shape: _pycnn.ConvTranspose2dShape, algorithm: str, out: Array
+) -> None:
+    """`ops.conv_transpose2d_backward_weight`."""
+    _pycnn.conv_transpose2d_backward_weight(out, x, dy, shape, algorithm)
+
+
 def conv2d(
     x: Array,
     weight: Array,
