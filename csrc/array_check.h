@@ -147,6 +147,7 @@ auto by_type(bool float64, Body&& body) {
     return float64 ? body(double{}) : body(float{});
 }
 
+void bind_combine(py::module_&);
 void bind_conv_norm(py::module_&);
 void bind_conv_pool(py::module_&);
 void bind_conv2d(py::module_&);

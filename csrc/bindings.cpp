@@ -184,6 +184,7 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_conv2d(m);
     pycnn::bind_conv_transpose2d(m);
     pycnn::bind_conv_pool(m);
+    pycnn::bind_combine(m);
     pycnn::bind_conv_norm(m);
     pycnn::bind_pool2d(m);
     pycnn::bind_images(m);

@@ -24,8 +24,8 @@ void check_sizes(const Extents& x, const Extents& weight, int64_t groups, bool n
                ": write x[None] for one image or " + (nchw ? "x[:, None]" : "x[..., None]") + " for one channel");
     const std::string x_text = text(nchw ? Extents{x[0], x[3], x[1], x[2]} : x);
     if (weight.size() != 4)
-        refuse("weight has shape " + text(weight) + ", " + std::to_string(weight.size()) + " axes; expected 4: " +
-               kWeight);
+        refuse("weight has shape " + text(weight) + ", " + std::to_string(weight.size()) +
+               " axes; expected 4: " + kWeight);
     for (std::size_t axis = 0; axis < 4; ++axis)
         if (weight[axis] < 1 || (axis > 0 && x[axis] < 1))
             refuse("x has shape " + x_text + " and weight " + text(weight) +
@@ -157,11 +157,9 @@ void backward_input(py::array dx, const py::array& dy, const py::array& weight, 
     if (float64)
         naive::forward<double>(static_cast<double*>(result), readable<double>(dy), readable<double>(weight), s, {});
     else
-        conv2d_forward({.y = static_cast<float*>(result),
-                        .x = readable<float>(dy),
-                        .weight = readable<float>(weight),
-                        .shape = s},
-                       algorithm);
+        conv2d_forward(
+            {.y = static_cast<float*>(result), .x = readable<float>(dy), .weight = readable<float>(weight), .shape = s},
+            algorithm);
 }
 
 void backward_weight(py::array dweight, const py::array& x, const py::array& dy, const ConvTranspose2dShape& shape,

@@ -52,9 +52,9 @@ Pool2dShape make_shape(const std::string& op, const Extents& x, Pair kernel, Pai
     const auto& [h, w] = axes;
     const Extents covered = {extent(h.kernel, h.dilation), extent(w.kernel, w.dilation)};
     if (may_be_empty(h) || may_be_empty(w))
-        throw py::value_error(op + ": padding (top, bottom, left, right) = " +
-                              text({h.before, h.after, w.before, w.after}) + " is not smaller than the window " +
-                              text(covered) + " (KH, KW) on every side" +
+        throw py::value_error(op +
+                              ": padding (top, bottom, left, right) = " + text({h.before, h.after, w.before, w.after}) +
+                              " is not smaller than the window " + text(covered) + " (KH, KW) on every side" +
                               (dilation == Pair{1, 1} ? "" : ", or the image is smaller than the dilation") +
                               "; a window would hold no pixel.");
     const auto outputs = ceil_mode ? ceil_output_size : output_size;
@@ -196,8 +196,8 @@ void bind_pool2d(py::module_& m) {
     m.def("max_pool2d_forward", max_forward, py::arg("y"), py::arg("indices"), py::arg("x"), py::arg("shape"),
           py::arg("op") = "max_pool2d");
     m.def("max_pool2d_backward", max_backward, py::arg("dx"), py::arg("dy"), py::arg("indices"));
-    m.def("avg_pool2d_forward", avg_forward, py::arg("y"), py::arg("x"), py::arg("shape"),
-          py::arg("count_include_pad"), py::arg("op") = "avg_pool2d");
+    m.def("avg_pool2d_forward", avg_forward, py::arg("y"), py::arg("x"), py::arg("shape"), py::arg("count_include_pad"),
+          py::arg("op") = "avg_pool2d");
     m.def("avg_pool2d_backward", avg_backward, py::arg("dx"), py::arg("dy"), py::arg("shape"),
           py::arg("count_include_pad"), py::arg("op") = "avg_pool2d_backward");
 }

@@ -8,7 +8,7 @@ The arrays are those of a `torch.nn.Sequential` of the same layers in the same p
     ConvTranspose2d [KH, KW, OC/g, C]  [C, OC/g, KH, KW]
     Linear.weight [in, out]            [out, in]
       after a Flatten of [H, W, C]       its `in` in the order of a flattened [C, H, W]
-    BatchNorm2d                        the same four arrays, and num_batches_tracked
+    BatchNorm1d, BatchNorm2d           the same four arrays, and num_batches_tracked
 
 What has no numbers needs no array, but must be in its place, so that the numbers of the layers
 agree: `nn.ReLU()`, `nn.MaxPool2d(2)`, `nn.Flatten()`, `nn.Dropout(p)`; for GlobalAvgPool2d
@@ -29,6 +29,7 @@ from pycnn.layers.base import Layer
 from pycnn.layers.conv import Convolution
 from pycnn.layers.linear import Linear
 from pycnn.layers.module import Module
+from pycnn.layers.norm import BatchNorm
 from pycnn.ops.arrays import Array, kind_of
 
 COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm2d; pycnn has no use for it
@@ -137,11 +138,11 @@ def _keys(who: str, name: str, layer: Layer) -> tuple[str, ...]:
     """The arrays of a layer, by their names in it."""
     keys = tuple(layer.state_dict())
     known = isinstance(layer, (Convolution, Linear)) or (
-        type(layer).__name__ == "BatchNorm2d" and set(keys) == set(SAME_ARRAYS)
+        isinstance(layer, BatchNorm) and set(keys) == set(SAME_ARRAYS)
     )
     if keys and not known:
         raise TypeError(
             f"{who}: layer {name} is a {type(layer).__name__}, whose arrays have no counterpart in "
-            "PyTorch; expected convolutions, Linear, BatchNorm2d, and layers without arrays."
+            "PyTorch; expected convolutions, Linear, batch norms, and layers without arrays."
         )
     return keys

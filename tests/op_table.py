@@ -9,9 +9,12 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import op_rows_arithmetic
 import op_windows
 import reference
 import tolerance
+import tolerance_arithmetic
+import tolerance_windows
 from op_samples import (
     BIAS,
     BYTES,
@@ -35,6 +38,8 @@ from op_samples import (
 
 from pycnn import ops
 
+BOUNDS = (tolerance, tolerance_arithmetic, tolerance_windows)
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -54,7 +59,6 @@ class Operator:
     in_place: tuple = ()
     image_result: bool = False
     has_out: bool = True
-    bound: object = None  # a function that `tolerance` does not have
 
     def __call__(self, arrays, options, out=None):
         """The results as a tuple; `out` alike, if given."""
@@ -82,8 +86,8 @@ class Operator:
     def expected(self, sample):
         """[(exact, bound)] of each result."""
         exact = getattr(reference, self.name)(*sample.arrays, **sample.options)
-        rule = self.bound or getattr(tolerance, self.name, tolerance.exact)
-        bound = rule(*sample.arrays, **sample.options)
+        bounds = [getattr(module, self.name, None) for module in BOUNDS]
+        bound = next(filter(None, bounds), tolerance.exact)(*sample.arrays, **sample.options)
         exact = exact if isinstance(exact, tuple) else (exact,)
         bound = bound if isinstance(bound, tuple) else (bound,) * len(exact)
         return list(zip(exact, bound, strict=True))
@@ -108,7 +112,6 @@ def check(results, expected, dtype, what=""):
 
 _COLOURS = frozen(np.random.default_rng(3).standard_normal((3, 7, 19, 3), np.float32))
 _MEANS = {"mean": (0.1, -0.2, 0.3), "std": (1.0, 0.5, 2.0)}
-_RELU = {"activation": "relu"}
 _EPOCH = {"seed": 5, "epoch": 2}
 _AFFINE = {"shift": 1.5, "rotation": 30.0, "scale": 0.2, "shear": 0.3}
 
@@ -248,28 +251,7 @@ _ALL = [
         updated=("total",),
         has_out=False,
     ),
-    *(
-        Operator(
-            name,
-            ("a", "b"),
-            {
-                **{key: Sample((normal(*shape), normal(*shape))) for key, shape in ROWS.items()},
-                **(
-                    {"relu": Sample((normal(3, 70), normal(3, 70)), _RELU)} if name == "add" else {}
-                ),
-            },
-            batch=("a", "b"),
-            in_place=("a", "b"),
-        )
-        for name in ("add", "subtract", "multiply")
-    ),
-    Operator(
-        "affine",
-        ("x",),
-        {key: Sample((normal(*s),), {"scale": -1.7, "shift": 0.3}) for key, s in ROWS.items()},
-        batch=("x",),
-        in_place=("x",),
-    ),
+    *op_rows_arithmetic.rows(Operator),
     Operator(
         "split",
         ("x",),

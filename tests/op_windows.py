@@ -2,7 +2,6 @@
 
 import numpy as np
 import reference
-import tolerance
 from op_samples import Sample, frozen, normal, pool_gradients
 
 _IMAGE = normal(2, 7, 5, 17)
@@ -31,42 +30,6 @@ TRANSPOSED = {
 }
 
 
-def adaptive_avg_pool2d_bound(x, output_size):
-    return tolerance.gamma(x[0, :, :, 0].size + 2, x.dtype) * reference.adaptive_avg_pool2d(
-        np.abs(x), output_size
-    )
-
-
-def adaptive_avg_pool2d_backward_bound(dy, input_shape):
-    k = dy[0, :, :, 0].size if len(dy) else 0
-    magnitude = reference.adaptive_avg_pool2d_backward(np.abs(dy), input_shape)
-    return tolerance.gamma(k + 3, dy.dtype) * magnitude
-
-
-def conv_transpose2d_bound(x, weight, bias=None, activation=None, **options):
-    """A pixel gets each weight of its group at most once: KH * KW * C / groups, and the bias."""
-    k = weight[:, :, 0].size // options.get("groups", 1)
-    absolute = [None if a is None else np.abs(a) for a in (x, weight, bias)]
-    error = tolerance.gamma(k + 2, x.dtype) * reference.conv_transpose2d(*absolute, **options)
-    y = reference.conv_transpose2d(x, weight, bias, **options)
-    return tolerance.activated(y, error, activation, x.dtype)
-
-
-def conv_transpose2d_backward_input_bound(dy, weight, input_shape, **options):
-    magnitude = reference.conv_transpose2d_backward_input(
-        np.abs(dy), np.abs(weight), input_shape, **options
-    )
-    return tolerance.gamma(weight[..., 0].size + 2, dy.dtype) * magnitude
-
-
-def conv_transpose2d_backward_weight_bound(x, dy, weight_shape, **options):
-    """A weight acts once on every pixel of x."""
-    magnitude = reference.conv_transpose2d_backward_weight(
-        np.abs(x), np.abs(dy), weight_shape, **options
-    )
-    return tolerance.gamma(x[..., 0].size + 2, x.dtype) * magnitude
-
-
 def rows(Operator):
     image = {"images": ("x",), "batch": ("x",)}
     forward = {k: Sample((x, w, b), o) for k, (x, w, b, _, o) in TRANSPOSED.items()}
@@ -87,7 +50,6 @@ def rows(Operator):
             ("x", "weight", "bias"),
             forward,
             image_result=True,
-            bound=conv_transpose2d_bound,
             **image,
         ),
         Operator(
@@ -100,7 +62,6 @@ def rows(Operator):
             images=("dy",),
             batch=("dy",),
             image_result=True,
-            bound=conv_transpose2d_backward_input_bound,
         ),
         Operator(
             "conv_transpose2d_backward_weight",
@@ -111,7 +72,6 @@ def rows(Operator):
             },
             images=("x", "dy"),
             batch=("x", "dy"),
-            bound=conv_transpose2d_backward_weight_bound,
         ),
         Operator("adaptive_max_pool2d", ("x",), adaptive, image_result=True, **image),
         Operator(
@@ -119,7 +79,6 @@ def rows(Operator):
             ("x",),
             adaptive,
             image_result=True,
-            bound=adaptive_avg_pool2d_bound,
             **image,
         ),
         Operator(
@@ -129,7 +88,6 @@ def rows(Operator):
             images=("dy",),
             batch=("dy",),
             image_result=True,
-            bound=adaptive_avg_pool2d_backward_bound,
         ),
         Operator(
             "global_max_pool2d",

@@ -7,6 +7,16 @@ import itertools
 
 import numpy as np
 from activation_reference import activated, relu
+from arithmetic_reference import (  # noqa: F401
+    add,
+    affine,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    subtract,
+    sum_to,
+)
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
 from window_reference import (  # noqa: F401
@@ -82,23 +92,6 @@ def add_bias(y, bias):
 def accumulate(total, part):
     """Total + part."""
     return np.float64(total) + np.float64(part)
-
-
-def add(a, b, activation=None):
-    return activated(np.float64(a) + b, activation)
-
-
-def subtract(a, b):
-    return np.float64(a) - b
-
-
-def multiply(a, b):
-    return np.float64(a) * b
-
-
-def affine(x, scale, shift):
-    """`scale` and `shift` in x's type."""
-    return np.float64(x) * x.dtype.type(scale) + x.dtype.type(shift)
 
 
 def split(x, sizes):

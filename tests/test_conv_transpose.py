@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import tolerance
-from op_windows import conv_transpose2d_bound
+from tolerance_windows import conv_transpose2d as conv_transpose2d_bound
 
 from pycnn import ops
 from pycnn.layers import Conv1d, Conv2d, ConvTranspose2d, ReLU, Sequential

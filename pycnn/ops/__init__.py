@@ -50,7 +50,18 @@ from pycnn.ops.dense import (
     softmax_backward,
 )
 from pycnn.ops.images import augment_images, gather_images
-from pycnn.ops.join import add, affine, concat, multiply, split, subtract
+from pycnn.ops.join import (
+    add,
+    affine,
+    concat,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    split,
+    subtract,
+    sum_to,
+)
 from pycnn.ops.losses import (
     binary_cross_entropy_with_logits,
     huber_loss,
@@ -120,6 +131,7 @@ __all__ = [
     "conv_transpose2d_backward_input",
     "conv_transpose2d_backward_weight",
     "conv_transpose2d_output_shape",
+    "divide",
     "dropout",
     "explain_conv2d",
     "gather_images",
@@ -137,6 +149,8 @@ __all__ = [
     "mse_loss",
     "multiply",
     "pool2d_output_shape",
+    "power",
+    "power_backward",
     "relu",
     "relu_backward",
     "rmsprop_step",
@@ -146,4 +160,5 @@ __all__ = [
     "softmax_cross_entropy",
     "split",
     "subtract",
+    "sum_to",
 ]

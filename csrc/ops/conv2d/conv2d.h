@@ -60,8 +60,8 @@ struct Algorithm {
     void (*backward_weight)(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 
     // What an algorithm may leave out.
-    bool pools = false;        // in registers; else the map is pooled in chunks that stay in L2
-    bool packs_parts = false;  // forward takes the weight as it is too, and packs what it needs next
+    bool pools = false;           // in registers; else the map is pooled in chunks that stay in L2
+    bool packs_parts = false;     // forward takes the weight as it is too, and packs what it needs next
     bool finishes_input = false;  // backward_input has an epilogue; else a pass follows
     bool crops = false;           // takes shapes with Conv2dShape::crops
     int64_t (*packed_floats)(const Conv2dShape&) = nullptr;

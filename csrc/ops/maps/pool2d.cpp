@@ -96,10 +96,10 @@ void for_bands(float* dx, const Windows& windows, Row&& run) {
                         });
 }
 
-struct Visited {              // one pixel of one window
-    int64_t out, in, pixel;   // elements of y and x; h * W + w
-    double count;             // what a mean of the window is over
-    bool first, last;         // of the window
+struct Visited {             // one pixel of one window
+    int64_t out, in, pixel;  // elements of y and x; h * W + w
+    double count;            // what a mean of the window is over
+    bool first, last;        // of the window
 };
 
 // The plain loops, in float64: visit(Visited) for every pixel of every window, in window order.
@@ -118,8 +118,8 @@ void for_windows(const Windows& windows, Start&& start, Visit&& visit) {
                         const double count = static_cast<double>(rows.counted * columns.counted);
                         for (int64_t i = 0; i < rows.taps; ++i)
                             for (int64_t j = 0; j < columns.taps; ++j) {
-                                const int64_t pixel = (rows.begin + i * dilation_h) * s.W() + columns.begin +
-                                                      j * dilation_w;
+                                const int64_t pixel =
+                                    (rows.begin + i * dilation_h) * s.W() + columns.begin + j * dilation_w;
                                 visit({out, n * image_size(s) + pixel * s.C + c, pixel, count, i + j == 0,
                                        i + j == rows.taps + columns.taps - 2});
                             }
