@@ -351,8 +351,7 @@ def main(isa):
         sums_of_squares,
         norms,
         row_norms,
-        pools,
-        transposed,
+        windows,
         images,
         products,
     )
