@@ -8,6 +8,7 @@ test_errors.py.
 from dataclasses import dataclass
 
 import numpy as np
+import op_moves
 from op_table import ONE_HOT, OPERATORS, normal
 
 
@@ -253,16 +254,7 @@ BAD = {
         "shift_huge": Bad({"shift": 1e39}, ValueError, ("shift", r"1e\+39", "x's type")),
         "shift_array": Bad({"shift": np.ones(2)}, ValueError, ("shift", "array", "number")),
     },
-    "split": {
-        "sum": Bad({"sizes": [3, 13]}, ValueError, ("sizes", "16", "17", "last axis")),
-        "negative": Bad({"sizes": [20, -3]}, ValueError, (r"sizes\[1\]", "-3", "0 to")),
-        "float": Bad({"sizes": [16.0, 1]}, ValueError, (r"sizes\[0\]", "16.0", "int")),
-        "huge": Bad({"sizes": [2**63, 1]}, ValueError, (r"sizes\[0\]", str(2**63), _LIMIT)),
-        "number": Bad({"sizes": 17}, TypeError, ("sizes", "an int", "list")),
-        "no_axis": Bad({"x": np.array(1, np.float32)}, ValueError, ("x", "no axes", "last")),
-        "fewer_out": Bad({"out": [None]}, ValueError, ("sizes", "1 arrays")),
-        "out_text": Bad({"out": [None, "x", None]}, TypeError, (r"out\[1\]", "a str")),
-    },
+    **op_moves.bad(Bad),
     "adam_step": {
         **_unlike("grad", "m", "v"),
         "step_0": Bad({"step": 0}, ValueError, ("step", "0", "1")),

@@ -194,6 +194,9 @@ def elementwise():
         parts = [shape[-1] // 3, shape[-1] - shape[-1] // 3]
         compare(lambda a, out, parts=parts: tuple(ops.split(a, parts, out=out)), (a,))
         compare(lambda a, b, out: ops.concat([a, b], out=out), (a, b))
+        compare(lambda a, out: ops.permute(a, (1, 0), out=out), (a,))
+        compare(lambda a, out: ops.slice_axis(a, step=-2, out=out), (a,))
+        compare(lambda a, out: ops.pad(a, ((2, 1),), out=out), (a,))
 
 
 def optimizers():

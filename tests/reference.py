@@ -10,6 +10,16 @@ import itertools
 import numpy as np
 from activation_reference import activated, relu
 from augment_reference import augment_images  # noqa: F401
+from moves_reference import (  # noqa: F401
+    channel_shuffle,
+    crop,
+    depth_to_space,
+    pad,
+    permute,
+    slice_axis,
+    space_to_depth,
+    split,
+)
 
 
 def pair(value):
@@ -280,11 +290,6 @@ def multiply(a, b):
 def affine(x, scale, shift):
     """`scale` and `shift` in x's type."""
     return np.float64(x) * x.dtype.type(scale) + x.dtype.type(shift)
-
-
-def split(x, sizes):
-    ends = np.cumsum([0, *sizes])
-    return tuple(np.float64(x)[..., a:b] for a, b in itertools.pairwise(ends))
 
 
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):

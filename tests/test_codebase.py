@@ -111,6 +111,8 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/dense.py",
         "ops/images.py",
         "ops/join.py",
+        "ops/moved.py",
+        "ops/moves.py",
         "ops/norm.py",
         "ops/optim.py",
         "ops/pool2d.py",

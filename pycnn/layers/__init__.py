@@ -11,18 +11,28 @@ from pycnn.layers.functional import flatten, relu
 from pycnn.layers.join import (
     Add,
     Affine,
-    Concat,
     Multiply,
-    Split,
     Subtract,
     add,
-    concat,
     multiply,
-    split,
     subtract,
 )
 from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.module import Module
+from pycnn.layers.moves import (
+    ChannelShuffle,
+    Concat,
+    Crop,
+    DepthToSpace,
+    Pad,
+    Permute,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Split,
+    concat,
+    split,
+)
 from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.parameter import Parameter
@@ -36,8 +46,11 @@ __all__ = [
     "Affine",
     "AvgPool2d",
     "BatchNorm2d",
+    "ChannelShuffle",
     "Concat",
     "Conv2d",
+    "Crop",
+    "DepthToSpace",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
@@ -48,9 +61,14 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "Multiply",
+    "Pad",
     "Parameter",
+    "Permute",
     "ReLU",
+    "Reshape",
     "Sequential",
+    "Slice",
+    "SpaceToDepth",
     "Split",
     "Subtract",
     "add",

@@ -45,7 +45,18 @@ from pycnn.ops.dense import (
     softmax_cross_entropy,
 )
 from pycnn.ops.images import augment_images, gather_images
-from pycnn.ops.join import add, affine, concat, multiply, split, subtract
+from pycnn.ops.join import add, affine, multiply, subtract
+from pycnn.ops.moved import (
+    channel_shuffle,
+    concat,
+    crop,
+    depth_to_space,
+    pad,
+    permute,
+    slice_axis,
+    space_to_depth,
+    split,
+)
 from pycnn.ops.norm import (
     BatchNorm,
     BatchNormGradients,
@@ -83,6 +94,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "channel_shuffle",
     "concat",
     "conv2d",
     "conv2d_backward_bias",
@@ -94,6 +106,8 @@ __all__ = [
     "conv2d_relu_backward",
     "conv_pool",
     "conv_pool_backward",
+    "crop",
+    "depth_to_space",
     "dropout",
     "explain_conv2d",
     "gather_images",
@@ -106,14 +120,18 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "multiply",
+    "pad",
+    "permute",
     "pool2d_output_shape",
     "relu",
     "relu_backward",
     "rmsprop_step",
     "sgd_step",
+    "slice_axis",
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
+    "space_to_depth",
     "split",
     "subtract",
 ]

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ops/conv2d/conv2d.h"
+#include "ops/maps/copy.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -48,6 +49,14 @@ struct NormCall {
     bool relu;
 };
 
+// A part of a step that moves numbers: from `from` floats into an image of x (or `value` everywhere, where x is kNone)
+// to `to` floats into one of y.
+struct MovePiece {
+    int64_t y, x, to, from;
+    float value;
+    std::vector<CopyAxis> axes;
+};
+
 struct NetworkValue {
     int64_t floats, offset;
 };
@@ -74,8 +83,7 @@ class Network {
     void add_add(Index a, Index b, Index y, const Activation&);
     void add_combine(Index a, Index b, Index y, Combine);
     void add_affine(Index x, Index y, float scale, float shift);
-    void add_concat(const std::vector<Index>& xs, Index y, const std::vector<int64_t>& channels);
-    void add_copy(Index x, Index y);
+    void add_move(std::vector<MovePiece> pieces);
     void add_foreign();  // a step of the caller, who gets control back there: NetworkRun::advance
 
     const std::vector<NetworkValue>& values() const { return values_; }
