@@ -149,6 +149,15 @@ class Network:
         value: float = 0.0,
     ) -> None: ...
     def add_copy(self, x: int, y: int) -> None: ...
+    def add_resample(
+        self,
+        x: int,
+        y: int,
+        shape: tuple[int, int, int],
+        rows: tuple[_Array, _Array, _Array],
+        columns: tuple[_Array, _Array, _Array],
+        outside: float,
+    ) -> None: ...
     def add_python(
         self,
         function: Callable[[list[_Array], list[_Array]], object],
@@ -253,6 +262,13 @@ def check_move(
     targets: Sequence[tuple[str, _Array | None, tuple[int, ...], str]],
 ) -> None: ...
 def move(pieces: list[tuple[_Array, _Array]]) -> None: ...
+def resample(
+    y: _Array,
+    x: _Array,
+    rows: tuple[_Array, _Array, _Array],
+    columns: tuple[_Array, _Array, _Array],
+    outside: float,
+) -> None: ...
 def adam_step(
     param: _Array,
     grad: _Array,

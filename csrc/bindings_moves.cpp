@@ -1,9 +1,10 @@
 // Numbers that move and do not change: what concat, split, pad, permute and their like write, for Python, which says
 // with views of arrays which numbers go where.
 
+#include "bindings_moves.h"
+
 #include <pybind11/stl.h>
 
-#include "array_check.h"
 #include "ops/maps/copy.h"
 
 namespace pycnn {
@@ -46,8 +47,8 @@ void move(const std::vector<std::pair<py::array, py::array>>& pieces) {
                                   text(extents(source)) + "; expected one shape and type.");
         std::vector<CopyAxis> axes;
         for (py::ssize_t k = 0; k < target.ndim(); ++k)
-            axes.push_back({target.shape(k), target.strides(k) / target.itemsize(),
-                            source.strides(k) / source.itemsize()});
+            axes.push_back(
+                {target.shape(k), target.strides(k) / target.itemsize(), source.strides(k) / source.itemsize()});
         calls.push_back({target.mutable_data(), source.data(), axes});
     }
     if (pieces.empty()) return;
@@ -58,6 +59,29 @@ void move(const std::vector<std::pair<py::array, py::array>>& pieces) {
     });
 }
 
+// y [N, OH, OW, C], x [N, H, W, C], arrays that passed check_move.
+void resample_images(py::array y, const py::array& x, const py::tuple& rows, const py::tuple& columns, double outside) {
+    check_rank(x, {"resample", "x"}, "NHWC");
+    const Taps row_taps = taps_of(rows, x.shape(1)), column_taps = taps_of(columns, x.shape(2));
+    check_shape(y, {"resample", "y"}, {x.shape(0), row_taps.outputs(), column_taps.outputs(), x.shape(3)},
+                "[N, OH, OW, C]");
+    void* result = y.mutable_data();
+    const int64_t N = x.shape(0), H = x.shape(1), W = x.shape(2), C = x.shape(3);
+    by_type(is_float64(x), [&](auto zero) {
+        using T = decltype(zero);
+        const WithoutGil running;
+        resample<T>({.y = static_cast<T*>(result),
+                     .x = readable<T>(x),
+                     .N = N,
+                     .H = H,
+                     .W = W,
+                     .C = C,
+                     .rows = &row_taps,
+                     .columns = &column_taps,
+                     .outside = outside});
+    });
+}
+
 }  // namespace
 }  // namespace moves_bindings
 
@@ -65,6 +89,8 @@ void bind_moves(py::module_& m) {
     using namespace moves_bindings;
     m.def("check_move", check_move, py::arg("op"), py::arg("sources"), py::arg("targets"));
     m.def("move", move, py::arg("pieces"));
+    m.def("resample", resample_images, py::arg("y"), py::arg("x"), py::arg("rows"), py::arg("columns"),
+          py::arg("outside"));
 }
 
 }  // namespace pycnn

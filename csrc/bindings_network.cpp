@@ -5,10 +5,7 @@
 
 #include <pybind11/stl.h>
 
-#include <array>
-#include <cstdlib>
 #include <memory>
-#include <tuple>
 
 #include "ops/maps/elementwise.h"
 
@@ -226,67 +223,6 @@ void add_affine(Program& p, Index x, Index y, double scale, double shift) {
     step.done();
 }
 
-// (which of ys, which of xs or -1, floats into y, floats into x, [(count, step in y, step in x)]).
-using Piece = std::tuple<int64_t, int64_t, int64_t, int64_t, std::vector<std::array<int64_t, 3>>>;
-
-// Whether all places from `first` on, `which` of the axes' steps away, lie in 0 .. size.
-bool inside(int64_t first, int64_t size, const std::vector<CopyAxis>& axes, int64_t CopyAxis::* which) {
-    int64_t least = first, most = first;
-    for (const CopyAxis& axis : axes) {
-        const int64_t step = axis.*which;
-        if (step < -kMost || step > kMost || (step != 0 && axis.count - 1 > kMost / std::abs(step))) return false;
-        (step < 0 ? least : most) += (axis.count - 1) * step;
-    }
-    return least >= 0 && most < size;
-}
-
-void add_move(Program& p, const Indices& xs, const Indices& ys, const std::vector<Piece>& given, float value) {
-    Adding step(p, "add_move");
-    for (std::size_t i = 0; i < xs.size(); ++i) {
-        const std::string name = "xs[" + std::to_string(i) + "]";
-        step.reads(xs[i], name, step.floats(xs[i], name));
-    }
-    std::vector<int64_t> left;
-    for (std::size_t i = 0; i < ys.size(); ++i) {
-        const std::string name = "ys[" + std::to_string(i) + "]";
-        left.push_back(step.floats(ys[i], name));
-        step.writes(ys[i], name, left.back());
-    }
-    std::vector<MovePiece> pieces;
-    for (const auto& [to_y, from_x, to, from, steps] : given) {
-        const std::string name = "piece " + std::to_string(pieces.size());
-        if (to_y < 0 || to_y >= static_cast<Index>(ys.size()) || from_x < -1 || from_x >= static_cast<Index>(xs.size()))
-            step.refuse(name + " moves x " + std::to_string(from_x) + " to y " + std::to_string(to_y) +
-                        "; expected one of " + std::to_string(xs.size()) + " and " + std::to_string(ys.size()) + ".");
-        const std::size_t y = static_cast<std::size_t>(to_y);
-        const Index x = from_x < 0 ? Network::kNone : xs[static_cast<std::size_t>(from_x)];
-        std::vector<CopyAxis> axes;
-        Extents counts;
-        for (const auto& [count, in_y, in_x] : steps) axes.push_back({count, in_y, in_x}), counts.push_back(count);
-        const int64_t numbers = product(counts);
-        if (numbers < 1 || !inside(to, p.net.floats(ys[y]), axes, &CopyAxis::to) ||
-            !inside(from, x == Network::kNone ? 1 : p.net.floats(x), axes, &CopyAxis::from))
-            step.refuse(name + " reaches beyond its value; expected counts of at least 1 and places in it.");
-        left[y] -= numbers;
-        pieces.push_back({ys[y], x, to, from, value, axes});
-    }
-    for (std::size_t i = 0; i < ys.size(); ++i)
-        if (left[i] != 0)
-            step.refuse("the pieces of ys[" + std::to_string(i) + "] leave " + std::to_string(left[i]) +
-                        " floats; expected as many numbers as it holds.");
-    p.net.add_move(std::move(pieces));
-    step.done();
-}
-
-void add_copy(Program& p, Index x, Index y) {
-    Adding step(p, "add_copy");
-    const int64_t size = step.floats(x, "x");
-    step.reads(x, "x", size);
-    step.writes(y, "y", size);
-    p.net.add_move({{y, x, 0, 0, 0, {{size, 1, 1}}}});
-    step.done();
-}
-
 void add_python(Program& p, const py::object& function, const Indices& xs, const Indices& ys,
                 const std::vector<Extents>& x_shapes, const std::vector<Extents>& y_shapes) {
     Adding step(p, "add_python");
@@ -313,7 +249,9 @@ void bind_network(py::module_& m) {
     const auto combined = [](const char* name, Combine op) {
         return [=](Program& p, Index a, Index b, Index y) { add_combine(p, name, a, b, y, op); };
     };
-    py::class_<Program>(m, "Network")
+    py::class_<Program> network(m, "Network");
+    bind_network_moves(network);
+    network
         .def(py::init(&make_network), py::arg("floats"), py::arg("offsets"), py::arg("inputs"), py::arg("outputs"),
              py::arg("chunk"))
         .def("add_conv2d", add_conv2d, py::arg("x"), py::arg("y"), py::arg("shape"), py::arg("weight"), py::arg("bias"),
@@ -330,8 +268,6 @@ void bind_network(py::module_& m) {
         .def("add_subtract", combined("add_subtract", Combine::subtract), py::arg("a"), py::arg("b"), py::arg("y"))
         .def("add_multiply", combined("add_multiply", Combine::multiply), py::arg("a"), py::arg("b"), py::arg("y"))
         .def("add_affine", add_affine, py::arg("x"), py::arg("y"), py::arg("scale"), py::arg("shift"))
-        .def("add_move", add_move, py::arg("xs"), py::arg("ys"), py::arg("pieces"), py::arg("value") = 0.0f)
-        .def("add_copy", add_copy, py::arg("x"), py::arg("y"))
         .def("add_python", add_python, py::arg("function"), py::arg("xs"), py::arg("ys"), py::arg("x_shapes"),
              py::arg("y_shapes"))
         .def_property_readonly(

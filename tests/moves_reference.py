@@ -37,6 +37,8 @@ def channel_shuffle(x, groups):
 
 def pad(x, padding, mode="constant", value=0.0):
     pairs = [(0, 0), *padding, *[(0, 0)] * (x.ndim - 1 - len(padding))]
+    if mode != "constant":
+        return np.pad(np.float64(x), pairs, mode=mode)
     shape = [n + sum(pair) for n, pair in zip(x.shape, pairs, strict=True)]
 
     def source(*at):

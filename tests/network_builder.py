@@ -117,7 +117,7 @@ class Built:
         shapes = [(1, *self.shapes[x]) for x in xs]
         (shape,) = moves.Concat().shapes(*shapes)
         y = self.value(shape[1:])
-        pieces, _ = moves.Concat().steps(shapes, [shape])
+        pieces, _ = moves.Concat().steps(shapes)
         joined = lambda v: np.concatenate([v[x] for x in xs], axis=-1)  # noqa: E731
         return self.step("move", y, joined, xs, [y], pieces)
 

@@ -1,9 +1,38 @@
-"""Rows of `op_table.py` and of `bad_inputs.py` of the operators that move numbers."""
+"""Rows of `op_table.py` and `bad_inputs.py` of operators that move and resample; their bounds."""
 
+import numpy as np
 from op_samples import Sample, normal
+from resize_reference import matrices, rim
 
 IMAGES = {"images": ("x",), "batch": ("x",), "image_result": True}
+RESIZED = {
+    "nearest": {"scale": 2},
+    "bilinear": {"size": (7, 4), "mode": "bilinear"},
+    "bicubic": {"scale": (1.3, 0.6), "mode": "bicubic", "coordinates": "asymmetric"},
+}
 _LIMIT = r"2\*\*31"
+
+
+def _bound(array, rows, columns):
+    """Of a sum of products: three roundings of a weight, and the sum's own."""
+    taps = np.count_nonzero(rows, axis=1).max() * np.count_nonzero(columns, axis=1).max()
+    k = (taps + 4) * float(np.finfo(array.dtype).eps)
+    return k * np.einsum("ph,qw,nhwc->npqc", np.abs(rows), np.abs(columns), np.abs(array))
+
+
+def resize_bound(x, **options):
+    return _bound(x, *matrices(x.shape, **options))
+
+
+def resize_backward_bound(dy, input_shape, **options):
+    return _bound(dy, *(m.T for m in matrices(input_shape, **options)))
+
+
+def pad_backward_bound(dy, input_shape, padding, mode):
+    pairs = zip(input_shape[1:3], padding, strict=True)
+    if mode == "constant":
+        return 0.0
+    return _bound(dy, *(rim(n, *pair, mode).T for n, pair in pairs))
 
 
 def rows(Operator):
@@ -56,8 +85,43 @@ def rows(Operator):
             {
                 "images": Sample((x,), {"padding": sides, "value": -1.5}),
                 "channels": Sample((x,), {"padding": [(0, 0), (1, 1), (2, 1)]}),
+                "reflect": Sample((x,), {"padding": sides, "mode": "reflect"}),
             },
             **IMAGES,
+        ),
+        Operator(
+            "pad_backward",
+            ("dy",),
+            {
+                mode: Sample(
+                    (normal(2, 5, 11, 17),),
+                    {"input_shape": (2, 4, 6, 17), "padding": sides, "mode": mode},
+                )
+                for mode in ("reflect", "edge", "wrap", "constant")
+            },
+            images=("dy",),
+            batch=("dy",),
+            image_result=True,
+        ),
+        Operator(
+            "resize",
+            ("x",),
+            {key: Sample((x,), how) for key, how in RESIZED.items()},
+            **IMAGES,
+        ),
+        Operator(
+            "resize_backward",
+            ("dy",),
+            {
+                key: Sample(
+                    (normal(2, *(len(m) for m in matrices(x.shape, **how)), 17),),
+                    {"input_shape": x.shape, **how},
+                )
+                for key, how in RESIZED.items()
+            },
+            images=("dy",),
+            batch=("dy",),
+            image_result=True,
         ),
         Operator(
             "crop",
@@ -99,6 +163,17 @@ def bad(Bad):
         "number": Bad({"padding": 1}, ValueError, ("padding", "1", "top, bottom")),
         "one_axis": Bad({"padding": ((1, 1),)}, ValueError, ("padding", r"\(\(1, 1\),\)", "axis")),
     }
+    resizing = {
+        "neither": Bad({"scale": None}, ValueError, ("size and scale", "one of them")),
+        "scale_0": Bad({"scale": 0.0}, ValueError, ("scale", "0.0", "above 0")),
+        "scale_small": Bad({"scale": 0.2}, ValueError, ("scale", "0.2", "4 x 6")),
+        "scale_huge": Bad({"scale": 1e10}, ValueError, ("scale", "1 to", _LIMIT)),
+        "size_0": Bad({"size": (0, 3)}, ValueError, ("size", r"\(0, 3\)", "from 1")),
+        "size_text": Bad({"size": "8"}, ValueError, ("size", "'8'", "ints")),
+        "mode": Bad({"mode": "linear"}, ValueError, ("mode", "'linear'", "bilinear")),
+        "coordinates": Bad({"coordinates": None}, ValueError, ("coordinates", "None", "corners")),
+        "nearest": Bad({"nearest": "up"}, ValueError, ("nearest", "'up'", "ceil")),
+    }
     return {
         "split": {
             "sum": Bad({"sizes": [3, 13]}, ValueError, ("sizes", "16", "17", "axis 3")),
@@ -134,6 +209,17 @@ def bad(Bad):
             "value": Bad({"value": None}, TypeError, ("value", "None", "number")),
             "huge": Bad({"padding": ((2**31, 0), (0, 0))}, ValueError, ("padding", _LIMIT)),
             "memory": Bad({"padding": ((2**31 - 1,) * 2,) * 2}, ValueError, ("shape", "memory")),
+        },
+        "pad_backward": {
+            "mode": Bad({"mode": "mirror"}, ValueError, ("mode", "'mirror'", "constant")),
+            "other": Bad({"dy": normal(2, 4, 11, 17)}, ValueError, ("dy", "2, 4, 11", "2, 5, 11")),
+            "rank": Bad({"input_shape": (4, 6, 17)}, ValueError, ("input_shape", "4, 6, 17")),
+            "huge": Bad({"padding": ((2**31, 0), (0, 0))}, ValueError, ("padding", _LIMIT)),
+        },
+        "resize": resizing,
+        "resize_backward": {
+            **resizing,
+            "other": Bad({"dy": normal(2, 8, 11, 17)}, ValueError, ("dy", "2, 8, 11", "2, 8, 12")),
         },
         "crop": {
             **sides,

@@ -20,6 +20,7 @@ from moves_reference import (  # noqa: F401
     space_to_depth,
     split,
 )
+from resize_reference import pad_backward, resize, resize_backward  # noqa: F401
 
 
 def pair(value):

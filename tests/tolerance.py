@@ -21,6 +21,7 @@ Each bound takes the arguments of the operator and returns one array for each of
 
 import augment_reference
 import numpy as np
+import op_moves
 import reference
 
 EXP_ROUNDINGS = 4  # our exp and log are promised within 2 ulp, and one ulp is at most two roundings
@@ -150,6 +151,10 @@ def avg_pool2d_backward(dy, input_shape, kernel_size, **options):
     k = dy[0, :, :, 0].size if len(dy) else 0
     magnitude = reference.avg_pool2d_backward(np.abs(dy), input_shape, kernel_size, **options)
     return gamma(k + 3, dy.dtype) * magnitude
+
+
+resize, resize_backward = op_moves.resize_bound, op_moves.resize_backward_bound
+pad_backward = op_moves.pad_backward_bound
 
 
 def exact(*arrays, **options):

@@ -37,6 +37,7 @@ from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm2d
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from pycnn.layers.resize import Resize, Upsample
 from pycnn.layers.sequential import Sequential
 
 from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
@@ -66,11 +67,13 @@ __all__ = [
     "Permute",
     "ReLU",
     "Reshape",
+    "Resize",
     "Sequential",
     "Slice",
     "SpaceToDepth",
     "Split",
     "Subtract",
+    "Upsample",
     "add",
     "concat",
     "flatten",

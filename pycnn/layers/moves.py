@@ -16,9 +16,10 @@ from pycnn.layers.arguments import checked, positive
 from pycnn.layers.base import Layer
 from pycnn.ops import moved, moves
 from pycnn.ops.arrays import Array
+from pycnn.ops.resized import Rim
 
 
-class _Moving(Layer):
+class Moving(Layer):
     """A layer of one `Move`, made of its attributes."""
 
     reads = ""
@@ -46,8 +47,7 @@ class _Moving(Layer):
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        pieces, value = self.move.steps(to.shapes, self.move.shapes(*to.shapes))
-        to.net.add_move(to.x, to.y, pieces, value)
+        self.move.add_to(to.net, to.x, to.y, to.shapes)
 
     def gradients(self, dy: Any, dx: Any, x: None, y: None, saved: Any) -> None:
         """Copy back."""
@@ -59,7 +59,7 @@ def _several(arrays: Any) -> Any:
     return arrays if isinstance(arrays, (tuple, list)) else (arrays,)
 
 
-class Concat(_Moving):
+class Concat(Moving):
     """Values side by side along an axis, the channels: [..., C1], [..., C2] -> [..., sum].
 
     axis: any but 0, the images; negative ones count from the last. dx: the parts of dy.
@@ -88,7 +88,7 @@ class Concat(_Moving):
         return "" if self.axis == -1 else f"axis={self.axis}"
 
 
-class Split(_Moving):
+class Split(Moving):
     """Parts of an axis, the channels: [..., sum of sizes] -> a result for each size.
 
     axis: as in `Concat`.
@@ -112,7 +112,7 @@ class Split(_Moving):
         return f"{self.sizes}" + ("" if self.axis == -1 else f", axis={self.axis}")
 
 
-class Slice(_Moving):
+class Slice(Moving):
     """x[..., start:stop:step, ...] along an axis, the channels, as Python counts.
 
     axis: as in `Concat`. dx is dy there, and 0 elsewhere.
@@ -141,7 +141,7 @@ class Slice(_Moving):
         )
 
 
-class ChannelShuffle(_Moving):
+class ChannelShuffle(Moving):
     """Channel g * (C / groups) + c goes to c * groups + g: [..., C] -> [..., C].
 
     What follows a convolution in groups, so that the next one sees all of them. Zhang et al. 2018,
@@ -162,7 +162,7 @@ class ChannelShuffle(_Moving):
         return f"{self.groups}"
 
 
-class Permute(_Moving):
+class Permute(Moving):
     """The axes in another order: axis i of y is axis axes[i] of x; axes[0] is 0, N stays.
 
     `Permute((0, 3, 1, 2))` makes [N, C, H, W] of images.
@@ -184,12 +184,13 @@ class Permute(_Moving):
         return f"{self.axes}"
 
 
-class Pad(_Moving):
+class Pad(Moving):
     """A rim around images: [N, H, W, C] -> [N, top + H + bottom, left + W + right, C].
 
     padding: ((top, bottom), (left, right)), and a third pair for the channels; with other axes
     than four a pair for each axis between N and the channels, or one more. mode: "constant", a rim
-    of `value`. dx is dy without the rim.
+    of `value`; "reflect", the image mirrored at its outermost pixels; "edge", these; "wrap", the
+    other end: for images, no third pair. dx: each number of dy, where it came from.
     """
 
     def __init__(self, padding: moved.Sides, mode: str = "constant", value: float = 0.0) -> None:
@@ -204,6 +205,8 @@ class Pad(_Moving):
     @property
     def move(self) -> moves.Move:
         """The rim and what is inside."""
+        if self.mode != "constant":
+            return Rim(self.padding, self.mode)
         return moves.Pad(self.padding, float(self.value))
 
     def _arguments(self) -> str:
@@ -211,7 +214,7 @@ class Pad(_Moving):
         return f"{self.padding}" + (f", mode={self.mode!r}" if self.mode != "constant" else value)
 
 
-class Crop(_Moving):
+class Crop(Moving):
     """Images without a rim: [N, top + H + bottom, left + W + right, C] -> [N, H, W, C].
 
     padding: as in `Pad`. dx is dy, and 0 in the rim.
@@ -231,7 +234,7 @@ class Crop(_Moving):
         return f"{self.padding}"
 
 
-class DepthToSpace(_Moving):
+class DepthToSpace(Moving):
     """Channels become squares of pixels: [N, H, W, C * b * b] -> [N, H * b, W * b, C], b = block.
 
     mode: the order of x's channels, "DCR" for [b, b, C] (as TensorFlow) or "CRD" for [C, b, b]
@@ -253,7 +256,7 @@ class DepthToSpace(_Moving):
         return f"{self.block}, mode={self.mode!r}"
 
 
-class SpaceToDepth(_Moving):
+class SpaceToDepth(Moving):
     """Squares of pixels become channels: [N, H * b, W * b, C] -> [N, H, W, C * b * b], b = block.
 
     mode: the order of y's channels, as in `DepthToSpace`; "CRD" is PyTorch's PixelUnshuffle.

@@ -52,6 +52,7 @@ from pycnn.ops.moved import (
     crop,
     depth_to_space,
     pad,
+    pad_backward,
     permute,
     slice_axis,
     space_to_depth,
@@ -75,6 +76,7 @@ from pycnn.ops.pool2d import (
     max_pool2d_backward,
     pool2d_output_shape,
 )
+from pycnn.ops.resized import resize, resize_backward
 
 __all__ = [
     "BatchNorm",
@@ -121,10 +123,13 @@ __all__ = [
     "max_pool2d_backward",
     "multiply",
     "pad",
+    "pad_backward",
     "permute",
     "pool2d_output_shape",
     "relu",
     "relu_backward",
+    "resize",
+    "resize_backward",
     "rmsprop_step",
     "sgd_step",
     "slice_axis",

@@ -22,6 +22,8 @@ from pycnn.ops.arrays import (
     kind_of,
 )
 from pycnn.ops.moves import Move
+from pycnn.ops.resized import Rim, resampled
+from pycnn.ops.taps import RIMS
 
 _T = TypeVar("_T")
 _NHWC, _NCHW = "[N, H, W, C]", "[N, C, H, W]"
@@ -194,17 +196,22 @@ def pad(
     data_format: str = "NHWC",
     out: Array | None = None,
 ) -> Array:
-    """A rim of `value` around images: [N, H, W, C] -> [N, top + H + bottom, left + W + right, C].
+    """A rim around images: [N, H, W, C] -> [N, top + H + bottom, left + W + right, C].
 
-    padding: ((top, bottom), (left, right)), and a third pair for the channels; with other axes
-    than four a pair for each axis between N and the channels, or one more. Raises ValueError for
-    another padding, TypeError for types. The gradient is `crop`.
+    mode: "constant", a rim of `value`; "reflect", the image mirrored at its outermost pixels, less
+    than its size; "edge", the outermost pixels; "wrap", the other end. padding: ((top, bottom),
+    (left, right)), for a constant rim of channels a third pair, and with other axes than four a
+    pair for each axis between N and the channels, or one more. Raises ValueError for another
+    padding, TypeError for types. The gradient is `pad_backward`, of a constant rim `crop`.
     """
     op = "pad"
     nchw = is_nchw(data_format, op)
     padding_mode(mode, f"{op}: ")
     if not is_number(value):
         raise TypeError(f"{op}: value is {value!r}; expected a number.")
+    if mode != "constant":
+        rim = Rim(pairs(padding, f"{op}: "), mode)
+        return resampled(op, "x", x, rim, out, data_format)
     return _one(op, moves.Pad(pairs(padding, f"{op}: "), float(value)), x, out, nchw)
 
 
@@ -221,10 +228,33 @@ def crop(
     return _one(op, moves.Crop(pairs(padding, f"{op}: ")), x, out, nchw)
 
 
+def pad_backward(
+    dy: npt.ArrayLike,
+    input_shape: Sequence[int],
+    padding: Sides,
+    mode: str = "constant",
+    *,
+    data_format: str = "NHWC",
+    out: Array | None = None,
+) -> Array:
+    """Gradient of `pad`: dy without its rim, each number of which is added where it came from.
+
+    dy: as `pad` makes it of input_shape, the shape of x, whose axes are four unless mode is
+    "constant". Returns dx. Raises ValueError for shapes that do not fit, TypeError for types.
+    """
+    op = "pad_backward"
+    sides = pairs(padding, f"{op}: ")
+    if padding_mode(mode, f"{op}: ") != "constant":
+        return resampled(op, "dy", dy, Rim(sides, mode), out, data_format, input_shape)
+    return _one(op, moves.Crop(sides), dy, out, is_nchw(data_format, op), "dy")
+
+
 def padding_mode(mode: Any, who: str = "") -> str:
     """The mode itself."""
-    if not is_choice(mode, ("constant",)):
-        raise ValueError(f'{who}mode is {mode!r}; expected "constant".')
+    if not is_choice(mode, ("constant", *RIMS)):
+        raise ValueError(
+            f'{who}mode is {mode!r}; expected "constant", "reflect", "edge" or "wrap".'
+        )
     return str(mode)
 
 

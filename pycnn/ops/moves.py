@@ -48,16 +48,17 @@ class Move:
         pieces += [(x, y) for y, x in self.pieces(dxs, dys) if isinstance(x, np.ndarray)]
         _pycnn.move(pieces)
 
-    def steps(
-        self, x_shapes: Sequence[Shape], y_shapes: Sequence[Shape]
-    ) -> tuple[list[Any], float]:
-        """The pieces of one image for `Network.add_move`, and the number that some are filled with.
+    def add_to(self, net: Any, x: list[int], y: list[int], shapes: Sequence[Shape]) -> None:
+        """One step of a `_pycnn.Network`, for shapes of x with N = 1."""
+        net.add_move(x, y, *self.steps(shapes))
 
-        Shapes with N = 1. The arrays are only measured, so they hold nothing.
+    def steps(self, shapes: Sequence[Shape]) -> tuple[list[Any], float]:
+        """The pieces of one image, and the number that some are filled with.
+
+        The arrays are only measured, so they hold nothing.
         """
-        xs, ys = (
-            [np.empty(shape, np.float32) for shape in shapes] for shapes in (x_shapes, y_shapes)
-        )
+        both = shapes, self.shapes(*shapes)
+        xs, ys = ([np.empty(shape, np.float32) for shape in each] for each in both)
         steps, value = [], 0.0
         for y, x in self.pieces(xs, ys):
             source, first = (-1, 0) if is_number(x) else _place(x, xs)

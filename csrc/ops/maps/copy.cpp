@@ -3,8 +3,9 @@
 #include "ops/maps/copy.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "ops/runtime/caches.h"
+#include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
 #include "ops/shapes.h"
 
@@ -34,26 +35,18 @@ std::vector<CopyAxis> merged(std::vector<CopyAxis> axes) {
     return result;
 }
 
-// Few numbers side by side. A call of memcpy costs as much as 64 bytes; these loops are its small moves, inline.
-// Rows of 32 floats, concat of two [8, 56, 56, 32]: 1.7 times as fast as with memcpy (Zen 4, one thread, in L2).
+// `rows` of `inner`: the innermost two axes, or a part of the rows. To vectors a double is two floats.
 template <class T>
-void copy_row(T* y, const T* x, int64_t count) {
-    constexpr int64_t kVector = 32 / sizeof(T), kLong = 2048 / sizeof(T);
-    if (count >= kLong) {
-        std::memcpy(y, x, static_cast<std::size_t>(count) * sizeof(T));
-    } else if (count >= kVector) {
-        for (int64_t i = 0; i + kVector < count; i += kVector) std::memcpy(y + i, x + i, 32);
-        std::memcpy(y + count - kVector, x + count - kVector, 32);
-    } else {
-        for (int64_t i = 0; i < count; ++i) y[i] = x[i];
-    }
-}
-
-// `rows` of `inner`: the innermost two axes, or a part of the rows.
-template <class T>
-void copy_rows(T* y, const T* x, const CopyAxis& rows, const CopyAxis& inner) {
+void copy_rows(T* y, const T* x, const CopyAxis& rows, const CopyAxis& inner, bool stream) {
+    constexpr int64_t floats = sizeof(T) / sizeof(float);
     if (inner.to == 1 && inner.from == 1) {
-        for (int64_t i = 0; i < rows.count; ++i) copy_row(y + i * rows.to, x + i * rows.from, inner.count);
+        kernels().copy_rows({.y = reinterpret_cast<float*>(y),
+                             .x = reinterpret_cast<const float*>(x),
+                             .rows = rows.count,
+                             .to = floats * rows.to,
+                             .from = floats * rows.from,
+                             .count = floats * inner.count,
+                             .stream = stream});
     } else if (inner.to == 1 && inner.from == 0) {
         for (int64_t i = 0; i < rows.count; ++i) std::fill_n(y + i * rows.to, inner.count, x[i * rows.from]);
     } else {  // blocks whose lines of x and y are used whole before they leave the cache
@@ -70,6 +63,16 @@ void copy_rows(T* y, const T* x, const CopyAxis& rows, const CopyAxis& inner) {
             }
         }
     }
+}
+
+// Whether y, gaps included, is so large that rows are stored past the caches, and all their vectors are whole.
+template <class T>
+bool streams_rows(const T* y, const std::vector<CopyAxis>& axes, const CopyAxis& inner) {
+    constexpr int64_t floats = sizeof(T) / sizeof(float);
+    int64_t span = inner.count, steps = 0;
+    for (const CopyAxis& axis : axes) span += (axis.count - 1) * magnitude(axis.to), steps |= axis.to;
+    const float* first = reinterpret_cast<const float*>(y);
+    return floats * steps % 16 == 0 && streams(first, floats * span, floats * inner.count);
 }
 
 }  // namespace
@@ -92,6 +95,7 @@ void strided_copy(T* y, const T* x, std::vector<CopyAxis> axes) {
     for (const CopyAxis& axis : axes) rows *= axis.count;
     // A unit is a row, or a piece of a long one.
     const int64_t pieces = ceil_div(inner.count, kPiece), size = std::min(inner.count, kPiece);
+    const bool stream = streams_rows(y, axes, inner);
     const double bytes = 2.0 * sizeof(T) * static_cast<double>(size);
     parallel_for(rows * pieces, grain_units(kGrainBytes, bytes), [&](int64_t begin, int64_t end) {
         while (begin < end) {
@@ -103,7 +107,7 @@ void strided_copy(T* y, const T* x, std::vector<CopyAxis> axes) {
             }
             const int64_t count = pieces > 1 ? 1 : std::min(end - begin, last.count - first);
             const int64_t numbers = std::min(size, inner.count - piece * kPiece);
-            copy_rows(y + to, x + from, {count, last.to, last.from}, {numbers, inner.to, inner.from});
+            copy_rows(y + to, x + from, {count, last.to, last.from}, {numbers, inner.to, inner.from}, stream);
             begin += count;
         }
     });

@@ -117,6 +117,14 @@ void Network::add_move(std::vector<MovePiece> pieces) {
     });
 }
 
+void Network::add_resample(Index x, Index y, Resampling<float> call, Taps rows, Taps columns) {
+    add([=, rows = std::move(rows), columns = std::move(columns)](Place at, int64_t n) {
+        Resampling<float> now = call;
+        now.y = at[y], now.x = at[x], now.N = n, now.rows = &rows, now.columns = &columns;
+        resample(now);
+    });
+}
+
 void Network::add_foreign() { add(nullptr); }
 
 NetworkRun::NetworkRun(const Network& net, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,

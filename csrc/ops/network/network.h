@@ -14,6 +14,7 @@
 
 #include "ops/conv2d/conv2d.h"
 #include "ops/maps/copy.h"
+#include "ops/maps/resample.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -84,6 +85,8 @@ class Network {
     void add_combine(Index a, Index b, Index y, Combine);
     void add_affine(Index x, Index y, float scale, float shift);
     void add_move(std::vector<MovePiece> pieces);
+    // x [H][W][C] of the call; its pointers, its N and its tables do not count.
+    void add_resample(Index x, Index y, Resampling<float> call, Taps rows, Taps columns);
     void add_foreign();  // a step of the caller, who gets control back there: NetworkRun::advance
 
     const std::vector<NetworkValue>& values() const { return values_; }
