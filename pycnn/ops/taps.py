@@ -122,10 +122,9 @@ class Axis(NamedTuple):
             return (step * (roi[1] - roi[0]) + roi[0]) * (n - 1)
         if self.coordinates == "pytorch_half_pixel" and width == 1:
             return -0.5
-        middle = (i + 0.5) / scale - 0.5
-        if self.coordinates == "half_pixel_symmetric":
-            return n / 2 * (1 - outputs / width) + middle
-        return middle
+        symmetric = self.coordinates == "half_pixel_symmetric"
+        offset = n / 2 * (1 - outputs / width) if symmetric else 0.0
+        return offset + (i + 0.5) / scale - 0.5
 
     def weights(self, x: float, scale: float) -> list[tuple[int, float]]:
         """(pixel, weight) around place x; pixels may lie outside."""
