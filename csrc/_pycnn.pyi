@@ -250,7 +250,22 @@ def relu_backward(dx: _Array, dy: _Array, y: _Array) -> None: ...
 def softmax(y: _Array, x: _Array, logarithm: bool) -> None: ...
 def softmax_backward(dx: _Array, dy: _Array, y: _Array, logarithm: bool) -> None: ...
 def softmax_cross_entropy(
-    dlogits: _Array, logits: _Array, labels: _Array, label_smoothing: float
+    dlogits: _Array,
+    logits: _Array,
+    labels: _Array,
+    label_smoothing: float,
+    class_weights: _Array | None,
+    ignore_index: int | None,
+    sample_weight: _Array | None,
+) -> float: ...
+def pointwise_loss(
+    name: str,
+    dx: _Array,
+    x: _Array,
+    target: _Array,
+    delta: float,
+    pos_weight: _Array | None,
+    sample_weight: _Array | None,
 ) -> float: ...
 def add_bias(y: _Array, bias: _Array) -> None: ...
 def accumulate(total: _Array, part: _Array) -> None: ...

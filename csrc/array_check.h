@@ -155,6 +155,7 @@ void bind_elementwise(py::module_&);
 void bind_images(py::module_&);
 void bind_join(py::module_&);
 void bind_moves(py::module_&);
+void bind_losses(py::module_&);
 void bind_network(py::module_&);
 void bind_norm(py::module_&);
 void bind_optim(py::module_&);

@@ -188,6 +188,7 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_images(m);
     pycnn::bind_join(m);
     pycnn::bind_moves(m);
+    pycnn::bind_losses(m);
     pycnn::bind_network(m);
     pycnn::bind_norm(m);
     pycnn::bind_optim(m);

@@ -18,16 +18,16 @@ from op_samples import (
     COUNT_PAD,
     FORWARD,
     INPUT,
+    LOSSES,
     NORM_GRADIENTS,
     NORM_INFERENCE,
     NORMS,
-    ONE_HOT,
+    POINTWISE,
     POOL_FORWARD,
     ROWS,
     WEIGHT,
     Sample,
     frozen,
-    loss,
     normal,
     pool_gradients,
     steps,
@@ -220,14 +220,13 @@ _ALL = [
     Operator(
         "softmax_cross_entropy",
         ("logits", "labels"),
-        {
-            "classes": loss(),
-            "smoothing": loss(label_smoothing=0.1),
-            "one_hot": Sample((normal(5, 10), ONE_HOT)),
-            "one_hot_smoothing": Sample((normal(5, 10), ONE_HOT), {"label_smoothing": 0.25}),
-        },
+        LOSSES,
         batch=("logits", "labels"),
         has_out=False,
+    ),
+    *(
+        Operator(name, ("outputs", "targets"), samples, batch=("outputs", "targets"), has_out=False)
+        for name, samples in POINTWISE.items()
     ),
     Operator(
         "add_bias",

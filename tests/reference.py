@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 from activation_reference import activated, relu
 from augment_reference import augment_images  # noqa: F401
+from loss_reference import *  # noqa: F403
 from moves_reference import (  # noqa: F401
     channel_shuffle,
     crop,
@@ -207,44 +208,6 @@ def linear(x, weight, bias=None, activation=None):
 def relu_backward(dy, y):
     """Dy where y = relu(x) is positive, else 0."""
     return np.where(np.float64(y) > 0, np.float64(dy), 0.0)
-
-
-def log_softmax(x):
-    """x - log(sum(exp(x))) over the last axis, shifted by the maximum."""
-    x = np.float64(x)
-    shifted = x - x.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def softmax(x):
-    """exp(x) / sum(exp(x)) over the last axis."""
-    return np.exp(log_softmax(x))
-
-
-def softmax_backward(dy, y):
-    """Dx = y * (dy - sum(dy * y)), y = softmax(x)."""
-    dy, y = np.float64(dy), np.float64(y)
-    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
-
-
-def log_softmax_backward(dy, y):
-    """Dx = dy - exp(y) * sum(dy), y = log_softmax(x)."""
-    dy, y = np.float64(dy), np.float64(y)
-    return dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
-
-
-def smoothed_targets(labels, K, label_smoothing=0.0):
-    """Class numbers [N] or one-hot rows [N, K] -> (1 - s) * one_hot + s / K."""
-    one_hot = np.eye(K)[labels] if labels.ndim == 1 else np.float64(labels)
-    return (1 - label_smoothing) * one_hot + label_smoothing / K
-
-
-def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
-    """(loss, dlogits): the mean over the batch of -sum(target * log_softmax), and its gradient."""
-    N, K = logits.shape
-    target = smoothed_targets(labels, K, label_smoothing)
-    loss = -(target * log_softmax(logits)).sum() / N
-    return loss, (softmax(logits) - target) / N
 
 
 def adam_step(param, grad, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):

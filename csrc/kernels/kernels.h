@@ -377,6 +377,8 @@ struct Kernels {
     void (*log_softmax)(float* y, const float* x, int64_t rows, int64_t K);
     void (*softmax_backward)(const SoftmaxBackward&);
     void (*log_softmax_backward)(const SoftmaxBackward&);
+    void (*cross_entropy)(const CrossEntropy&, int64_t begin, int64_t end);  // of rows
+    double (*pointwise_loss)(const PointwiseLoss&);
 
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);

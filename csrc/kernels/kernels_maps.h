@@ -125,6 +125,32 @@ struct SoftmaxBackwardOf {  // of softmax or log-softmax
 };
 using SoftmaxBackward = SoftmaxBackwardOf<float>;
 
+template <class T>
+struct CrossEntropyOf {  // cross_entropy.cpp has the formulas
+    T* dlogits;
+    const T* logits;         // [rows][K], as dlogits
+    const int64_t* labels;   // [rows], each below K, below 0: ignored; or null
+    const T* targets;        // then [rows][K]
+    const T* class_weights;  // [K], or null
+    const T* weights;        // one for `repeat` rows, or null
+    int64_t repeat, rows, K;
+    T smoothing, divisor;
+    double* losses;  // [rows]
+};
+using CrossEntropy = CrossEntropyOf<float>;
+
+enum class PointwiseKind { squared, absolute, huber, cross_entropy };
+template <class T>
+struct PointwiseLossOf {  // pointwise_loss.cpp has the formulas
+    T* dx;
+    const T *x, *target;
+    const T *weight, *positive;  // or null
+    int64_t size;
+    T scale, delta;
+    PointwiseKind kind;
+};
+using PointwiseLoss = PointwiseLossOf<float>;
+
 struct AdamStep {
     float* param;
     const float* grad;

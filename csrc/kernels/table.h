@@ -72,6 +72,8 @@ void softmax(float*, const float*, int64_t, int64_t);
 void log_softmax(float*, const float*, int64_t, int64_t);
 void softmax_backward(const SoftmaxBackward&);
 void log_softmax_backward(const SoftmaxBackward&);
+void cross_entropy(const CrossEntropy&, int64_t, int64_t);
+double pointwise_loss(const PointwiseLoss&);
 
 void adam(const AdamStep&);
 void sgd(const SgdStep&);

@@ -42,10 +42,16 @@ from pycnn.ops.dense import (
     relu_backward,
     softmax,
     softmax_backward,
-    softmax_cross_entropy,
 )
 from pycnn.ops.images import augment_images, gather_images
 from pycnn.ops.join import add, affine, multiply, subtract
+from pycnn.ops.losses import (
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    softmax_cross_entropy,
+)
 from pycnn.ops.moved import (
     channel_shuffle,
     concat,
@@ -96,6 +102,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "binary_cross_entropy_with_logits",
     "channel_shuffle",
     "concat",
     "conv2d",
@@ -115,12 +122,15 @@ __all__ = [
     "gather_images",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "huber_loss",
+    "l1_loss",
     "linear",
     "log_softmax",
     "log_softmax_backward",
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
+    "mse_loss",
     "multiply",
     "pad",
     "pad_backward",
