@@ -275,6 +275,7 @@ def check_move(
     op: str,
     sources: Sequence[tuple[str, _Array]],
     targets: Sequence[tuple[str, _Array | None, tuple[int, ...], str]],
+    in_place: bool = False,
 ) -> None: ...
 def move(pieces: list[tuple[_Array, _Array]]) -> None: ...
 def resample(

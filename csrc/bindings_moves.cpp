@@ -11,9 +11,10 @@ namespace pycnn {
 namespace moves_bindings {
 namespace {
 
-// (name, array), all of one type and without gaps; (name, array or None, shape, axes), apart from these and each other.
+// (name, array), all of one type and without gaps; (name, array or None, shape, axes), apart from each other and from
+// these, or in_place the very same.
 void check_move(const std::string& op_name, const std::vector<std::pair<std::string, py::array>>& sources,
-                const std::vector<std::tuple<std::string, py::object, Extents, std::string>>& targets) {
+                const std::vector<std::tuple<std::string, py::object, Extents, std::string>>& targets, bool in_place) {
     const char* op = op_name.c_str();
     const char* first = sources.at(0).first.c_str();
     const bool float64 = check_floating(sources[0].second, {op, first});
@@ -27,7 +28,7 @@ void check_move(const std::string& op_name, const std::vector<std::pair<std::str
         const py::array out = py::reinterpret_borrow<py::array>(given);
         const Argument who{op, name.c_str()};
         check_output(out, who, float64, first, shape, axes_text);
-        for (const auto& [source, array] : sources) check_apart(out, who, array, source.c_str());
+        for (const auto& [source, array] : sources) check_apart(out, who, array, source.c_str(), in_place);
         for (const py::array& other : written) check_apart(out, who, other, "another array of out");
         written.push_back(out);
     }
@@ -87,7 +88,7 @@ void resample_images(py::array y, const py::array& x, const py::tuple& rows, con
 
 void bind_moves(py::module_& m) {
     using namespace moves_bindings;
-    m.def("check_move", check_move, py::arg("op"), py::arg("sources"), py::arg("targets"));
+    m.def("check_move", check_move, py::arg("op"), py::arg("sources"), py::arg("targets"), py::arg("in_place") = false);
     m.def("move", move, py::arg("pieces"));
     m.def("resample", resample_images, py::arg("y"), py::arg("x"), py::arg("rows"), py::arg("columns"),
           py::arg("outside"));
