@@ -9,6 +9,16 @@ import itertools
 
 import numpy as np
 from activation_reference import activated, relu
+from arithmetic_reference import (  # noqa: F401
+    add,
+    affine,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    subtract,
+    sum_to,
+)
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
 from moves_reference import (  # noqa: F401
@@ -239,23 +249,6 @@ def accumulate(total, part):
     return np.float64(total) + np.float64(part)
 
 
-def add(a, b, activation=None):
-    return activated(np.float64(a) + b, activation)
-
-
-def subtract(a, b):
-    return np.float64(a) - b
-
-
-def multiply(a, b):
-    return np.float64(a) * b
-
-
-def affine(x, scale, shift):
-    """`scale` and `shift` in x's type."""
-    return np.float64(x) * x.dtype.type(scale) + x.dtype.type(shift)
-
-
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
     """(image * scale - mean) / std of these indices; scale is 1/255 for bytes, else 1."""
     if scale is None:
@@ -343,4 +336,11 @@ def dropout_draws(size, seed, calls=0):
 def dropout(x, p, seed, calls=0):
     """X times 1 / (1 - p) where the draw is at least p, else times 0."""
     keep = dropout_draws(x.size, seed, calls).reshape(x.shape) >= p
+    return np.float64(x) * keep / (1 - p)
+
+
+def dropout2d(x, p, seed, calls=0):
+    """One draw for each image and channel."""
+    N, _, _, C = x.shape
+    keep = dropout_draws(N * C, seed, calls).reshape(N, 1, 1, C) >= p
     return np.float64(x) * keep / (1 - p)

@@ -187,25 +187,6 @@ def accumulate(total, part):
     return gamma(1, total.dtype) * np.abs(reference.accumulate(total, part))
 
 
-def add(a, b, activation=None):
-    z = reference.add(a, b)
-    return activated(z, gamma(1, a.dtype) * np.abs(z), activation, a.dtype)
-
-
-def subtract(a, b):
-    return gamma(1, a.dtype) * np.abs(reference.subtract(a, b))
-
-
-def multiply(a, b):
-    return gamma(1, a.dtype) * np.abs(reference.multiply(a, b))
-
-
-def affine(x, scale, shift):
-    """A product, rounded at its size, and a sum."""
-    size = np.abs(np.float64(x) * scale)
-    return gamma(2, x.dtype) * (size + np.abs(shift))
-
-
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
     """`scale` is rounded to float32, and so are product, difference, quotient, mean and std."""
     factor = None if scale is None else abs(scale)
@@ -274,6 +255,10 @@ def global_avg_pool2d_backward(dy, input_shape):
 def dropout(x, p, seed, calls=0):
     """The factor 1 / (1 - p) and the product."""
     return gamma(2, x.dtype) * np.abs(reference.dropout(x, p, seed, calls))
+
+
+def dropout2d(x, p, seed, calls=0):
+    return gamma(2, x.dtype) * np.abs(reference.dropout2d(x, p, seed, calls))
 
 
 def batch_norm_inference(

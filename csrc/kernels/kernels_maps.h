@@ -98,15 +98,25 @@ struct SmoothRow {  // y[j] = sum over k < taps of weights[k] * x[k * step + j]
     int64_t taps, size;  // size: a multiple of 16
 };
 
-enum class Combine { add, subtract, multiply };  // of two arrays, element by element
+enum class Combine { add, subtract, multiply, divide };  // of two arrays, element by element
 template <class T>
-struct CombinationOf {
-    T* y;  // may be a or b
+struct CombinationOf {  // rows of C elements, where an operand may repeat
+    T* y;               // [rows][C]; may be an operand that does not repeat
     const T *a, *b;
-    int64_t size;
+    int64_t rows, C;
+    int64_t a_row, b_row;    // elements to the operand's next row; 0: it has one for all
+    int64_t a_step, b_step;  // 1, or 0: it has one element for the whole row
     Combine op;
 };
 using Combination = CombinationOf<float>;
+
+struct PowerCall {  // y = factor * x^exponent, times dy where it is given
+    float* y;       // may be x or dy
+    const float *x, *dy;
+    int64_t size;
+    double exponent;
+    float factor;
+};
 
 template <class T>
 struct AffineOf {  // y = x * scale + shift

@@ -51,7 +51,9 @@ void relu_backward(float*, const float*, const float*, int64_t);
 void accumulate(float*, const float*, int64_t);
 void combine(const Combination&);
 void affine(const Affine&);
+void power(const PowerCall&);
 void sum_rows(float*, const float*, int64_t, int64_t);
+void row_sums(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
 void scale(float*, float, int64_t);
 

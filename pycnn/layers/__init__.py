@@ -4,19 +4,22 @@ A network is a `Module` (a forward of your own), a `Sequential` (a chain) or a `
 `Input` on). `Layer` says how to write a layer.
 """
 
-from pycnn.layers.activation import Dropout, ReLU
-from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
-from pycnn.layers.functional import flatten, relu
-from pycnn.layers.join import (
+from pycnn.layers.activation import ReLU
+from pycnn.layers.arithmetic import (
     Add,
-    Affine,
+    Combine,
+    Divide,
     Multiply,
     Subtract,
     add,
+    divide,
     multiply,
     subtract,
 )
+from pycnn.layers.base import Layer
+from pycnn.layers.conv import Conv2d
+from pycnn.layers.dropout import Dropout, Dropout2d
+from pycnn.layers.functional import flatten, relu
 from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.module import Module
 from pycnn.layers.moves import (
@@ -34,7 +37,8 @@ from pycnn.layers.moves import (
     split,
 )
 from pycnn.layers.network import Graph, Input
-from pycnn.layers.norm import BatchNorm2d
+from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
+from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from pycnn.layers.resize import Resize, Upsample
@@ -46,13 +50,18 @@ __all__ = [
     "Add",
     "Affine",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
+    "ChannelAffine",
     "ChannelShuffle",
+    "Combine",
     "Concat",
     "Conv2d",
     "Crop",
     "DepthToSpace",
+    "Divide",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "GlobalAvgPool2d",
     "Graph",
@@ -60,11 +69,13 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Mean",
     "Module",
     "Multiply",
     "Pad",
     "Parameter",
     "Permute",
+    "Power",
     "ReLU",
     "Reshape",
     "Resize",
@@ -76,6 +87,7 @@ __all__ = [
     "Upsample",
     "add",
     "concat",
+    "divide",
     "flatten",
     "multiply",
     "relu",

@@ -7,12 +7,12 @@ from typing import Any
 
 from pycnn.graph.program import Program
 from pycnn.graph.values import Node, Trace, Value, infer, label_of
-from pycnn.layers import join, moves, summary
+from pycnn.layers import arithmetic, moves, summary
 from pycnn.layers.base import Layer
 from pycnn.layers.module import Module
 
-# What functions of values make; such layers have no names of their own.
-FUNCTIONS = *join.FUNCTIONS, moves.Concat, moves.Split
+# What operators and functions of values make; such layers have no names of their own.
+FUNCTIONS = *arithmetic.FUNCTIONS, moves.Concat, moves.Split
 
 
 class _Free(Trace):
@@ -76,7 +76,11 @@ class Graph(Module):
         ]
         self._input_ids, self._output_ids = program.ids(starts), program.ids(ends)
         layers = {id(layer): layer for layer, _, _ in self._calls}.values()
-        kept = [layer for layer in layers if not isinstance(layer, FUNCTIONS)]
+        kept = [
+            layer
+            for layer in layers
+            if not isinstance(layer, FUNCTIONS) or any(True for _ in layer.named_parameters())
+        ]
         self._named: dict[str, Layer] = {str(i): layer for i, layer in enumerate(kept)}
         self._alone = False  # whether eval mode has calls of its own
         self._eval_calls, self._eval_output_ids = self._calls, self._output_ids

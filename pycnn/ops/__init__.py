@@ -43,8 +43,18 @@ from pycnn.ops.dense import (
     softmax,
     softmax_backward,
 )
+from pycnn.ops.dropout import dropout, dropout2d
 from pycnn.ops.images import augment_images, gather_images
-from pycnn.ops.join import add, affine, multiply, subtract
+from pycnn.ops.join import (
+    add,
+    affine,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    subtract,
+    sum_to,
+)
 from pycnn.ops.losses import (
     binary_cross_entropy_with_logits,
     huber_loss,
@@ -70,7 +80,6 @@ from pycnn.ops.norm import (
     batch_norm,
     batch_norm_backward,
     batch_norm_inference,
-    dropout,
 )
 from pycnn.ops.optim import adam_step, rmsprop_step, sgd_step
 from pycnn.ops.pool2d import (
@@ -117,7 +126,9 @@ __all__ = [
     "conv_pool_backward",
     "crop",
     "depth_to_space",
+    "divide",
     "dropout",
+    "dropout2d",
     "explain_conv2d",
     "gather_images",
     "global_avg_pool2d",
@@ -136,6 +147,8 @@ __all__ = [
     "pad_backward",
     "permute",
     "pool2d_output_shape",
+    "power",
+    "power_backward",
     "relu",
     "relu_backward",
     "resize",
@@ -149,4 +162,5 @@ __all__ = [
     "space_to_depth",
     "split",
     "subtract",
+    "sum_to",
 ]
