@@ -209,6 +209,7 @@ def elementwise():
         compare(lambda a, out: ops.pad(a, ((2, 1),), out=out), (a,))
     for shape in ((1, 2, 3, 19), (2, 3, 1, 80), (1, 1, 2, 3)):
         x, how = normal(*shape), {"scale": (1.5, 2), "mode": "bilinear"}
+        compare(lambda x, out: ops.dropout2d(x, 0.3, seed=1, out=out), (x,))
         dy = ops.resize(x, **how)
         compare(lambda x, out, how=how: ops.resize(x, out=out, **how), (x,))
         compare(

@@ -140,6 +140,7 @@ CASES = {
         (2, 3, 4, 2),
         lambda x, p: reference.resize(x, scale=2),
     ),
+    "dropout2d": (lambda: layers.Dropout2d(0.4, rng=3), (3, 2, 3, 4), None),
     "dropout": (lambda: layers.Dropout(0.4, rng=3), (4, 6), None),
 }
 every_layer = pytest.mark.parametrize("name", CASES)

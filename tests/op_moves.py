@@ -17,7 +17,9 @@ def _bound(array, rows, columns):
     """Of a sum of products: three roundings of a weight, and the sum's own."""
     taps = np.count_nonzero(rows, axis=1).max() * np.count_nonzero(columns, axis=1).max()
     k = (taps + 4) * float(np.finfo(array.dtype).eps)
-    return k * np.einsum("ph,qw,nhwc->npqc", np.abs(rows), np.abs(columns), np.abs(array))
+    return k * np.einsum(
+        "ph,qw,nhwc->npqc", np.abs(rows), np.abs(columns), np.abs(array), optimize=True
+    )
 
 
 def resize_bound(x, **options):
@@ -102,6 +104,16 @@ def rows(Operator):
             images=("dy",),
             batch=("dy",),
             image_result=True,
+        ),
+        Operator(
+            "dropout2d",
+            ("x",),
+            {
+                "images": Sample((x,), {"p": 0.25, "seed": 2**64 - 1}),
+                "many": Sample((normal(7, 2, 3, 5),), {"p": 0.5, "seed": 7, "calls": 2**40 + 1}),
+            },
+            in_place=("x",),
+            **IMAGES,
         ),
         Operator(
             "resize",
@@ -215,6 +227,11 @@ def bad(Bad):
             "other": Bad({"dy": normal(2, 4, 11, 17)}, ValueError, ("dy", "2, 4, 11", "2, 5, 11")),
             "rank": Bad({"input_shape": (4, 6, 17)}, ValueError, ("input_shape", "4, 6, 17")),
             "huge": Bad({"padding": ((2**31, 0), (0, 0))}, ValueError, ("padding", _LIMIT)),
+        },
+        "dropout2d": {
+            "p_1": Bad({"p": 1.0}, ValueError, ("p is 1.0", "0 <= p < 1")),
+            "seed_negative": Bad({"seed": -1}, ValueError, ("seed", "-1", r"2\*\*64")),
+            "calls_huge": Bad({"calls": 2**64}, ValueError, ("calls", str(2**64))),
         },
         "resize": resizing,
         "resize_backward": {

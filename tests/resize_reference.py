@@ -64,12 +64,12 @@ def matrices(shape, size=None, scale=None, mode="nearest", coordinates="half_pix
 
 def resize(x, **options):
     rows, columns = matrices(x.shape, **options)
-    return np.einsum("ph,qw,nhwc->npqc", rows, columns, np.float64(x))
+    return np.einsum("ph,qw,nhwc->npqc", rows, columns, np.float64(x), optimize=True)
 
 
 def resize_backward(dy, input_shape, **options):
     rows, columns = matrices(input_shape, **options)
-    return np.einsum("ph,qw,npqc->nhwc", rows, columns, np.float64(dy))
+    return np.einsum("ph,qw,npqc->nhwc", rows, columns, np.float64(dy), optimize=True)
 
 
 def rim(n, before, after, mode):
@@ -85,4 +85,4 @@ def pad_backward(dy, input_shape, padding, mode="constant"):
     if mode == "constant":
         return np.float64(dy)[:, top : top + H, left : left + W]
     matrices = rim(H, top, bottom, mode), rim(W, left, right, mode)
-    return np.einsum("ph,qw,npqc->nhwc", *matrices, np.float64(dy))
+    return np.einsum("ph,qw,npqc->nhwc", *matrices, np.float64(dy), optimize=True)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import _pycnn
 import numpy as np
 import pytest
 from op_moves import resize_bound
@@ -63,64 +64,22 @@ def test_smaller_images_are_means_with_antialias(mode, antialias, rng):
     np.testing.assert_allclose(ones, 1, rtol=1e-6)
 
 
-def numbers(isa_name, threads):
-    rng = np.random.default_rng(5)
-    found = []
-    with pycnn.num_threads(threads):
-        for C, mode in ((3, "bilinear"), (40, "bicubic"), (64, "nearest")):
-            x = rng.standard_normal((2, 40, 60, C), np.float32)
-            y = ops.resize(x, scale=(1.7, 2.0), mode=mode)
-            found += [y, ops.resize_backward(y, x.shape, scale=(1.7, 2.0), mode=mode)]
-    return found
-
-
-def test_the_same_bits_on_every_isa_with_fma_and_any_thread_count():
-    before, results = pycnn.isa(), {}
-    try:
-        for name in pycnn.available_isas():
-            pycnn.use_isa(name)
-            results[name] = [numbers(name, threads) for threads in (1, 2, 3)]
-    finally:
-        pycnn.use_isa(before)
-    with_fma = [runs for name, runs in results.items() if name != "baseline"]
-    for first, *others in (list(results.values()), with_fma):
-        for runs in (first, *others):
-            for other, one in itertools.product(runs[1:], (runs[0],)):
-                for a, b in zip(other, one, strict=True):
-                    np.testing.assert_array_equal(a, b)
-    for runs in with_fma[1:]:
-        for a, b in zip(runs[0], with_fma[0][0], strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_large_results_are_stored_past_the_caches(threads, rng):
     """Sixteen channels, aligned: whole vectors; the numbers are the same."""
     x = rng.standard_normal((4, 32, 48, 16), np.float32)
-    found, caches = [], _caches()
+    found, caches = [], _pycnn.caches()
     with pycnn.num_threads(threads):
         for l3 in (1 << 20, 64 << 20):
-            _set_caches(caches[0], l3)
+            _pycnn.set_caches(caches[0], l3)
             y = ops.resize(x, scale=2)
             joined = ops.concat([y, y])
             found.append((y, ops.resize_backward(y, x.shape, scale=2), joined))
-    _set_caches(*caches)
+    _pycnn.set_caches(*caches)
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(found[0][0], x.repeat(2, axis=1).repeat(2, axis=2))
     np.testing.assert_array_equal(found[0][2], np.concatenate([found[0][0]] * 2, axis=-1))
-
-
-def _caches():
-    import _pycnn
-
-    return _pycnn.caches()
-
-
-def _set_caches(l2, l3):
-    import _pycnn
-
-    _pycnn.set_caches(l2, l3)
 
 
 # layers
@@ -251,8 +210,6 @@ def test_what_does_not_fit_is_a_sentence(make, words):
 
 
 def test_tables_that_reach_beyond_an_axis_are_refused():
-    import _pycnn
-
     x, y = np.ones((1, 2, 3, 4), np.float32), np.ones((1, 2, 3, 4), np.float32)
     one = np.array([0, 1, 2]), np.array([0, 1]), np.ones(2)
     three = np.arange(4), np.arange(3), np.ones(3)
