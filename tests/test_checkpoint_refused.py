@@ -85,7 +85,10 @@ def test_a_checkpoint_of_another_run_changes_nothing(used, make, words):
             {"schedule": schedules.Warmup(2, schedules.ReduceOnPlateau(0.5, 0))},
             "schedule.steps 3; expected 2",
         ),
-        ({"augmentation": Augmentation(shift=2.0)}, "augmentation.shift 1.0; expected 2.0"),
+        (
+            {"augmentation": Augmentation(shift=2.0, mixup=0.5)},
+            "augmentation.shift 1.0; expected 2.0",
+        ),
         ({"augmentation": None}, "augmentation {.*}; expected none"),
         ({"clip_norm": 1.0}, "clip_norm 2.0; expected 1.0"),
         ({"plain_epochs": 1}, "plain_epochs 0; expected 1"),
