@@ -185,7 +185,7 @@ def test_another_model(used, model, words):
 
 
 def newer(tensors, metadata):
-    metadata["format"] = 3
+    metadata["format"] = 4
 
 
 def with_nan(tensors, metadata):
@@ -211,7 +211,7 @@ def without_weight(tensors, metadata):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (newer, "found a checkpoint of format 3; this pycnn reads up to 2: install a newer"),
+        (newer, "found a checkpoint of format 4; this pycnn reads up to 3: install a newer"),
         (with_nan, r"found NaN or infinity in optimizer.u.1; .* Go on from an earlier"),
         (without_history, "that lacks or adds history: damaged"),
         (
