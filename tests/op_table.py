@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import op_moves
 import op_rows_arithmetic
 import op_rows_norm
 import op_windows
@@ -254,16 +255,8 @@ _ALL = [
         has_out=False,
     ),
     *op_rows_arithmetic.rows(Operator),
+    *op_moves.rows(Operator),
     *op_rows_norm.rows(Operator),
-    Operator(
-        "split",
-        ("x",),
-        {
-            "images": Sample((normal(2, 7, 5, 17),), {"sizes": [3, 13, 1]}),
-            "one_axis": Sample((normal(40),), {"sizes": (16, 24)}),
-        },
-        batch=("x",),
-    ),
     Operator(
         "adam_step",
         ("param", "grad", "m", "v"),

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from graph_cases import Residual, Twice, UNet, Upsample, all_of, every_network, make, step
+from graph_cases import Repeat, Residual, Twice, UNet, all_of, every_network, make, step
 
 import pycnn
 from pycnn import interop, layers, modelfile
@@ -20,7 +20,7 @@ from pycnn.preprocessing import Normalization
 @pytest.fixture(autouse=True)
 def upsample_is_known(monkeypatch):
     monkeypatch.setattr(description, "registered", {})
-    modelfile.register(Upsample)
+    modelfile.register(Repeat)
 
 
 def close(found, expected):
@@ -97,7 +97,7 @@ def test_what_cannot_be_saved(tmp_path):
     description.registered.clear()
     model, xs, _ = make("unet")
     model.forward(*xs)
-    with pytest.raises(TypeError, match=r"layer up is a Upsample, a kind that files have no name"):
+    with pytest.raises(TypeError, match=r"layer up is a Repeat, a kind that files have no name"):
         pycnn.save_model(model, tmp_path / "f")
     with pytest.raises(TypeError, match="expected a class of layers, not of modules"):
         modelfile.register(UNet)
@@ -159,6 +159,9 @@ def test_todays_chains_are_as_they_were():
 @pytest.mark.parametrize("kind", sorted(description.KINDS))
 def test_every_argument_of_a_kind_is_an_attribute(kind):
     made = {"Conv2d": (2, 4, 3), "Linear": (2, 3), "BatchNorm2d": (2,), "Split": ([1, 2],),
+            "ChannelShuffle": (2,), "Permute": ((0, 1),), "Reshape": ((-1,),), "DepthToSpace": (2,),
+            "SpaceToDepth": (2,), "Resize": (2,), "Upsample": (2,),
+            "Pad": (((1, 0), (0, 2)),), "Crop": (((1, 0), (0, 2)),),
             "MaxPool2d": (2,), "AvgPool2d": (2,),
             "MaxPool1d": (2,), "AvgPool1d": (2,), "AdaptiveMaxPool2d": (2,),
             "AdaptiveAvgPool2d": (2,), "Conv1d": (2, 4, 3), "ConvTranspose2d": (2, 4, 3),

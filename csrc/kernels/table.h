@@ -66,6 +66,8 @@ void layer_norm_gradient(const LayerNormGradient&);
 void response_norm(float*, const float*, const ResponseNorm&);
 void response_norm_gradient(float*, const float*, const float*, const ResponseNorm&);
 void dropout(const Dropout&);
+void copy_rows(const CopyRows&);
+void resample_row(const ResampleRow&);
 void map_bytes(float*, const uint8_t*, const PixelMap&, int64_t);
 void map_floats(float*, const float*, const PixelMap&, int64_t);
 

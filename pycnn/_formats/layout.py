@@ -17,9 +17,11 @@ from pycnn.layers import (
     AvgPool2d,
     BatchNorm2d,
     ChannelAffine,
+    ChannelShuffle,
     Concat,
     Divide,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalAvgPool2d,
     GlobalMaxPool2d,
@@ -32,15 +34,18 @@ from pycnn.layers import (
     Multiply,
     Power,
     ReLU,
+    Resize,
     Subtract,
+    Upsample,
 )
 from pycnn.layers.conv import Convolution
 from pycnn.ops.arrays import Array
 
 POOLS = (MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d, AdaptiveMaxPool2d, AdaptiveAvgPool2d)
 KEEPS_CHANNELS = (
-    *(*POOLS, ReLU, Dropout, Affine, Power, LocalResponseNorm),
+    *(*POOLS, ReLU, Dropout, Dropout2d, Affine, Power, LocalResponseNorm),
     *(Add, Subtract, Multiply, Divide),
+    *(ChannelShuffle, Concat, Resize, Upsample),
 )
 FLAT = (Flatten, Linear, GlobalAvgPool2d, GlobalMaxPool2d)
 
@@ -93,7 +98,7 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
         return layer.channels
     if isinstance(layer, (GroupNorm, LayerNorm)):
         return layer.weight.data.size
-    if isinstance(layer, Concat):
+    if isinstance(layer, Concat) and layer.axis in (-1, 3):
         parts = [_channels_of(x, makers) for x in node.inputs]
         return None if None in parts else sum(parts)  # type: ignore[arg-type]
     return _channels_of(node.inputs[0], makers) if type(layer) in KEEPS_CHANNELS else None

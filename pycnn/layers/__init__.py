@@ -4,7 +4,7 @@ A network is a `Module` (a forward of your own), a `Sequential` (a chain) or a `
 `Input` on). `Layer` says how to write a layer.
 """
 
-from pycnn.layers.activation import Dropout, ReLU
+from pycnn.layers.activation import ReLU
 from pycnn.layers.arithmetic import (
     Add,
     Combine,
@@ -19,10 +19,24 @@ from pycnn.layers.arithmetic import (
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv1d, Conv2d
 from pycnn.layers.conv_transpose import ConvTranspose2d
+from pycnn.layers.dropout import Dropout, Dropout2d
 from pycnn.layers.functional import flatten, relu
-from pycnn.layers.join import Concat, Split, concat, split
 from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.module import Module
+from pycnn.layers.moves import (
+    ChannelShuffle,
+    Concat,
+    Crop,
+    DepthToSpace,
+    Pad,
+    Permute,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Split,
+    concat,
+    split,
+)
 from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
 from pycnn.layers.numbers import Affine, Mean, Power
@@ -37,6 +51,7 @@ from pycnn.layers.pool import (
     MaxPool1d,
     MaxPool2d,
 )
+from pycnn.layers.resize import Resize, Upsample
 from pycnn.layers.row_norm import GroupNorm, LayerNorm, LocalResponseNorm
 from pycnn.layers.sequential import Sequential
 
@@ -52,13 +67,17 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "ChannelAffine",
+    "ChannelShuffle",
     "Combine",
     "Concat",
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
+    "Crop",
+    "DepthToSpace",
     "Divide",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "GlobalAvgPool2d",
     "GlobalMaxPool2d",
@@ -74,12 +93,19 @@ __all__ = [
     "Mean",
     "Module",
     "Multiply",
+    "Pad",
     "Parameter",
+    "Permute",
     "Power",
     "ReLU",
+    "Reshape",
+    "Resize",
     "Sequential",
+    "Slice",
+    "SpaceToDepth",
     "Split",
     "Subtract",
+    "Upsample",
     "add",
     "concat",
     "divide",

@@ -214,10 +214,10 @@ class _Exporter:
         operator, arrays, attributes = self._operator(node)
         inputs = [*map(self._taken, node.inputs), *arrays]
         image = x.ndim == 4
-        if isinstance(layer, Concat):
-            attributes["axis"] = 1 if image else x.ndim - 1
+        if isinstance(layer, (Concat, Split)):
+            axis = layer.axis % x.ndim
+            attributes["axis"] = (0, 2, 3, 1)[axis] if image else axis
         if isinstance(layer, Split):
-            attributes["axis"] = 1 if image else x.ndim - 1
             outputs = [f"{unique}_{k}" for k in range(layer.results)]
             self._append(operator, inputs, outputs, **attributes)
             for value, output in zip(node.outputs, outputs, strict=True):
