@@ -8,7 +8,7 @@ test_errors.py.
 from dataclasses import dataclass
 
 import numpy as np
-from op_table import ONE_HOT, OPERATORS, normal
+from op_table import ACTIVATIONS, ONE_HOT, OPERATORS, normal
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ _NORM_BAD = {
     "one_axis": Bad({"x": normal(17)}, ValueError, ("x", r"\(17,\)", "two axes")),
     "no_channel": Bad({"x": normal(3, 0)}, ValueError, ("x", "0", "channel")),
     "eps_0": Bad({"eps": 0.0}, ValueError, ("eps", "0.0", "above 0")),
-    "activation": Bad({"activation": "tanh"}, ValueError, ("activation", "tanh", "relu")),
+    "activation": Bad({"activation": "Tanh"}, ValueError, ("activation", "Tanh", "relu")),
 }
 _OTHER_B = {"shape": Bad({"b": normal(10, 5)}, ValueError, ("b", "10, 5", "5, 10", "as a"))}
 _OTHER_SHAPE = {"shape": Bad({"y": normal(5, 9)}, ValueError, ("y", r"5, 9", "10"))}
@@ -201,11 +201,27 @@ BAD = {
         "slope_nan": Bad(
             {"activation": ("leaky_relu", np.nan)}, ValueError, ("activation", "nan", "slope")
         ),
-        "slope_missing": Bad(
-            {"activation": "leaky_relu"}, ValueError, ("activation", "leaky_relu", "slope")
+        "too_many": Bad(
+            {"activation": ("leaky_relu", 1, 2)}, ValueError, ("activation", "leaky_relu", "slope")
         ),
     },
     "relu": {},
+    "activation": {
+        "name": Bad({"kind": "swish"}, ValueError, ("activation", "swish", "hard_swish")),
+        "alpha": Bad({"kind": ("elu", 0)}, ValueError, ("elu", "alpha", "0", "above 0")),
+    },
+    "activation_backward": {
+        "none": Bad({"kind": None}, ValueError, ("kind", "None", "dx is dy")),
+        "shape": Bad({"v": normal(3, 69)}, ValueError, ("x", "3, 69", "3, 70")),
+    },
+    "clip": {"low": Bad({"low": np.nan}, ValueError, ("low", "nan", "number"))},
+    "leaky_relu": {"slope": Bad({"slope": np.inf}, ValueError, ("slope", "inf", "finite"))},
+    "elu": {"alpha": Bad({"alpha": -1.0}, ValueError, ("alpha", "-1", "above 0"))},
+    "hard_sigmoid": {"shift": Bad({"shift": "0"}, ValueError, ("shift", "0", "number"))},
+    "softplus": {"beta": Bad({"beta": 0}, ValueError, ("beta", "0", "above 0"))},
+    **{name: {} for name, options in ACTIVATIONS.items() if not options},
+    "prelu": {"slope": Bad({"slope": normal(36)}, ValueError, ("slope", "36", "37"))},
+    "prelu_backward": {"slope": Bad({"slope": normal(36)}, ValueError, ("slope", "36", "37"))},
     "relu_backward": _OTHER_SHAPE,
     "softmax_cross_entropy": {
         "label_too_large": Bad(

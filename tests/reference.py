@@ -8,7 +8,7 @@ right)).
 import itertools
 
 import numpy as np
-from activation_reference import activated, relu
+from activation_reference import ACTIVATIONS, activated, steepness
 from augment_reference import augment_images  # noqa: F401
 
 
@@ -193,6 +193,40 @@ def linear(x, weight, bias=None, activation=None):
     return activated(y if bias is None else y + np.float64(bias), activation)
 
 
+def by_name(function):
+    """For each activation with a name of its own: name -> function of (x, **numbers)."""
+    return {
+        name: lambda x, name=name, **numbers: function(x, (name, *numbers.values()))
+        for name in ACTIVATIONS
+    }
+
+
+globals().update(by_name(activated))
+
+
+def activation(x, kind):
+    return activated(x, kind)
+
+
+def activation_backward(dy, v, kind):
+    """Dy times the derivative."""
+    return np.float64(dy) * steepness(v, kind)
+
+
+def prelu(x, slope):
+    """X, below zero x * slope of its channel."""
+    x = np.float64(x)
+    return np.where(x < 0, x * slope, x)
+
+
+def prelu_backward(dy, x, slope):
+    """(dx, dslope); a single slope is summed over all channels."""
+    dy, x, slope = map(np.float64, (dy, x, slope))
+    terms = np.where(x < 0, dy * x, 0)
+    dslope = terms.reshape(-1, x.shape[-1]).sum(axis=0)
+    return np.where(x < 0, dy * slope, dy), dslope if slope.size > 1 else dslope.sum(keepdims=True)
+
+
 def relu_backward(dy, y):
     """Dy where y = relu(x) is positive, else 0."""
     return np.where(np.float64(y) > 0, np.float64(dy), 0.0)
@@ -325,7 +359,7 @@ def batch_norm_inference(x, weight, bias, mean, var, eps=1e-5, activation=None):
     y = np.zeros(x.shape)
     for c in range(x.shape[-1]):
         y[..., c] = (x[..., c] - mean[c]) / np.sqrt(var[c] + eps) * weight[c] + bias[c]
-    return relu(y) if activation == "relu" else y
+    return activated(y, activation)
 
 
 def batch_norm(x, weight, bias, eps=1e-5, activation=None):

@@ -15,6 +15,7 @@ from pycnn._runtime import freshness
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 KERNEL_HEADERS = {
+    "activations.h",
     "epilogue.h",
     "exp.h",
     "finish.h",

@@ -23,6 +23,7 @@ NO_OPERATORS = {  # shapes, explanations and types
     "ConvNorm",
     "ConvNormGradients",
     "ConvPoolGradients",
+    "activation_reads",
     "Conv2dExplanation",
     "conv2d_output_shape",
     "explain_conv2d",

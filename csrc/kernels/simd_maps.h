@@ -51,6 +51,19 @@ PYCNN_INLINE vec larger(vec a, vec b) {
     return r;
 }
 
+// a < b ? a : b, so b where one of them is NaN.
+PYCNN_INLINE vec smaller(vec a, vec b) {
+    vec r;
+#if defined(__AVX512F__)
+    PYCNN_EACH r.part[p] = (reg)_mm512_maskz_min_ps(0xffff, (__m512)a.part[p], (__m512)b.part[p]);
+#elif defined(__AVX2__)
+    PYCNN_EACH r.part[p] = (reg)_mm256_min_ps((__m256)a.part[p], (__m256)b.part[p]);
+#else
+    PYCNN_EACH r.part[p] = a.part[p] < b.part[p] ? a.part[p] : b.part[p];
+#endif
+    return r;
+}
+
 // The better one of best and v, and its place: a larger number, and NaN before numbers; `best` where none is better.
 PYCNN_INLINE void take_better(vec& best, ivec& where, vec v, ivec place) {
 #if defined(__AVX512F__)  // masks stay in mask registers: GCC moves those of select() to vectors and back
@@ -66,7 +79,7 @@ PYCNN_INLINE void take_better(vec& best, ivec& where, vec v, ivec place) {
 #endif
 }
 
-// e * 2^n, rounded once: |e| near 1, n a whole number from -150 on, at most 0. A subnormal result needs two factors.
+// e * 2^n, rounded once: |e| near 1, n a whole number from -150 to 128. A subnormal or infinite result needs two factors.
 PYCNN_INLINE vec scaled_by_power(vec e, vec n) {
     vec r;
 #if defined(__AVX512F__)

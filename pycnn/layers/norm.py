@@ -13,6 +13,7 @@ from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.slot import CURRENT, Slot
 from pycnn.ops import prepared
+from pycnn.ops.activations import NONE, Activation
 from pycnn.ops.arrays import Array, number
 
 
@@ -33,7 +34,7 @@ class BatchNorm2d(Layer):
     ones at first, in `state_dict()` beside the parameters.
 
     momentum: from 0 to 1; eps: above 0. A Conv2d right before needs no bias: the mean takes it
-    away, write `bias=False`. In a `Sequential` a ReLU right behind runs in the same pass. Raises
+    away, write `bias=False`. An activation right behind runs in the same pass. Raises
     ValueError for arguments out of range, and in training for a batch of a single pixel.
     """
 
@@ -86,14 +87,14 @@ class BatchNorm2d(Layer):
         """
         kept[0], kept[1] = self.weight.data, self.bias.data
         unmoved = np.zeros(self.channels, x.dtype), np.zeros(self.channels, x.dtype)
-        prepared.batch_norm(x, kept, unmoved, 0.0, self.eps, False, None, out)
+        prepared.batch_norm(x, kept, unmoved, 0.0, self.eps, NONE, None, out)
         n = np.full(self.channels, x.size // self.channels, np.float64)
         m, v = kept[2:].astype(np.float64)
         M, sums = slot.total(np.stack([n, n * m]))
         mean = sums / M
         var = slot.total((n * (v + (m - mean) ** 2))[None])[0] / M
         kept[2], kept[3] = mean, var
-        prepared.batch_norm_inference(x, (*kept,), self.eps, False, None, out)
+        prepared.batch_norm_inference(x, (*kept,), self.eps, NONE, None, out)
         if slot.leads:
             for running, value in (
                 (self.running_mean, mean),
@@ -108,19 +109,19 @@ class BatchNorm2d(Layer):
         out: Array,
         kept: Array | None = None,
         *,
-        relu: bool = False,
+        function: Activation = NONE,
         residual: Array | None = None,
     ) -> None:
-        """Out = norm(x) + residual, then relu on request."""
+        """Out = function(norm(x) + residual)."""
         weight, bias, eps = self.weight.data, self.bias.data, self.eps
         if kept is None:
             vectors = weight, bias, self.running_mean, self.running_var
-            prepared.batch_norm_inference(x, vectors, eps, relu, residual, out)
+            prepared.batch_norm_inference(x, vectors, eps, function, residual, out)
             return
         self.refuse_one_pixel(x.shape)
         # Backward computes with these: not with arrays that others may change in between.
         kept[0], kept[1] = weight, bias
-        prepared.batch_norm(x, kept, self.moving(), self.momentum, eps, relu, residual, out)
+        prepared.batch_norm(x, kept, self.moving(), self.momentum, eps, function, residual, out)
 
     def moving(self) -> tuple[Array, Array]:
         """The statistics that a training forward moves; those of a slot, where there are slots."""
@@ -139,10 +140,10 @@ class BatchNorm2d(Layer):
         """One step."""
         self.lower_with(to)
 
-    def lower_with(self, to: Lowering, relu: bool = False, residual: int = -1) -> None:
+    def lower_with(self, to: Lowering, function: Activation = NONE, residual: int = -1) -> None:
         """One step, with what stands behind it."""
         vectors = self.weight.data, self.bias.data, self.running_mean, self.running_var
-        to.net.add_batch_norm(to.x[0], to.y[0], *vectors, self.eps, relu, residual)
+        to.net.add_batch_norm(to.x[0], to.y[0], *vectors, self.eps, function, residual)
 
     def gradients(
         self, dy: Array, dx: Array | None, x: Array, y: None, saved: tuple[Array, ...]
@@ -163,7 +164,7 @@ class BatchNorm2d(Layer):
         """
         dweight, dbias = np.empty_like(kept[0]), np.empty_like(kept[0])
         none = None, dweight, dbias
-        prepared.batch_norm_backward(dy, x, kept, self.eps, False, None, None, none)
+        prepared.batch_norm_backward(dy, x, kept, self.eps, NONE, None, None, none)
         self.weight.add_gradient(lambda out: np.copyto(out, dweight))
         self.bias.add_gradient(lambda out: np.copyto(out, dbias))
         n = np.full(self.channels, x.size // self.channels, np.float64)
@@ -188,7 +189,7 @@ class BatchNorm2d(Layer):
         x: Array,
         kept: Array,
         *,
-        relu: bool = False,
+        function: Activation = NONE,
         y: Array | None = None,
         residual_gradient: Array | None = None,
     ) -> None:
@@ -196,7 +197,7 @@ class BatchNorm2d(Layer):
 
         def run(dweight: Array, dbias: Array) -> None:
             out = dx, dweight, dbias
-            prepared.batch_norm_backward(dy, x, kept, self.eps, relu, y, residual_gradient, out)
+            prepared.batch_norm_backward(dy, x, kept, self.eps, function, y, residual_gradient, out)
 
         self.weight.add_gradient(lambda dw: self.bias.add_gradient(lambda db: run(dw, db)))
 

@@ -45,7 +45,7 @@ struct NormCall {
     const float *weight, *bias, *mean, *variance;  // all [C]
     double eps;
     int64_t C;
-    bool relu;
+    Activation activation = {};
 };
 
 struct NetworkValue {
@@ -59,7 +59,7 @@ class Network {
 
     Network(std::vector<NetworkValue> values, std::vector<Index> inputs, std::vector<Index> outputs, int64_t chunk);
 
-    // Shapes are of one image (N is ignored). residual may be kNone. y may lie where x lies in relu, add,
+    // Shapes are of one image (N is ignored). residual may be kNone. y may lie where x lies in activation, prelu, add,
     // combine (where a or b lies), affine and batch_norm (also where its residual lies), and where the residual of a
     // convolution lies; elsewhere it must not.
     using Step = std::function<void(float* const* place, int64_t n)>;  // of each value, in a chunk of n images
@@ -70,7 +70,9 @@ class Network {
     void add_max_pool2d(Index x, Index y, const Pool2dShape&);
     void add_avg_pool2d(Index x, Index y, const Pool2dShape&, bool count_include_pad);
     void add_batch_norm(Index x, Index y, const NormCall&, Index residual);
-    void add_relu(Index x, Index y);
+    void add_activation(Index x, Index y, const Activation&);
+    void add_prelu(Index x, Index y, const float* slope, int64_t C);
+    void add_softmax(Index x, Index y, int64_t K);
     void add_add(Index a, Index b, Index y, const Activation&);
     void add_combine(Index a, Index b, Index y, Combine);
     void add_affine(Index x, Index y, float scale, float shift);
