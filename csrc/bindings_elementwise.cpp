@@ -45,7 +45,7 @@ void activate(py::array y, const py::array& x, const Activation& activation, con
 // v: x or y, as the activation reads.
 void gradient_of_activation(py::array dx, const py::array& dy, const py::array& v, const Activation& activation,
                             const std::string& op_name) {
-    const char *op = op_name.c_str(), *name = reads_y(activation) ? "y" : "x";
+    const char *op = op_name.c_str(), *name = op_name == "relu_backward" ? "y" : "v";
     const bool float64 = check_floating(dy, {op, "dy"});
     check_contiguous(dy, {op, "dy"});
     check_input(v, {op, name}, float64, "dy", extents(dy), "as dy");

@@ -90,7 +90,7 @@ def steepness(v, kind):
     name, numbers = named(kind)
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
         t = np.clip(v, -100, 100)
-        s = sigmoid(2 * _tanh_argument(t))
+        s, rest = sigmoid(2 * _tanh_argument(t)), sigmoid(-2 * _tanh_argument(t))
         inner = 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * t**2)
         return {
             "relu": lambda: np.where(v > 0, 1.0, 0.0),
@@ -101,9 +101,9 @@ def steepness(v, kind):
             "hard_swish": lambda: np.where(v <= -3, 0, np.where(v >= 3, 1, v / 3 + 0.5)),
             "sigmoid": lambda: v * (1 - v),
             "silu": lambda: sigmoid(v) * (1 + v * sigmoid(-v)),
-            "tanh": lambda: 1 - v**2,
+            "tanh": lambda: (1 - v) * (1 + v),
             "gelu": lambda: share(v) + v * np.exp(-(v**2) / 2) / np.sqrt(2 * np.pi),
-            "gelu_tanh": lambda: s + t * s * (1 - s) * inner,
+            "gelu_tanh": lambda: s + t * s * rest * inner,
             "softplus": lambda beta, top: np.where(beta * v > top, 1, sigmoid(beta * v)),
             "exp": lambda: v,
             "erf": lambda: 2 / np.sqrt(np.pi) * np.exp(-(v**2)),
@@ -111,3 +111,30 @@ def steepness(v, kind):
             "abs": lambda: np.sign(v),
             "log": lambda: 1 / v,
         }[name](*numbers)
+
+
+def by_name(function):
+    """For each activation with a name of its own: name -> function of (x, **numbers)."""
+    return {
+        name: lambda x, name=name, **numbers: function(x, (name, *numbers.values()))
+        for name in ACTIVATIONS
+    }
+
+
+def activation_backward(dy, v, kind):
+    """Dy times the derivative."""
+    return np.float64(dy) * steepness(v, kind)
+
+
+def prelu(x, slope):
+    """X, below zero x * slope of its channel."""
+    x = np.float64(x)
+    return np.where(x < 0, x * slope, x)
+
+
+def prelu_backward(dy, x, slope):
+    """(dx, dslope); a single slope is summed over all channels."""
+    dy, x, slope = map(np.float64, (dy, x, slope))
+    terms = np.where(x < 0, dy * x, 0)
+    dslope = terms.reshape(-1, x.shape[-1]).sum(axis=0)
+    return np.where(x < 0, dy * slope, dy), dslope if slope.size > 1 else dslope.sum(keepdims=True)

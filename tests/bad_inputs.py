@@ -5,20 +5,9 @@ word is a regular expression, and all must occur. Wrong types and ranks are the 
 test_errors.py.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from op_table import ACTIVATIONS, ONE_HOT, OPERATORS, normal
-
-
-@dataclass(frozen=True)
-class Bad:
-    """What to change in the first sample, and what the exception must be and say."""
-
-    changes: dict
-    exception: type
-    words: tuple
-
+from bad_activations import BAD_ACTIVATIONS, Bad
+from op_table import ONE_HOT, OPERATORS, normal
 
 _LIMIT = r"2\*\*31 - 1"
 _GEOMETRY = {
@@ -206,23 +195,8 @@ BAD = {
         ),
     },
     "relu": {},
-    "activation": {
-        "name": Bad({"kind": "swish"}, ValueError, ("activation", "swish", "hard_swish")),
-        "alpha": Bad({"kind": ("elu", 0)}, ValueError, ("elu", "alpha", "0", "above 0")),
-    },
-    "activation_backward": {
-        "none": Bad({"kind": None}, ValueError, ("kind", "None", "dx is dy")),
-        "shape": Bad({"v": normal(3, 69)}, ValueError, ("x", "3, 69", "3, 70")),
-    },
-    "clip": {"low": Bad({"low": np.nan}, ValueError, ("low", "nan", "number"))},
-    "leaky_relu": {"slope": Bad({"slope": np.inf}, ValueError, ("slope", "inf", "finite"))},
-    "elu": {"alpha": Bad({"alpha": -1.0}, ValueError, ("alpha", "-1", "above 0"))},
-    "hard_sigmoid": {"shift": Bad({"shift": "0"}, ValueError, ("shift", "0", "number"))},
-    "softplus": {"beta": Bad({"beta": 0}, ValueError, ("beta", "0", "above 0"))},
-    **{name: {} for name, options in ACTIVATIONS.items() if not options},
-    "prelu": {"slope": Bad({"slope": normal(36)}, ValueError, ("slope", "36", "37"))},
-    "prelu_backward": {"slope": Bad({"slope": normal(36)}, ValueError, ("slope", "36", "37"))},
     "relu_backward": _OTHER_SHAPE,
+    **BAD_ACTIVATIONS,
     "softmax_cross_entropy": {
         "label_too_large": Bad(
             _labels(3, 0, 10, 9, 1), ValueError, ("label", r"labels\[2\]", "10")

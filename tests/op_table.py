@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import op_activations
 import reference
 import tolerance
 from op_samples import (
@@ -106,26 +107,6 @@ def check(results, expected, dtype, what=""):
 _COLOURS = frozen(np.random.default_rng(3).standard_normal((3, 7, 19, 3), np.float32))
 _MEANS = {"mean": (0.1, -0.2, 0.3), "std": (1.0, 0.5, 2.0)}
 _RELU = {"activation": "relu"}
-# Of each but relu: options of one sample.
-ACTIVATIONS = {
-    "relu6": {},
-    "clip": {"low": 0.3, "high": 1.0},
-    "leaky_relu": {"slope": 0.1},
-    "elu": {"alpha": 0.5},
-    "hard_sigmoid": {"slope": 0.2, "shift": -0.1},
-    "hard_swish": {},
-    "sigmoid": {},
-    "silu": {},
-    "tanh": {},
-    "gelu": {},
-    "gelu_tanh": {},
-    "softplus": {"beta": 2.0, "threshold": 1.0},
-    "exp": {},
-    "erf": {},
-    "sqrt": {},
-    "abs": {},
-    "log": {},
-}
 _EPOCH = {"seed": 5, "epoch": 2}
 _AFFINE = {"shift": 1.5, "rotation": 30.0, "scale": 0.2, "shear": 0.3}
 
@@ -212,58 +193,7 @@ _ALL = [
         batch=("dy", "y"),
         in_place=("dy",),
     ),
-    Operator(
-        "activation",
-        ("x",),
-        {
-            str(kind): Sample((frozen(3 * normal(3, 70)),), {"kind": kind})
-            for kind in ("silu", ("clip", -1.5, 2.0), ("softplus", 2.0, 3.0))
-        },
-        batch=("x",),
-        in_place=("x",),
-    ),
-    Operator(
-        "activation_backward",
-        ("dy", "v"),
-        {
-            str(kind): Sample((normal(3, 70), frozen(3 * normal(3, 70))), {"kind": kind})
-            for kind in ("silu", "relu6", ("leaky_relu", -0.5), ("softplus", 2.0, 3.0))
-        },
-        batch=("dy", "v"),
-        in_place=("dy", "v"),
-    ),
-    *(
-        Operator(
-            name,
-            ("x",),
-            {
-                "wide": Sample((frozen(3 * np.abs(normal(3, 70))),)),
-                "other": Sample((frozen(np.abs(normal(5, 7))),), options),
-            },
-            batch=("x",),
-            in_place=("x",),
-        )
-        for name, options in ACTIVATIONS.items()
-    ),
-    Operator(
-        "prelu",
-        ("x", "slope"),
-        {
-            "channels": Sample((normal(4, 3, 37), normal(37))),
-            "one": Sample((normal(9, 16), normal(1))),
-        },
-        batch=("x",),
-        in_place=("x",),
-    ),
-    Operator(
-        "prelu_backward",
-        ("dy", "x", "slope"),
-        {
-            "channels": Sample((normal(40, 3, 37), normal(40, 3, 37), normal(37))),
-            "one": Sample((normal(9, 16), normal(9, 16), normal(1))),
-        },
-        in_place=("dy",),
-    ),
+    *(Operator(*row, **how) for row, how in op_activations.ROWS),
     *(
         Operator(
             name,

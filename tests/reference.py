@@ -8,8 +8,17 @@ right)).
 import itertools
 
 import numpy as np
-from activation_reference import ACTIVATIONS, activated, steepness
+from activation_reference import (  # noqa: F401
+    activated,
+    activation_backward,
+    by_name,
+    prelu,
+    prelu_backward,
+    relu,
+)
 from augment_reference import augment_images  # noqa: F401
+
+globals().update(by_name(activated), activation=lambda x, kind: activated(x, kind))  # sigmoid, exp and the others
 
 
 def pair(value):
@@ -191,40 +200,6 @@ def linear(x, weight, bias=None, activation=None):
     """activation(x weight + bias)."""
     y = matmul(x, weight)
     return activated(y if bias is None else y + np.float64(bias), activation)
-
-
-def by_name(function):
-    """For each activation with a name of its own: name -> function of (x, **numbers)."""
-    return {
-        name: lambda x, name=name, **numbers: function(x, (name, *numbers.values()))
-        for name in ACTIVATIONS
-    }
-
-
-globals().update(by_name(activated))
-
-
-def activation(x, kind):
-    return activated(x, kind)
-
-
-def activation_backward(dy, v, kind):
-    """Dy times the derivative."""
-    return np.float64(dy) * steepness(v, kind)
-
-
-def prelu(x, slope):
-    """X, below zero x * slope of its channel."""
-    x = np.float64(x)
-    return np.where(x < 0, x * slope, x)
-
-
-def prelu_backward(dy, x, slope):
-    """(dx, dslope); a single slope is summed over all channels."""
-    dy, x, slope = map(np.float64, (dy, x, slope))
-    terms = np.where(x < 0, dy * x, 0)
-    dslope = terms.reshape(-1, x.shape[-1]).sum(axis=0)
-    return np.where(x < 0, dy * slope, dy), dslope if slope.size > 1 else dslope.sum(keepdims=True)
 
 
 def relu_backward(dy, y):

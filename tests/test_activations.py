@@ -39,7 +39,7 @@ def test_numbers(isa, num_threads, rng, activation, dtype):
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         exact = activated(x, activation)
         np.testing.assert_array_equal(np.isnan(y), np.isnan(exact))  # of sqrt and log below 0, too
-        limits = ~(np.abs(exact) < np.finfo(dtype).max)
+        limits = ~(np.abs(exact) < np.finfo(dtype).max) | np.isinf(x)
         np.testing.assert_array_equal(y[limits], exact[limits].astype(dtype))
         bound = tolerance.activated(np.float64(x), 0.0, activation, dtype)
     assert np.isnan(y[0])
@@ -145,7 +145,7 @@ def test_a_pool_of_a_network_takes_the_maximum_first(rng, activation):
     y = built.conv2d(0, weight, None, activation=activation, pool="valid", padding="valid")
     (got,) = built.network([y])(x)
     assert np.isnan(got[0, 0, 0]).all()
-    np.testing.assert_array_equal(got[0, 0, 1], activated(np.zeros(16), activation))
+    np.testing.assert_allclose(got[0, 0, 1], activated(np.zeros(16), activation), rtol=1e-6)
 
 
 def test_large_maps_are_right_where_others_go_past_the_caches(rng):

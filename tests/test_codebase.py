@@ -110,6 +110,7 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/conv_pool.py",
         "ops/conv2d.py",
         "ops/dense.py",
+        "ops/elementwise.py",
         "ops/images.py",
         "ops/join.py",
         "ops/norm.py",

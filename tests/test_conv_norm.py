@@ -131,7 +131,7 @@ def test_wrong_arguments_are_sentences(rng):
     with pytest.raises(ValueError, match=r"gamma has shape \(3,\)"):
         call(x, weight, gamma[:3], beta)
     with pytest.raises(ValueError, match="activation"):
-        call(x, weight, gamma, beta, activation="tanh")
+        call(x, weight, gamma, beta, activation="Tanh")
     with pytest.raises(TypeError, match="belong together"):
         call(x, weight, gamma, beta, running_mean=bias)
     with pytest.raises(TypeError, match="expected four arrays"):

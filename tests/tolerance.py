@@ -19,23 +19,13 @@ themselves; TINY covers results that underflow.
 Each bound takes the arguments of the operator and returns one array for each of its results.
 """
 
-import activation_reference as exactly
 import augment_reference
 import numpy as np
 import reference
+from activation_tolerance import activated, activation, activation_backward, prelu, prelu_backward  # noqa: F401
+from rounding import EXP_ROUNDINGS, TINY, gamma, unit_roundoff
 
-EXP_ROUNDINGS = 4  # our exp and log are promised within 2 ulp, and one ulp is at most two roundings
-TINY = 2.0**-126  # the smallest normal float32: a result below it may have lost its last bits
-
-
-def unit_roundoff(dtype):
-    return float(np.finfo(dtype).eps) / 2
-
-
-def gamma(k, dtype=np.float32):
-    """The relative error of k operations; in float64 twice, as the reference rounds too."""
-    u = unit_roundoff(dtype) * (1 if np.dtype(dtype) == np.float32 else 2)
-    return k * u / (1 - k * u)
+globals().update(reference.by_name(activation))  # sigmoid, exp and the others
 
 
 def assert_within(actual, exact, bound, what=""):
@@ -56,101 +46,6 @@ def assert_within(actual, exact, bound, what=""):
 def matmul(a, b, transpose_a=False, transpose_b=False):
     k = a.shape[0 if transpose_a else 1]
     return gamma(k + 2, a.dtype) * reference.matmul(np.abs(a), np.abs(b), transpose_a, transpose_b)
-
-
-# How many times as fast as its argument an activation changes, at most; for those that have a
-# bound. Of those with numbers: times alpha, slope.
-STEEPNESS = {
-    "hard_swish": 1.5,
-    "sigmoid": 0.25,
-    "silu": 1.1,
-    "gelu": 1.13,
-    "gelu_tanh": 1.13,
-    "erf": 1.13,
-}
-# Roundings after the argument. leaky_relu: the slope and a product; hard_swish: x + 3, the sixth
-# and two products; sigmoid: exp, a sum and a quotient. tanh, with e <= 0.287: (e E + 1) / (1 - e)
-# <= 3 of the numerator 1 - e, 2 of the denominator and a quotient (E of exp); its polynomial has
-# fewer. x times the others: one more. elu: exp(x) - 1 of twice EXP_ROUNDINGS at most, alpha and a
-# product. softplus: beta, log(1 + e), a sum and a quotient. erf: 1 minus half of it at most, whose
-# relative error is 8, see gelu below. The square root is exact.
-ROUNDINGS = {
-    "leaky_relu": 2,
-    "elu": 2 * EXP_ROUNDINGS + 2,
-    "hard_sigmoid": 2,
-    "hard_swish": 4,
-    "sigmoid": EXP_ROUNDINGS + 2,
-    "silu": EXP_ROUNDINGS + 3,
-    "tanh": EXP_ROUNDINGS + 3,
-    "gelu": 4,
-    "gelu_tanh": EXP_ROUNDINGS + 3,
-    "softplus": EXP_ROUNDINGS + 6,
-    "exp": EXP_ROUNDINGS,
-    "erf": EXP_ROUNDINGS,
-    "sqrt": 1,
-    "log": EXP_ROUNDINGS,
-}
-
-
-def activated(z, error, activation, dtype=np.float32):
-    """The bound of activation(z) where z is known within `error`.
-
-    gelu_tanh = x sigmoid(t), t = x (c + d x^2): t has 5 roundings, and sigmoid(t (1 + 5 u)) is
-    wrong by |t| 5 u (1 - sigmoid(t)), relative. gelu = x P(x): where the share P is a tail,
-    exp(p), a polynomial |p| <= x^2 / 2 + 3 has 2 roundings of |p|, the argument 2 of x^2, and
-    its fit is within 8 u beyond that. hard_sigmoid: what is added may cancel. softplus: beta x.
-    """
-    name, numbers = reference.named(activation) if activation is not None else ("none", ())
-    y = np.abs(reference.activated(z, activation))
-    steep = STEEPNESS.get(name, 1.0)
-    if name in ("leaky_relu", "elu", "hard_sigmoid"):
-        steep = abs(numbers[0]) if name == "hard_sigmoid" else max(1.0, abs(numbers[0]))
-    bound = steep * error + gamma(ROUNDINGS.get(name, 0), dtype) * y
-    if name == "hard_sigmoid":
-        bound = bound + gamma(2, dtype) * (numbers[0] * np.abs(z) + abs(numbers[1]))
-    if name == "softplus":
-        bound = bound + gamma(2, dtype) * np.abs(z) * exactly.sigmoid(numbers[0] * z)
-    if name == "gelu":
-        size = np.minimum(np.abs(z), 15)
-        bound = bound + gamma(16 + 4 * size**2, dtype) * size * exactly.share(-size)
-    if name == "gelu_tanh":
-        t = 2 * np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)
-        bound = bound + gamma(5, dtype) * np.abs(t) * y * reference.activated(-t, "sigmoid")
-    return bound + (TINY if name in ROUNDINGS else 0.0)
-
-
-def activation(x, kind):
-    return activated(np.float64(x), 0.0, kind, x.dtype)
-
-
-globals().update(reference.by_name(activation))
-
-
-def activation_backward(dy, v, kind):
-    """Each term of the derivative with its roundings, times dy; and those of `activated`."""
-    name, numbers = reference.named(kind)
-    dy, exact = np.abs(np.float64(dy)), np.abs(reference.steepness(v, kind))
-    terms, more = exact, np.abs(np.float64(v))
-    if name == "elu":
-        terms = np.where(v > 0, 1.0, more + numbers[0])
-    elif name in ("silu", "gelu_tanh", "gelu"):
-        terms = 1.2  # of the largest
-    elif name == "erf":  # exp(-x^2), x^2 of one rounding
-        terms = exact * (1 + more**2)
-    elif name == "softplus":  # exp(beta x)
-        terms = exact * (1 + numbers[0] * more)
-    return gamma(2 * EXP_ROUNDINGS + 8, v.dtype) * dy * terms + TINY
-
-
-def prelu(x, slope):
-    return gamma(1, x.dtype) * np.abs(reference.prelu(x, slope))
-
-
-def prelu_backward(dy, x, slope):
-    """A product each; sums of as many as rows, over all channels for a single slope."""
-    dx, _ = reference.prelu_backward(dy, x, slope)
-    _, sums = reference.prelu_backward(np.abs(dy), -np.abs(x), slope)
-    return gamma(1, x.dtype) * np.abs(dx), gamma(x.size + 1, x.dtype) * np.abs(sums)
 
 
 def linear(x, weight, bias=None, activation=None):
@@ -328,7 +223,7 @@ def affine(x, scale, shift):
 
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
     """`scale` is rounded to float32, and so are product, difference, quotient, mean and std."""
-    factor = None if scale is None else abs(scale)
+    factor = None if scale is None else np.abs(scale)
     absolute = np.abs(images) if images.dtype.kind == "f" else images
     size = reference.gather_images(absolute, indices, factor, -np.abs(mean), std)
     return gamma(2 if np.all(mean == 0) and np.all(std == 1) else 6) * size

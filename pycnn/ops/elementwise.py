@@ -53,7 +53,7 @@ def activation_backward(
 def _gradient(
     dy: npt.ArrayLike, v: npt.ArrayLike, function: Activation, out: Array | None, op: str
 ) -> Array:
-    dy_array, v_array = inputs(op, **{"dy": dy, function.reads: v})
+    dy_array, v_array = inputs(op, **{"dy": dy, "y" if op == "relu_backward" else "v": v})
     result = Result(out, dy_array.shape, dy_array.dtype, op, False)
     _pycnn.activation_backward(result.array, dy_array, v_array, function, op)
     return result.finish()
