@@ -56,7 +56,8 @@ Call check_x(const char* op, const py::array& x, const py::array& weight) {
 
 void forward(py::array y, py::array z, py::array mean, py::array var, const py::array& x, const py::array& weight,
              const py::object& bias_or_none, const py::array& gamma, const py::array& beta,
-             const py::object& running_mean, const py::object& running_var, double momentum, double eps, const Activation& activation) {
+             const py::object& running_mean, const py::object& running_var, double momentum, double eps,
+             const Activation& activation) {
     const Call call = check_x("conv2d_norm", x, weight);
     const char* op = call.op;
     const bool has_bias = !bias_or_none.is_none(), runs = !running_mean.is_none();
@@ -104,7 +105,8 @@ void forward(py::array y, py::array z, py::array mean, py::array var, const py::
 
 void backward(const py::object& dx_or_none, py::array dweight, py::array dgamma, py::array dbeta, const py::array& dy,
               const py::array& z, const py::array& x, const py::array& weight, const py::array& gamma,
-              const py::array& beta, const py::array& mean, const py::array& var, double eps, const Activation& activation) {
+              const py::array& beta, const py::array& mean, const py::array& var, double eps,
+              const Activation& activation) {
     const Call call = check_x("conv2d_norm_backward", x, weight);
     const char* op = call.op;
     check_in(dy, {op, "dy"}, call.map, kY);

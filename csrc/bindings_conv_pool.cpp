@@ -154,7 +154,8 @@ void conv_relu_backward(py::array dweight, const py::object& dbias_or_none, cons
     const Extents x_extents{s.N, s.H, s.W, s.C}, y_extents{s.N, s.OH(), s.OW(), s.OC};
     const Extents weight_extents{s.KH, s.KW, s.group_C(), s.OC};
     if (activation.kind == Activation::none || !reads_y(activation))
-        throw py::value_error(std::string(op) + ": activation is none whose gradient follows from y; expected relu, clip, "
+        throw py::value_error(std::string(op) +
+                              ": activation is none whose gradient follows from y; expected relu, clip, "
                               "sigmoid or another one that does.");
     const bool has_dbias = !dbias_or_none.is_none(), has_dx = !dx_or_none.is_none();
     py::array dbias = optional(dbias_or_none), dx = optional(dx_or_none);

@@ -119,7 +119,8 @@ void inference(py::array y, const py::array& x, const py::array& weight, const p
     const py::array other = check_residual(n, residual, x, y);
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
-        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, activation};
+        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps,
+                                activation};
         const NormForward<T> call{.y = writable<T>(y),
                                   .x = readable<T>(x),
                                   .rows = n.rows,
@@ -144,7 +145,8 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, 
     inputs.push_back({"x", &x});
     if (has_y) {
         if (activation.kind == Activation::none || !reads_y(activation))
-            throw py::value_error(std::string(n.op) + ": y is given, but the gradient of activation does not follow from it; "
+            throw py::value_error(std::string(n.op) +
+                                  ": y is given, but the gradient of activation does not follow from it; "
                                   "expected relu, clip or another one that does.");
         y = py::reinterpret_borrow<py::array>(y_or_none);
         check_input(y, {n.op, "y"}, n.float64, "x", extents(x), "as x");
@@ -170,7 +172,8 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, 
     check_apart_from(n, dbias, "out[2] (dbias)", inputs);
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
-        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, activation};
+        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps,
+                                activation};
         const NormBackward<T> call{.dx = wants_dx ? writable<T>(dx) : nullptr,
                                    .dweight = writable<T>(dweight),
                                    .dbias = writable<T>(dbias),

@@ -1,20 +1,9 @@
 """What activations refuse, for bad_inputs.py."""
 
-from dataclasses import dataclass
-
 import numpy as np
+from bad_losses import Bad
 from op_activations import ACTIVATIONS
 from op_samples import normal
-
-
-@dataclass(frozen=True)
-class Bad:
-    """What to change in the first sample, and what the exception must be and say."""
-
-    changes: dict
-    exception: type
-    words: tuple
-
 
 BAD_ACTIVATIONS = {
     "activation": {

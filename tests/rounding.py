@@ -1,4 +1,4 @@
-"""The unit roundoff and gamma(k), for tolerance.py, which says what they are."""
+"""Roundings: what `tolerance.py`, which tells why, and its parts count with."""
 
 import numpy as np
 

@@ -23,7 +23,8 @@ import augment_reference
 import numpy as np
 import reference
 from activation_tolerance import activated, activation, activation_backward, prelu, prelu_backward  # noqa: F401
-from rounding import EXP_ROUNDINGS, TINY, gamma, unit_roundoff
+from loss_tolerance import *  # noqa: F403
+from rounding import TINY, gamma, unit_roundoff
 
 globals().update(reference.by_name(activation))  # sigmoid, exp and the others
 
@@ -108,64 +109,6 @@ def exact(*arrays, **options):
     return 0.0
 
 
-def _depth(x):
-    """How far each element lies below the maximum of its row."""
-    return np.float64(x).max(axis=-1, keepdims=True) - np.float64(x)
-
-
-def _sum_error(x):
-    """Relative error of sum(exp(x - max)) in each row.
-
-    The argument d = x - max is rounded: exp(d (1 + u)) = exp(d) exp(d u), a relative error of
-    |d| u, which enters the sum in proportion to the term's share. Then exp itself, and K - 1
-    additions.
-    """
-    u = gamma(1, x.dtype)
-    from_arguments = 2 * u * (reference.softmax(x) * _depth(x)).sum(axis=-1, keepdims=True)
-    return gamma(x.shape[-1] + EXP_ROUNDINGS, x.dtype) + from_arguments
-
-
-def softmax(x):
-    """The errors of the element's own exp, of the sum and of the division, relative to y."""
-    relative = _sum_error(x) + 2 * gamma(1, x.dtype) * _depth(x)
-    relative = relative + gamma(EXP_ROUNDINGS + 2, x.dtype)
-    return relative * reference.softmax(x) + 2 * TINY
-
-
-def log_softmax(x):
-    """x - max, log and the difference round; the sum's relative error is absolute in its log."""
-    y, depth = reference.log_softmax(x), _depth(x)
-    log_sum = -y - depth
-    rounding = depth + EXP_ROUNDINGS * np.abs(log_sum) + np.abs(y)
-    return _sum_error(x) + 2 * gamma(1, x.dtype) * rounding
-
-
-def softmax_backward(dy, y):
-    total = (np.abs(np.float64(dy)) * np.abs(y)).sum(axis=-1, keepdims=True)
-    return gamma(dy.shape[-1] + 3, dy.dtype) * np.abs(y) * (np.abs(dy) + total)
-
-
-def log_softmax_backward(dy, y):
-    total = np.abs(np.float64(dy)).sum(axis=-1, keepdims=True)
-    k = dy.shape[-1] + EXP_ROUNDINGS + 3
-    return gamma(k, dy.dtype) * (np.abs(dy) + np.exp(np.float64(y)) * total) + TINY * total
-
-
-def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
-    """The loss adds N * K products of a target and a log-probability; the gradient subtracts.
-
-    A target takes 3 roundings ((1 - s) * t + s / K), the product, the K terms of a row and the
-    division by N some more; the N rows are added to a mean.
-    """
-    N, K = logits.shape
-    target = reference.smoothed_targets(labels, K, label_smoothing)
-    p, log_p = reference.softmax(logits), np.abs(reference.log_softmax(logits))
-    rounding = gamma(N + K + 8, logits.dtype)
-    loss = (target * (log_softmax(logits) + rounding * log_p)).sum()
-    dlogits = softmax(logits) + gamma(K + 8, logits.dtype) * (p + target)
-    return loss / max(N, 1), dlogits / max(N, 1)
-
-
 def adam_step(param, grad, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
     """(param, m, v): each line of the algorithm in turn, its coefficients rounded once.
 
@@ -202,25 +145,6 @@ def accumulate(total, part):
     return gamma(1, total.dtype) * np.abs(reference.accumulate(total, part))
 
 
-def add(a, b, activation=None):
-    z = reference.add(a, b)
-    return activated(z, gamma(1, a.dtype) * np.abs(z), activation, a.dtype)
-
-
-def subtract(a, b):
-    return gamma(1, a.dtype) * np.abs(reference.subtract(a, b))
-
-
-def multiply(a, b):
-    return gamma(1, a.dtype) * np.abs(reference.multiply(a, b))
-
-
-def affine(x, scale, shift):
-    """A product, rounded at its size, and a sum."""
-    size = np.abs(np.float64(x) * scale)
-    return gamma(2, x.dtype) * (size + np.abs(shift))
-
-
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
     """`scale` is rounded to float32, and so are product, difference, quotient, mean and std."""
     factor = None if scale is None else np.abs(scale)
@@ -236,10 +160,14 @@ def augment_images(images, indices, seed, epoch, mean=0.0, std=1.0, **options):
     reference does: 6 roundings of the largest position. A move is a sum of 2r + 1 products of sums
     of 2r + 1 products of numbers below 1 and rounded weights, whose total is alpha: 4r + 8
     roundings. Between pixels of at most `size` the slope is at most 2 size; a bilinear value takes
-    3 products, 6 sums of up to 2 size and the scale of pixels: 14 roundings.
+    3 products, 6 sums of up to 2 size and the scale of pixels: 14 roundings. Brightness and
+    contrast are a product and a sum of the normalised value: everything grows by at most 4, the
+    offset by 4 times size and mean.
     """
     alpha, sigma = options.get("elastic_alpha", 0.0), options.get("elastic_sigma", 4.0)
-    geometry = {k: options.get(k, 0.0) for k in ("shift", "rotation", "scale", "shear")}
+    kinds = ("shift", "rotation", "scale", "shear", "crop", "flip")
+    geometry = {k: options[k] for k in kinds if k in options}
+    gain = 4 if options.get("brightness") or options.get("contrast") else 0
     H, W = images.shape[1:3]
     moved = gamma(4 * int(np.ceil(3 * sigma)) + 8) * alpha
     bound = np.zeros((len(indices), *images.shape[1:]))
@@ -249,7 +177,8 @@ def augment_images(images, indices, seed, epoch, mean=0.0, std=1.0, **options):
         farthest = np.abs(back) @ (W, H) + np.abs(origin) + 1 + alpha
         size = np.abs(reference.gather_images(images, [index])).max(initial=0.0)
         off = 2 * size * (gamma(6) * farthest.sum() + 2 * moved)
-        bound[row] = (off + gamma(14) * size + gamma(6) * (size + np.abs(mean))) / np.float64(std)
+        exact = off + gamma(14) * size + gamma(6) * (size + np.abs(mean))
+        bound[row] = (exact + gain * (exact + gamma(6) * (size + np.abs(mean)))) / np.float64(std)
     return bound
 
 

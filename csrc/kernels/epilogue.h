@@ -7,23 +7,23 @@ namespace pycnn {
 
 // The table of activations; activations.h holds the function and the gradient of each. Numbers in brackets are a and b.
 // NaN stays NaN in all of them. They write their limits for infinities, where the formula would be Inf * 0.
-#define PYCNN_ACTIVATIONS(ROW)                                                                                   \
-    ROW(relu)         /* max(x, 0) by the rule of maximum in simd_maps.h: -0.0 stays -0.0 */                      \
-    ROW(clip)         /* min(max(x, low), high)                                               (low, high) */     \
-    ROW(leaky_relu)   /* x, below zero x * slope                                              (slope, not 0) */  \
-    ROW(elu)          /* x, below zero alpha (exp(x) - 1)                                     (alpha > 0) */     \
-    ROW(hard_sigmoid) /* min(max(slope x + shift, 0), 1)                                      (slope > 0, shift) */ \
-    ROW(hard_swish)   /* x * min(max(x + 3, 0), 6) / 6 */                                                        \
-    ROW(sigmoid)      /* 1 / (1 + exp(-x)) */                                                                    \
-    ROW(silu)         /* x * sigmoid(x) */                                                                       \
-    ROW(tanh)                                                                                                    \
-    ROW(gelu)      /* x / 2 * (1 + erf(x / sqrt(2))) */                                                          \
-    ROW(gelu_tanh) /* x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) */                                   \
-    ROW(softplus)  /* log(1 + exp(beta x)) / beta, and x where beta x > threshold                (beta > 0, threshold) */ \
-    ROW(exp)                                                                                                     \
-    ROW(erf)                                                                                                     \
-    ROW(sqrt)                                                                                                    \
-    ROW(abs)                                                                                                     \
+#define PYCNN_ACTIVATIONS(ROW)                                                                                           \
+    ROW(relu)         /* max(x, 0) by the rule of maximum in simd_maps.h: -0.0 stays -0.0 */                             \
+    ROW(clip)         /* min(max(x, low), high)                                               (low, high) */             \
+    ROW(leaky_relu)   /* x, below zero x * slope                                              (slope, not 0) */          \
+    ROW(elu)          /* x, below zero alpha (exp(x) - 1)                                     (alpha > 0) */             \
+    ROW(hard_sigmoid) /* min(max(slope x + shift, 0), 1)                                      (slope > 0, shift) */      \
+    ROW(hard_swish)   /* x * min(max(x + 3, 0), 6) / 6 */                                                                \
+    ROW(sigmoid)      /* 1 / (1 + exp(-x)) */                                                                            \
+    ROW(silu)         /* x * sigmoid(x) */                                                                               \
+    ROW(tanh)                                                                                                            \
+    ROW(gelu)      /* x / 2 * (1 + erf(x / sqrt(2))) */                                                                  \
+    ROW(gelu_tanh) /* x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) */                                           \
+    ROW(softplus) /* log(1 + exp(beta x)) / beta, and x where beta x > threshold                (beta > 0, threshold) */ \
+    ROW(exp)                                                                                                             \
+    ROW(erf)                                                                                                             \
+    ROW(sqrt)                                                                                                            \
+    ROW(abs)                                                                                                             \
     ROW(log)
 
 struct Activation {

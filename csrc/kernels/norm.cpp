@@ -149,7 +149,8 @@ PYCNN_INLINE void apply_rows(float* y, const float* x, const NormRows& s, int64_
             value[i] = fma(load_first(x + at, lanes) - k.mean, k.scale, k.shift);
             if (ADD) value[i] = value[i] + load_first(s.residual + at, lanes);
         }
-        PYCNN_UNROLL for (int i = 0; i < R; ++i) put<STREAM>(y + (r + i) * s.C + c, clipped<CLIPS>(value[i], splat(s.high)), lanes);
+        PYCNN_UNROLL for (int i = 0; i < R; ++i)
+            put<STREAM>(y + (r + i) * s.C + c, clipped<CLIPS>(value[i], splat(s.high)), lanes);
     };
     int64_t c = 0;
     for (; c + VL <= s.C; c += VL) some(c, VL);

@@ -35,8 +35,6 @@ PYCNN_INLINE vec relu(vec v) {
     PYCNN_EACH r.part[p] = relu(v.part[p]);
     return r;
 }
-// Where the gradient of relu passes: y is its result.
-PYCNN_INLINE ivec relu_passes(vec y) { return greater(y, splat(0.0f)) | is_nan(y); }
 
 // a > b ? a : b, so b where one of them is NaN.
 PYCNN_INLINE vec larger(vec a, vec b) {

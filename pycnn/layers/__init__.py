@@ -26,6 +26,17 @@ from pycnn.layers.activation import (
     Sqrt,
     Tanh,
 )
+from pycnn.layers.arithmetic import (
+    Add,
+    Combine,
+    Divide,
+    Multiply,
+    Subtract,
+    add,
+    divide,
+    multiply,
+    subtract,
+)
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
 from pycnn.layers.dropout import Dropout
@@ -50,23 +61,12 @@ from pycnn.layers.functional import (
     sqrt,
     tanh,
 )
-from pycnn.layers.join import (
-    Add,
-    Affine,
-    Concat,
-    Multiply,
-    Split,
-    Subtract,
-    add,
-    concat,
-    multiply,
-    split,
-    subtract,
-)
+from pycnn.layers.join import Concat, Split, concat, split
 from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.module import Module
 from pycnn.layers.network import Graph, Input
-from pycnn.layers.norm import BatchNorm2d
+from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
+from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from pycnn.layers.sequential import Sequential
@@ -81,10 +81,14 @@ __all__ = [
     "Add",
     "Affine",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
+    "ChannelAffine",
     "Clip",
+    "Combine",
     "Concat",
     "Conv2d",
+    "Divide",
     "Dropout",
     "Erf",
     "Exp",
@@ -99,10 +103,12 @@ __all__ = [
     "Linear",
     "Log",
     "MaxPool2d",
+    "Mean",
     "Module",
     "Multiply",
     "PReLU",
     "Parameter",
+    "Power",
     "ReLU",
     "ReLU6",
     "Sequential",
@@ -118,6 +124,7 @@ __all__ = [
     "add",
     "clip",
     "concat",
+    "divide",
     "elu",
     "erf",
     "exp",

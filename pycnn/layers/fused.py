@@ -11,11 +11,11 @@ from pycnn import ops
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape
 from pycnn.layers.activation import Activation, ReLU
+from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.conv import Conv2d
-from pycnn.layers.join import Add
 from pycnn.layers.linear import Linear
-from pycnn.layers.norm import BatchNorm2d
+from pycnn.layers.norm import BatchNorm, BatchNorm2d, Channelwise
 from pycnn.layers.pool import MaxPool2d
 from pycnn.ops import prepared
 from pycnn.ops.activations import NONE, relu_if
@@ -154,14 +154,14 @@ class ConvActivation(Fused):
 
 
 class NormActivation(Fused):
-    """A BatchNorm2d and the activation behind it, as one pass over the map in each direction.
+    """A batch norm and the activation behind it, as one pass over the map in each direction.
 
     y = f((x - mean) / sqrt(var + eps) * weight + bias); backward computes what f got again.
     """
 
     gradient_in_place = 0
 
-    def __init__(self, norm: BatchNorm2d, activation: Activation) -> None:
+    def __init__(self, norm: BatchNorm, activation: Activation) -> None:
         """The parameters and statistics of the norm are used."""
         super().__init__(norm, activation)
         self.norm, self.function = norm, activation.fused
@@ -169,11 +169,12 @@ class NormActivation(Fused):
     @property
     def in_place(self) -> tuple[int, ...]:  # type: ignore[override]
         """As the norm."""
-        return self.norm.in_place
+        return tuple(self.norm.in_place)
 
     def infer_shape(self, x: Shape) -> Shape:
         """The shape of x."""
-        return self.norm.infer_shape(x)
+        places: tuple[int, ...] = self.norm.in_place
+        return places
 
     def keeps(self, x: Shape) -> Keeps:
         """What the norm keeps."""
@@ -296,11 +297,11 @@ class AddActivation(Fused):
     def __init__(self, add: Add, activation: Activation) -> None:
         """Neither has parameters."""
         super().__init__(add, activation)
-        self.function = activation.fused
+        self._add, self.function = add, activation.fused
 
     def infer_shape(self, x: tuple[Shape, Shape]) -> Shape:
         """The shape of both."""
-        return self.layers()[0].infer_shape(x)  # type: ignore[no-any-return]
+        return self._add.infer_shape(x)
 
     def compute(self, x: tuple[Array, Array], out: Array) -> None:
         """f(a + b)."""
@@ -308,7 +309,7 @@ class AddActivation(Fused):
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        to.net.add_add(to.x[0], to.x[1], to.y[0], self.function)
+        self._add.lower_with(to, self.function)
 
     def gradients(self, dy: Array, dx: Any, x: None, y: Array, saved: None) -> None:
         """Dy * f', for both; the first may be dy itself, so it comes last."""
@@ -387,7 +388,7 @@ class ConvNorm(Fused):
 FOLD_FROM = 8
 
 
-def folded(conv: Conv2d, norm: BatchNorm2d) -> tuple[Array, Array]:
+def folded(conv: Conv2d, norm: Channelwise) -> tuple[Array, Array]:
     """(weight, bias) of the one convolution that norm(conv(x)) is in eval mode.
 
     w' = w * s, b' = shift + b * s, with the norm's s = weight / sqrt(var + eps) and

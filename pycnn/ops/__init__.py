@@ -40,7 +40,6 @@ from pycnn.ops.dense import (
     matmul,
     softmax,
     softmax_backward,
-    softmax_cross_entropy,
 )
 from pycnn.ops.elementwise import (
     abs,
@@ -69,7 +68,25 @@ from pycnn.ops.elementwise import (
     tanh,
 )
 from pycnn.ops.images import augment_images, gather_images
-from pycnn.ops.join import add, affine, concat, multiply, split, subtract
+from pycnn.ops.join import (
+    add,
+    affine,
+    concat,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    split,
+    subtract,
+    sum_to,
+)
+from pycnn.ops.losses import (
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    softmax_cross_entropy,
+)
 from pycnn.ops.norm import (
     BatchNorm,
     BatchNormGradients,
@@ -111,6 +128,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "binary_cross_entropy_with_logits",
     "clip",
     "concat",
     "conv2d",
@@ -123,6 +141,7 @@ __all__ = [
     "conv2d_relu_backward",
     "conv_pool",
     "conv_pool_backward",
+    "divide",
     "dropout",
     "elu",
     "erf",
@@ -135,6 +154,8 @@ __all__ = [
     "global_avg_pool2d_backward",
     "hard_sigmoid",
     "hard_swish",
+    "huber_loss",
+    "l1_loss",
     "leaky_relu",
     "linear",
     "log",
@@ -143,8 +164,11 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
+    "mse_loss",
     "multiply",
     "pool2d_output_shape",
+    "power",
+    "power_backward",
     "prelu",
     "prelu_backward",
     "relu",
@@ -161,5 +185,6 @@ __all__ = [
     "split",
     "sqrt",
     "subtract",
+    "sum_to",
     "tanh",
 ]

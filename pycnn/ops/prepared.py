@@ -215,6 +215,16 @@ def activation(x: Array, function: _pycnn.Activation, out: Array) -> None:
     _pycnn.activate(out, x, function)
 
 
+def combine(op: str, a: Array, b: Array, out: Array) -> None:
+    """`ops.add`, `subtract`, `multiply` or `divide`; a and b may repeat beside out."""
+    _pycnn.combine(out, a, b, op, NONE)
+
+
+def sum_to(x: Array, op: str, other: Array | None, scale: float, out: Array) -> None:
+    """`ops.sum_to`; out has the axes of x."""
+    _pycnn.sum_to(out, x, op, other, scale)
+
+
 def activation_backward(dy: Array, v: Array, function: _pycnn.Activation, out: Array) -> None:
     """`ops.activation_backward`."""
     _pycnn.activation_backward(out, dy, v, function)

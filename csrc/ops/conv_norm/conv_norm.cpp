@@ -81,9 +81,8 @@ void add_rows(const Backward& b, const Conv2dShape& s, const Layout& l, int64_t 
                 norm::late_gradient({.g = to, .dy = dy, .x = b.z + at, .y = nullptr}, plain, b.activation);
                 dy = to;
             }
-            kernels().norm_gradient(
-                {.dx = to, .dy = dy, .x = b.z + at, .constant = b.k.constant, .slope = b.k.slope},
-                norm::activated(plain, b.activation));
+            kernels().norm_gradient({.dx = to, .dy = dy, .x = b.z + at, .constant = b.k.constant, .slope = b.k.slope},
+                                    norm::activated(plain, b.activation));
         }
         const Fetch next_dy = lines(b.dy + r1 * s.OC, next * s.OC), next_z = lines(b.z + r1 * s.OC, next * s.OC);
         conv_norm::add_transposed({dweight, b.x + r0 * s.C, dz, rows, s.C, s.OC}, lists,
@@ -157,8 +156,14 @@ void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& 
     const float* packed =
         a.dx ? pack_backward(scratch, {.weight = a.weight, .shape = s, .kh = {0}, .kw = {0}}) : nullptr;
     float* slots = scratch.floats(kSlots * size);
-    const Backward b{
-        .dx = a.dx, .slots = slots, .dy = a.dy, .z = a.z, .x = a.x, .packed = packed, .k = k, .activation = f.activation};
+    const Backward b{.dx = a.dx,
+                     .slots = slots,
+                     .dy = a.dy,
+                     .z = a.z,
+                     .x = a.x,
+                     .packed = packed,
+                     .k = k,
+                     .activation = f.activation};
     parallel_for(kSlots, grain_units(kGrainFlop, 2 * row_cost(s) * rows / kSlots), [&](int64_t begin, int64_t end) {
         Lists lists;
         for (int64_t slot = begin; slot < end; ++slot)

@@ -10,7 +10,7 @@ namespace pycnn {
 template <class T>
 void finish(const FinishRowsOf<T>&);
 template <class T>
-void finish_here(const FinishRowsOf<T>&);  // on this thread
+void finish_here(const FinishRowsOf<T>&);                                         // on this thread
 void activate_here(double* y, const double* x, int64_t size, const Activation&);  // on this thread; y may be x
 template <class T>
 void activation_gradient(const ActivationGradientOf<T>&);
@@ -21,10 +21,6 @@ void prelu_gradient(const PreluGradientOf<T>&);  // dslope is overwritten
 template <class T>
 void accumulate(T* total, const T* part, int64_t size);  // total += part
 template <class T>
-void combine(const CombinationOf<T>&);
-template <class T>
 void affine(const AffineOf<T>&);
-template <class T>
-void sum_rows(T* total, const T* x, int64_t rows, int64_t C);  // total [C] = column sums of x [rows][C]
 
 }  // namespace pycnn

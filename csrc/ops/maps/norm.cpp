@@ -156,8 +156,8 @@ void backward(const NormBackward<float>& b, const NormFunction<float>& f) {
         } else if (rows.clips) {
             rows.y = y;
         }
-        kernels().norm_gradient(
-            {.dx = b.dx + l.at(i), .dy = dy, .x = x, .constant = k.constant, .slope = k.slope}, rows);
+        kernels().norm_gradient({.dx = b.dx + l.at(i), .dy = dy, .x = x, .constant = k.constant, .slope = k.slope},
+                                rows);
     });
 }
 
