@@ -13,13 +13,10 @@ from pycnn.layers.fused import (
     AddActivation,
     ConvActivation,
     ConvAdd,
-    ConvNorm,
     ConvPool,
     LinearActivation,
-    NormActivation,
-    NormAdd,
-    folded,
 )
+from pycnn.layers.fused_norm import ConvNorm, NormActivation, NormAdd, folded
 from pycnn.layers.fused_pointwise import PointwiseNorm
 from pycnn.layers.linear import Linear
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine, Channelwise
