@@ -21,12 +21,12 @@ from pycnn.layers import (
     Linear,
     MaxPool2d,
     Multiply,
-    ReLU,
     Subtract,
 )
+from pycnn.layers.activation import Activation
 from pycnn.ops.arrays import Array
 
-KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, ReLU, Dropout, Affine, Add, Subtract, Multiply)
+KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, Activation, Dropout, Affine, Add, Subtract, Multiply)
 
 
 def linear_channels(who: str, program: Program) -> dict[int, int]:
@@ -48,9 +48,9 @@ def linear_channels(who: str, program: Program) -> dict[int, int]:
 
 
 def _flattened(value: Value, makers: Mapping[int, Node]) -> Value | None:
-    """The image that a vector is made of by Flatten, relu and dropout alone."""
+    """The image that a vector is made of by Flatten, activations and dropout alone."""
     node = makers.get(id(value))
-    while node is not None and isinstance(node.operation, (ReLU, Dropout)):
+    while node is not None and isinstance(node.operation, (Activation, Dropout)):
         value = node.inputs[0]
         node = makers.get(id(value))
     if node is None or not isinstance(node.operation, Flatten):
@@ -78,7 +78,7 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
     if isinstance(layer, Concat):
         parts = [_channels_of(x, makers) for x in node.inputs]
         return None if None in parts else sum(parts)  # type: ignore[arg-type]
-    return _channels_of(node.inputs[0], makers) if type(layer) in KEEPS_CHANNELS else None
+    return _channels_of(node.inputs[0], makers) if isinstance(layer, KEEPS_CHANNELS) else None
 
 
 def _channels(who: str, node: Node, channels: int | None) -> int:
