@@ -14,7 +14,7 @@ from pycnn.layers.arguments import positive
 from pycnn.layers.base import Layer
 from pycnn.layers.parameter import Parameter
 from pycnn.ops import activations, prepared
-from pycnn.ops.arrays import Array
+from pycnn.ops.arrays import Array, number
 
 
 class Activation(Layer):
@@ -222,7 +222,8 @@ class PReLU(Layer):
         """num_parameters: 1 or C; init: the first value of the weight."""
         super().__init__()
         self.num_parameters = positive("PReLU", "num_parameters", num_parameters)
-        first = np.full(self.num_parameters, init, np.float32)
+        self.init = number(init)
+        first = np.full(self.num_parameters, self.init, np.float32)
         self.weight = Parameter(first, "weight", decays=False)
 
     def infer_shape(self, x: Shape) -> Shape:
