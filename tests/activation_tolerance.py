@@ -4,7 +4,7 @@ import activation_reference as exactly
 import numpy as np
 from rounding import EXP_ROUNDINGS, TINY, gamma
 
-# What csrc/kernels/exp.h promises with FMA, in units in the last place; the baseline has twice that.
+# What csrc/kernels/exp.h promises with FMA, in units in the last place; the baseline: twice that.
 ULP = {"exp": 1, "log": 3, "tanh": 2, "erf": 1}
 
 # How many times as fast as its argument an activation changes, at most; for those that have a
