@@ -21,12 +21,23 @@ from pycnn.layers import (
     Linear,
     MaxPool2d,
     Multiply,
+    PReLU,
     Subtract,
 )
 from pycnn.layers.activation import Activation
 from pycnn.ops.arrays import Array
 
-KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, Activation, Dropout, Affine, Add, Subtract, Multiply)
+KEEPS_CHANNELS = (
+    MaxPool2d,
+    AvgPool2d,
+    *Activation.__subclasses__(),
+    PReLU,
+    Dropout,
+    Affine,
+    Add,
+    Subtract,
+    Multiply,
+)
 
 
 def linear_channels(who: str, program: Program) -> dict[int, int]:
@@ -78,7 +89,7 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
     if isinstance(layer, Concat):
         parts = [_channels_of(x, makers) for x in node.inputs]
         return None if None in parts else sum(parts)  # type: ignore[arg-type]
-    return _channels_of(node.inputs[0], makers) if isinstance(layer, KEEPS_CHANNELS) else None
+    return _channels_of(node.inputs[0], makers) if type(layer) in KEEPS_CHANNELS else None
 
 
 def _channels(who: str, node: Node, channels: int | None) -> int:
