@@ -16,18 +16,10 @@ from activation_reference import (  # noqa: F401
     prelu_backward,
     relu,
 )
-from arithmetic_reference import (  # noqa: F401
-    add,
-    affine,
-    divide,
-    multiply,
-    power,
-    power_backward,
-    subtract,
-    sum_to,
-)
+from arithmetic_reference import *  # noqa: F403
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
+from norm_reference import *  # noqa: F403
 
 globals().update(
     by_name(activated), activation=lambda x, kind: activated(x, kind)

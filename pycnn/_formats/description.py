@@ -28,6 +28,8 @@ CHANNELWISE = {
     "BatchNorm2d": "channels",
     "ChannelAffine": "channels",
     "PReLU": "num_parameters",
+    "GroupNorm": "num_channels",
+    "LayerNorm": "normalized_shape",
 }
 INFINITE = {"inf": np.inf, "-inf": -np.inf}
 PARTS = {"dtype", "format", "input_shape", "layers", "normalization"}
