@@ -7,7 +7,7 @@ import numpy as np
 import reference
 
 from pycnn.ops import moves
-from pycnn.ops.activations import NONE, parse
+from pycnn.ops.activations import NONE, parse, relu_if
 from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
 
@@ -94,7 +94,7 @@ class Built:
             z = z + values[residual] if residual >= 0 else z
             return np.maximum(z, 0) if relu else z
 
-        return self.step("batch_norm", y, compute, x, y, *vectors, eps, relu, residual)
+        return self.step("batch_norm", y, compute, x, y, *vectors, eps, relu_if(relu), residual)
 
     def linear(self, x, weight, bias, relu=False, activation=None):
         activation = "relu" if relu else activation
