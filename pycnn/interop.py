@@ -3,11 +3,13 @@
 The arrays are those of a `torch.nn.Sequential` of the same layers in the same places, or of a
 module with the same attributes; `pycnn.models` have torchvision's:
 
-    pycnn                                     PyTorch
-    Conv2d.weight [KH, KW, C/g, OC]           [OC, C/g, KH, KW]; other convolutions alike
-    Linear.weight [in, out]                   [out, in]
-      after a Flatten of [H, W, C]              its `in` in the order of a flattened [C, H, W]
-    BatchNorm1d, BatchNorm2d                  the same four arrays, and num_batches_tracked
+    pycnn                              PyTorch
+    Conv2d.weight [KH, KW, C/g, OC]    [OC, C/g, KH, KW]
+    Conv1d.weight [K, C/g, OC]         [OC, C/g, K]
+    ConvTranspose2d [KH, KW, OC/g, C]  [C, OC/g, KH, KW]
+    Linear.weight [in, out]            [out, in]
+      after a Flatten of [H, W, C]       its `in` in the order of a flattened [C, H, W]
+    BatchNorm1d, BatchNorm2d           the same four arrays, and num_batches_tracked
 
 What has no numbers needs no array, but must be in its place, so that the numbers of the layers
 agree: `nn.ReLU()`, `nn.MaxPool2d(2)`, `nn.Flatten()`, `nn.Dropout(p)`; for GlobalAvgPool2d
@@ -27,7 +29,7 @@ from pycnn._formats import layout
 from pycnn._formats.files import FilePath, read_safetensors
 from pycnn.layers import state
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Convolution
 from pycnn.layers.linear import Linear
 from pycnn.layers.module import Module
 from pycnn.layers.norm import BatchNorm
@@ -158,12 +160,12 @@ def _views(
 def _keys(who: str, name: str, layer: Layer) -> tuple[str, ...]:
     """The arrays of a layer, by their names in it."""
     keys = tuple(layer.state_dict())
-    known = isinstance(layer, (Conv2d, Linear)) or (
+    known = isinstance(layer, (Convolution, Linear)) or (
         isinstance(layer, BatchNorm) and set(keys) == set(SAME_ARRAYS)
     )
     if keys and not known:
         raise TypeError(
             f"{who}: layer {name} is a {type(layer).__name__}, whose arrays have no counterpart in "
-            "PyTorch; expected Conv2d, Linear, batch norms, and layers without arrays."
+            "PyTorch; expected convolutions, Linear, batch norms, and layers without arrays."
         )
     return keys
