@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import op_rows_arithmetic
+import op_rows_norm
 import op_windows
 import reference
 import tolerance
 import tolerance_arithmetic
+import tolerance_row_norm
 import tolerance_windows
 from op_samples import (
     BIAS,
@@ -38,7 +40,7 @@ from op_samples import (
 
 from pycnn import ops
 
-BOUNDS = (tolerance, tolerance_arithmetic, tolerance_windows)
+BOUNDS = (tolerance, tolerance_arithmetic, tolerance_row_norm, tolerance_windows)
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ _ALL = [
         has_out=False,
     ),
     *op_rows_arithmetic.rows(Operator),
+    *op_rows_norm.rows(Operator),
     Operator(
         "split",
         ("x",),

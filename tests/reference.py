@@ -7,42 +7,11 @@ import itertools
 
 import numpy as np
 from activation_reference import activated, relu
-from arithmetic_reference import (  # noqa: F401
-    add,
-    affine,
-    divide,
-    multiply,
-    power,
-    power_backward,
-    subtract,
-    sum_to,
-)
+from arithmetic_reference import *  # noqa: F403
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
-from window_reference import (  # noqa: F401
-    Spread,
-    Windows,
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    adaptive_max_pool2d,
-    avg_pool2d,
-    avg_pool2d_backward,
-    conv2d,
-    conv2d_backward_bias,
-    conv2d_backward_input,
-    conv2d_backward_weight,
-    conv_transpose2d,
-    conv_transpose2d_backward_input,
-    conv_transpose2d_backward_weight,
-    four_sides,
-    global_avg_pool2d,
-    global_avg_pool2d_backward,
-    global_max_pool2d,
-    max_pool2d,
-    max_pool2d_backward,
-    pair,
-    same_padding,
-)
+from norm_reference import *  # noqa: F403
+from window_reference import *  # noqa: F403
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):

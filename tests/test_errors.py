@@ -100,6 +100,7 @@ OPTIONAL = {
     ("conv2d", "bias"),
     ("conv_transpose2d", "bias"),
     ("linear", "bias"),
+    ("layer_norm", "bias"),
     ("sgd_step", "velocity"),
     ("rmsprop_step", "buffer"),
 }

@@ -163,7 +163,8 @@ def test_every_argument_of_a_kind_is_an_attribute(kind):
             "MaxPool1d": (2,), "AvgPool1d": (2,), "AdaptiveMaxPool2d": (2,),
             "AdaptiveAvgPool2d": (2,), "Conv1d": (2, 4, 3), "ConvTranspose2d": (2, 4, 3),
             "BatchNorm1d": (3,), "ChannelAffine": (3,), "Combine": ("divide", (2, 1), True),
-            "Mean": ((1, -1), True), "Power": (0.5,)}  # fmt: skip
+            "Mean": ((1, -1), True), "Power": (0.5,), "LayerNorm": (3,),
+            "GroupNorm": (2, 4), "LocalResponseNorm": (5, 0.1, 0.5, 2)}  # fmt: skip
     layer = description.KINDS[kind].layer(*made.get(kind, ()))
     assert all(hasattr(layer, name) for name in description.KINDS[kind].arguments)
     entry = description._describe(layer, "0")

@@ -16,15 +16,21 @@ from pycnn.layers import (
     AvgPool1d,
     AvgPool2d,
     BatchNorm2d,
+    ChannelAffine,
     Concat,
+    Divide,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
     GlobalMaxPool2d,
+    GroupNorm,
+    LayerNorm,
     Linear,
+    LocalResponseNorm,
     MaxPool1d,
     MaxPool2d,
     Multiply,
+    Power,
     ReLU,
     Subtract,
 )
@@ -32,7 +38,10 @@ from pycnn.layers.conv import Convolution
 from pycnn.ops.arrays import Array
 
 POOLS = (MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d, AdaptiveMaxPool2d, AdaptiveAvgPool2d)
-KEEPS_CHANNELS = (*POOLS, ReLU, Dropout, Affine, Add, Subtract, Multiply)
+KEEPS_CHANNELS = (
+    *(*POOLS, ReLU, Dropout, Affine, Power, LocalResponseNorm),
+    *(Add, Subtract, Multiply, Divide),
+)
 FLAT = (Flatten, Linear, GlobalAvgPool2d, GlobalMaxPool2d)
 
 
@@ -80,8 +89,10 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
     layer = node.operation
     if isinstance(layer, Convolution):
         return layer.out_channels
-    if isinstance(layer, BatchNorm2d):
+    if isinstance(layer, (BatchNorm2d, ChannelAffine)):
         return layer.channels
+    if isinstance(layer, (GroupNorm, LayerNorm)):
+        return layer.weight.data.size
     if isinstance(layer, Concat):
         parts = [_channels_of(x, makers) for x in node.inputs]
         return None if None in parts else sum(parts)  # type: ignore[arg-type]

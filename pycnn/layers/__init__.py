@@ -37,6 +37,7 @@ from pycnn.layers.pool import (
     MaxPool1d,
     MaxPool2d,
 )
+from pycnn.layers.row_norm import GroupNorm, LayerNorm, LocalResponseNorm
 from pycnn.layers.sequential import Sequential
 
 from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
@@ -62,9 +63,12 @@ __all__ = [
     "GlobalAvgPool2d",
     "GlobalMaxPool2d",
     "Graph",
+    "GroupNorm",
     "Input",
     "Layer",
+    "LayerNorm",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool1d",
     "MaxPool2d",
     "Mean",
