@@ -26,8 +26,9 @@ from pycnn.models.vgg import VGG, vgg11, vgg11_bn, vgg16
 NETWORKS: dict[str, Callable[..., Module]] = {
     make.__name__: make
     for make in (
-        lenet5, alexnet, vgg11, vgg11_bn, vgg16, resnet18, resnet34, resnet50, resnet20, resnet12_small,
-        densenet121, squeezenet1_1, googlenet, mobilenet_v2, mobilenet_v3_small, efficientnet_b0, unet,
+        lenet5, alexnet, vgg11, vgg11_bn, vgg16, resnet18, resnet34, resnet50, resnet20,
+        resnet12_small, densenet121, squeezenet1_1, googlenet, mobilenet_v2, mobilenet_v3_small,
+        efficientnet_b0, unet,
     )
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from pycnn.layers import Conv2d, Layer, Mean, Module
 
 
 class SqueezeExcitation(Module):
-    """Each channel times a number from 0 to 1, which two layers make of the means of all channels."""
+    """Each channel times a number from 0 to 1, which two layers make of all means."""
 
     def __init__(
         self, channels: int, squeezed: int, activation: Layer, gate: Layer, rng: np.random.Generator

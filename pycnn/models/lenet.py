@@ -1,5 +1,6 @@
-"""LeNet-5: LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
-recognition", http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf (section II.B).
+"""LeNet-5: LeCun, Bottou, Bengio & Haffner 1998, section II.B of "Gradient-based learning".
+
+http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf
 """
 
 from __future__ import annotations
