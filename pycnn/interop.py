@@ -3,12 +3,14 @@
 The arrays are those of a `torch.nn.Sequential` of the same layers in the same places, or of a
 module with the same attributes; `pycnn.models` have torchvision's:
 
-    pycnn                                     PyTorch
-    Conv2d.weight [KH, KW, C/g, OC]           [OC, C/g, KH, KW]; other convolutions alike
-    Linear.weight [in, out]                   [out, in]
-      after a Flatten of [H, W, C]              its `in` in the order of a flattened [C, H, W]
-    LayerNorm, GroupNorm                      the same arrays
-    BatchNorm1d, BatchNorm2d                  the same four arrays, and num_batches_tracked
+    pycnn                              PyTorch
+    Conv2d.weight [KH, KW, C/g, OC]    [OC, C/g, KH, KW]
+    Conv1d.weight [K, C/g, OC]         [OC, C/g, K]
+    ConvTranspose2d [KH, KW, OC/g, C]  [C, OC/g, KH, KW]
+    Linear.weight [in, out]            [out, in]
+      after a Flatten of [H, W, C]       its `in` in the order of a flattened [C, H, W]
+    LayerNorm, GroupNorm               the same arrays
+    BatchNorm1d, BatchNorm2d           the same four arrays, and num_batches_tracked
 
 What has no numbers needs no array, but must be in its place, so that the numbers of the layers
 agree: `nn.ReLU()`, `nn.MaxPool2d(2)`, `nn.Flatten()`, `nn.Dropout(p)`; for GlobalAvgPool2d

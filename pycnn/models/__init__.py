@@ -10,8 +10,11 @@ from pycnn.models.alexnet import AlexNet, alexnet
 from pycnn.models.chains import mnist_cnn, stages
 from pycnn.models.cifar import CifarResNet, resnet20
 from pycnn.models.densenet import DenseNet, densenet121
+from pycnn.models.efficientnet import EfficientNet, efficientnet_b0
 from pycnn.models.googlenet import GoogLeNet, googlenet
+from pycnn.models.lenet import lenet5
 from pycnn.models.mobilenet import MobileNetV2, mobilenet_v2
+from pycnn.models.mobilenet_v3 import MobileNetV3, mobilenet_v3_small
 from pycnn.models.residual import BasicBlock, Bottleneck
 from pycnn.models.resnet import ResNet, resnet18, resnet34, resnet50
 from pycnn.models.small import SmallResNet, resnet12_small
@@ -23,8 +26,9 @@ from pycnn.models.vgg import VGG, vgg11, vgg11_bn, vgg16
 NETWORKS: dict[str, Callable[..., Module]] = {
     make.__name__: make
     for make in (
-        alexnet, vgg11, vgg11_bn, vgg16, resnet18, resnet34, resnet50, resnet20, resnet12_small,
-        densenet121, squeezenet1_1, googlenet, mobilenet_v2, unet,
+        lenet5, alexnet, vgg11, vgg11_bn, vgg16, resnet18, resnet34, resnet50, resnet20,
+        resnet12_small, densenet121, squeezenet1_1, googlenet, mobilenet_v2, mobilenet_v3_small,
+        efficientnet_b0, unet,
     )
 }  # fmt: skip
 
@@ -48,18 +52,23 @@ __all__ = [
     "Bottleneck",
     "CifarResNet",
     "DenseNet",
+    "EfficientNet",
     "GoogLeNet",
     "MobileNetV2",
+    "MobileNetV3",
     "ResNet",
     "SmallResNet",
     "SqueezeNet",
     "UNet",
     "alexnet",
     "densenet121",
+    "efficientnet_b0",
     "googlenet",
+    "lenet5",
     "make",
     "mnist_cnn",
     "mobilenet_v2",
+    "mobilenet_v3_small",
     "resnet12_small",
     "resnet18",
     "resnet20",

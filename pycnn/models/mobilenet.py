@@ -16,10 +16,8 @@ from pycnn.layers import (
     Layer,
     Linear,
     Module,
+    ReLU6,
     Sequential,
-)
-from pycnn.layers import (
-    ReLU as ReLU6,
 )
 from pycnn.models import initial
 
