@@ -34,6 +34,8 @@ def normal(shape: int | Sequence[int], std: float, rng: np.random.Generator) -> 
     finite; TypeError for an rng that is no Generator. So do the others.
     """
     size = _shape("normal", shape)
+    if rng is BLANK:
+        return np.zeros(size, np.float32)
     draws = _rng("normal", rng).standard_normal(size)
     return (draws * _std("normal", std)).astype(np.float32)
 
@@ -102,6 +104,8 @@ def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
     return np.random.default_rng(_seed("rng", rng, _EXPECTED))
 
 
+# For layers whose values come from a file right after: `normal` gives zeros, at no cost.
+BLANK = np.random.default_rng(0)
 _lock = threading.Lock()  # a SeedSequence counts its children without one
 _sequence = np.random.SeedSequence(0)
 _EXPECTED = "a np.random.Generator or an int to seed one: write np.random.default_rng(0)"

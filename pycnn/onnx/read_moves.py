@@ -1,0 +1,333 @@
+"""Readers of windows without weights, of means, and of what moves numbers about."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pycnn.onnx import fold
+from pycnn.onnx.read_elementwise import affine, common_order, each, from_order
+from pycnn.onnx.read_convs import image_of, image_view, two, unflattened, window
+from pycnn.onnx.reading import Reading
+from pycnn.onnx.views import Unreadable, View, default_order, own_order, shown
+
+
+def max_pool(r: Reading) -> View:
+    """MaxPool, without Indices."""
+    return _pool(r, "MaxPool2d")
+
+
+def average_pool(r: Reading) -> View:
+    """AveragePool."""
+    include = bool(r.node.get("count_include_pad", 0))
+    return _pool(r, "AvgPool2d", **({"count_include_pad": True} if include else {}))
+
+
+def _pool(r: Reading, kind: str, **options: Any) -> View:
+    x = r.view()
+    value = image_of(r, x)
+    kernel = two(r, "kernel_shape", x.rank)
+    dilation = two(r, "dilations", x.rank)
+    if dilation != (1, 1):
+        options["dilation"] = dilation
+    if r.node.get("ceil_mode", 0) and r.node.get("auto_pad", "NOTSET") == "NOTSET":
+        options["ceil_mode"] = True
+    return image_view(x, r.call(r.make(kind, kernel, **window(r, x, kernel), **options), value))
+
+
+def global_pool(r: Reading) -> View:
+    """GlobalAveragePool and GlobalMaxPool."""
+    kind = "GlobalAvgPool2d" if r.node.operator == "GlobalAveragePool" else "GlobalMaxPool2d"
+    x = r.view()
+    return pooled(r, x, kind)
+
+
+def pooled(r: Reading, x: View, kind: str) -> View:
+    """[N, C, ...] -> [N, C, 1, ...] in a value [N, C]."""
+    flat = x if x.rank in (3, 4) else r.regroup(x, (*x.shape[:2], 1, math.prod(x.shape[2:])))
+    return View(r.emit(kind, (), image_of(r, flat)), ((0,), (1,), *((),) * (x.rank - 2)), x.batch)
+
+
+def reduce(r: Reading) -> View:
+    """ReduceMean, ReduceSum, and ReduceMax over space."""
+    x, node = r.view(), r.node
+    given = r.whole(1) if r.tensor(1) is not None else node.get("axes")
+    if not given:
+        if node.get("noop_with_empty_axes", 0):
+            return x
+        given = range(x.rank)
+    axes = sorted({axis % x.rank for axis in given})
+    atoms = sorted(atom for axis in axes for atom in x.atoms(axis))
+    size = math.prod(x.extent(atom) for atom in atoms)
+    if 0 in atoms and x.batch == 1:
+        atoms.remove(0)
+    if 0 in atoms:
+        raise Unreadable(f"axes are {axes} of {shown(x)}; expected no mean of the images")
+    if node.operator == "ReduceMax":
+        if x.rank not in (3, 4) or axes != list(range(2, x.rank)):
+            raise Unreadable(f"axes are {axes} of {shown(x)}; expected those of space")
+        y = pooled(r, x, "GlobalMaxPool2d")
+    elif atoms == [1, 2] and x.value.ndim == 4:
+        place = {0: 0, 3: 1}
+        left = [[place[a] for a in axis if a in place] for axis in x.axes]
+        y = View(r.emit("GlobalAvgPool2d", (), x.value), left, x.batch)
+    elif atoms:
+        y = x.on(r.emit("Mean", (tuple(atoms), True), x.value))
+        y = y.with_axes([() if i in axes else axis for i, axis in enumerate(y.axes)])
+    else:
+        y = x
+    if not node.get("keepdims", 1):
+        y = y.with_axes([axis for i, axis in enumerate(y.axes) if i not in axes])
+    return affine(r, y, float(size), 0.0) if node.operator == "ReduceSum" else y
+
+
+def softmax(r: Reading) -> View:
+    """Softmax along one axis; before opset 13 along all from that one on."""
+    x = r.view()
+    axis = r.node.get("axis", -1 if r.opset >= 13 else 1)
+    if x.rank == 0:
+        raise Unreadable("it reads one number")
+    axis %= x.rank
+    if r.opset < 13 and axis < x.rank - 1:
+        value, order, y = r.channels_last(x, x.rank - axis)
+        y = y.on(r.emit("Softmax", (), value))
+        return r.regroup(y, x.shape) if order is None else unflattened(r, y, x)
+    swapped = x.with_axes((*x.axes[:axis], *x.axes[axis + 1 :], x.axes[axis]))
+    value, _, y = r.channels_last(swapped)
+    y = y.on(r.emit("Softmax", (), value))
+    return y.with_axes((*y.axes[:axis], y.axes[-1], *y.axes[axis:-1]))
+
+
+def log_softmax(r: Reading) -> View:
+    """The log of Softmax."""
+    return each(r, softmax(r), "Log")
+
+
+# ---- other shapes, nothing computed -----------------------------------------------------------
+
+
+def reshape(r: Reading) -> View:
+    """Reshape to a constant shape."""
+    x = r.view()
+    return r.regroup(x, fold.reshaped(x.shape, r.whole(1), bool(r.node.get("allowzero", 0))))
+
+
+def flatten(r: Reading) -> View:
+    """Flatten."""
+    x = r.view()
+    axis = r.node.get("axis", 1)
+    axis = axis if axis >= 0 else axis + x.rank
+    return r.regroup(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+
+
+def squeeze(r: Reading) -> View:
+    """Squeeze."""
+    x = r.view()
+    given = r.whole(1) if r.tensor(1) is not None else r.node.get("axes")
+    axes = [i for i, n in enumerate(x.shape) if n == 1] if given is None else [
+        axis % x.rank for axis in given]  # fmt: skip
+    if any(x.shape[axis] != 1 for axis in axes):
+        raise Unreadable(f"axes are {tuple(axes)} of {shown(x)}; expected axes of one number")
+    return x.with_axes([axis for i, axis in enumerate(x.axes) if i not in axes])
+
+
+def unsqueeze(r: Reading) -> View:
+    """Unsqueeze."""
+    x = r.view()
+    given = r.whole(1) if r.tensor(1) is not None else r.node.get("axes")
+    rank = x.rank + len(given)
+    axes, rest = {axis % rank for axis in given}, iter(x.axes)
+    return x.with_axes([() if i in axes else next(rest) for i in range(rank)])
+
+
+def transpose(r: Reading) -> View:
+    """Transpose: nothing moves yet."""
+    x = r.view()
+    perm = r.node.get("perm", tuple(reversed(range(x.rank))))
+    return x.with_axes([x.axes[i] for i in perm])
+
+
+# ---- parts -----------------------------------------------------------------------------------
+
+
+def along(r: Reading, x: View, axis: int) -> tuple[View, int]:
+    """(the tensor, where `axis` is one axis of its value of its own, which one)."""
+    if len(x.axes[axis]) != 1:
+        order = default_order(x.rank, 0 in x.axes[0])
+        x = from_order(r.arrange(x, order), order, x.rank, x.batch)
+    (place,) = x.axes[axis]
+    if place == 0:
+        raise Unreadable(f"axis is {axis} of {shown(x)}, the images; expected another")
+    return x, place
+
+
+def concat(r: Reading) -> View:
+    """Concat."""
+    if any(isinstance(r.tensor(i), np.ndarray) for i in range(len(r.node.inputs))):
+        raise Unreadable("one of its inputs is a constant; expected computed ones")
+    xs = [r.view(i) for i in range(len(r.node.inputs))]
+    first, axis = xs[0], r.node.get("axis", 1) % xs[0].rank
+    if len(xs) == 1:
+        return first
+    order = own_order(first, first.rank)
+    if order is None or axis not in order or len(order) < first.value.ndim:
+        order = common_order(xs)
+    if any(x.shape[o] != 1 for x in xs for o in range(x.rank) if o not in order) or axis not in order:
+        order = default_order(first.rank, 0 in first.axes[0])
+    place = order.index(axis)
+    if place == 0:
+        raise Unreadable(f"axis is {axis}, the images; expected another")
+    values = [r.arrange(x, order) for x in xs]
+    last = place == values[0].ndim - 1
+    y = r.emit("Concat", () if last else (place,), *values)
+    return from_order(y, order, first.rank, first.batch)
+
+
+def split(r: Reading) -> list[View]:
+    """Split, with its sizes as an attribute, an input, or of equal parts."""
+    x = r.view()
+    axis = r.node.get("axis", 0) % x.rank
+    sizes = fold.split_sizes(r.node, [None, r.maybe(1)], x.shape)
+    if len(sizes) == 1:
+        return [x]
+    x, place = along(r, x, axis)
+    last = place == x.value.ndim - 1
+    ys = r.emit("Split", (sizes,) if last else (sizes, place), x.value)
+    return [x.on(y) for y in ys]
+
+
+def cut(r: Reading) -> View:
+    """Slice, with its numbers as attributes or inputs."""
+    x = r.view()
+    xs = [None, *(r.maybe(i) for i in range(1, len(r.node.inputs)))]
+    for axis, taken in fold.slices(r.node, xs, x.rank).items():
+        extent = x.shape[axis]
+        start, stop, step = taken.indices(extent)
+        if (start, stop, step) == (0, extent, 1):
+            continue
+        x = taken_from(r, x, axis, start, stop if stop >= 0 else None, step)
+    return x
+
+
+def taken_from(
+    r: Reading, x: View, axis: int, start: int, stop: int | None, step: int = 1
+) -> View:
+    """x[..., start:stop:step, ...]."""
+    if not len(range(start, -1 if stop is None else stop, step)):
+        raise Unreadable(f"it takes nothing of axis {axis} of {shown(x)}")
+    x, place = along(r, x, axis)
+    last = place == x.value.ndim - 1
+    arguments = start, stop, step, -1 if last else place
+    return x.on(r.emit("Slice", arguments, x.value))
+
+
+def gather(r: Reading) -> View:
+    """Gather of one entry, or of entries at equal distances."""
+    x, indices = r.view(), r.constant(1)
+    axis = r.node.get("axis", 0) % x.rank
+    found = [int(i) % x.shape[axis] for i in indices.reshape(-1)]
+    steps = {b - a for a, b in zip(found, found[1:], strict=False)} or {1}
+    if len(steps) != 1 or 0 in steps or indices.ndim > 1:
+        raise Unreadable(f"its indices are {found}; expected one, or a range")
+    (step,) = steps
+    stop = found[-1] + (1 if step > 0 else -1)
+    y = x
+    if len(found) < x.shape[axis] or step != 1:
+        y = taken_from(r, x, axis, found[0], stop if stop >= 0 else None, step)
+    return y if indices.ndim else y.with_axes([a for i, a in enumerate(y.axes) if i != axis])
+
+
+def pad(r: Reading) -> View:
+    """Pad; negative pads cut off."""
+    x, node = r.view(), r.node
+    mode = node.get("mode", "constant")
+    if r.opset < 11:
+        pads, value = tuple(node.get("pads", ())), node.get("value", 0.0)
+        axes = list(range(x.rank))
+    else:
+        pads, given = r.whole(1), r.maybe(2)
+        value = 0.0 if given is None or not given.size else float(given.reshape(-1)[0])
+        axes = [a % x.rank for a in r.whole(3)] if r.tensor(3) is not None else list(range(x.rank))
+    if mode not in ("constant", "reflect", "edge"):
+        raise Unreadable(f"mode is {mode!r}; expected 'constant', 'reflect' or 'edge'")
+    sides = {a: (pads[i], pads[i + len(axes)]) for i, a in enumerate(axes)}
+    for axis, (before, after) in sides.items():
+        if min(before, after) < 0:
+            x = taken_from(r, x, axis, max(-before, 0), x.shape[axis] - max(-after, 0))
+    around = {a: (max(p, 0), max(q, 0)) for a, (p, q) in sides.items() if max(p, q) > 0}
+    if not around:
+        return x
+    if any(len(x.axes[axis]) != 1 for axis in around):
+        x, _ = along(r, x, next(axis for axis in around if len(x.axes[axis]) != 1))
+    rims = [(0, 0)] * x.value.ndim
+    for axis, side in around.items():
+        rims[x.axes[axis][0]] = side
+    if rims[0] != (0, 0):
+        raise Unreadable(f"it pads the images of {shown(x)}; expected other axes")
+    padding = rims[1:-1] if rims[-1] == (0, 0) and x.value.ndim > 2 else rims[1:]
+    arguments = (tuple(padding),) if (mode, value) == ("constant", 0) else (tuple(padding), mode, value)
+    return x.on(r.emit("Pad", arguments, x.value))
+
+
+def to_space(r: Reading) -> View:
+    """DepthToSpace and SpaceToDepth."""
+    x, block = r.view(), r.node.get("blocksize")
+    if x.rank != 4:
+        raise Unreadable(f"it reads {shown(x)}; expected [N, C, H, W]")
+    if r.node.operator == "SpaceToDepth":
+        return image_view(x, r.emit("SpaceToDepth", (block,), image_of(r, x)))
+    mode = r.node.get("mode", "DCR")
+    return image_view(x, r.emit("DepthToSpace", (block, mode), image_of(r, x)))
+
+
+# ---- sizes -----------------------------------------------------------------------------------
+
+
+def resize(r: Reading) -> View:
+    """Resize and Upsample of the space of images, nearest and linear."""
+    x, node = r.view(), r.node
+    sizes, scales = _new_sizes(r, x)
+    mode = {"nearest": "nearest", "linear": "bilinear"}.get(node.get("mode", "nearest"))
+    if x.rank not in (3, 4) or mode is None:
+        raise Unreadable(
+            f"mode is {node.get('mode')!r} of {shown(x)}; expected 'nearest' or 'linear' of images"
+        )
+    if node.get("antialias", 0) or node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Unreadable("expected no antialias, and keep_aspect_ratio_policy 'stretch'")
+    old = r.opset < 11
+    coordinates = node.get("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
+    nearest = node.get("nearest_mode", "floor" if old else "round_prefer_floor")
+    options: dict[str, Any] = {"mode": mode, "coordinates": coordinates}
+    if mode == "nearest":
+        options["nearest"] = nearest
+    if scales is None:
+        options["size"] = sizes[-2:] if x.rank == 4 else (1, sizes[-1])
+    else:
+        options["scale"] = scales[-2:] if x.rank == 4 else (1.0, scales[-1])
+    return image_view(x, r.call(r.make("Resize", **options), image_of(r, x)))
+
+
+def _new_sizes(r: Reading, x: View) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """(sizes, scales, None where the sizes were given), of all axes."""
+    node = r.node
+    at = 2 if r.opset >= 11 and node.operator == "Resize" else 1
+    given = r.maybe(3)
+    axes = [a % x.rank for a in node.get("axes", range(x.rank))]
+    if given is not None and given.size:
+        new = dict(zip(axes, map(int, given.reshape(-1)), strict=True))
+        sizes = tuple(new.get(i, n) for i, n in enumerate(x.shape))
+        if sizes[:2] != x.shape[:2]:
+            raise Unreadable(f"its new shape is {list(sizes)} of {shown(x)}; expected another H, W")
+        return sizes, None
+    if "scales" in node.attributes:
+        found = tuple(map(float, node.get("scales")))
+    else:
+        found = tuple(map(float, r.constant(at).reshape(-1)))
+    factors = dict(zip(axes, found, strict=True))
+    scales = tuple(factors.get(i, 1.0) for i in range(x.rank))
+    if scales[:2] != (1.0, 1.0):
+        raise Unreadable(f"its scales are {scales}; expected those of H and W alone")
+    return tuple(math.floor(n * s) for n, s in zip(x.shape, scales, strict=True)), scales
+
