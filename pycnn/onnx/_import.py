@@ -10,12 +10,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pycnn._formats.files import FileError, FilePath
-from pycnn._runtime.extras import need
 from pycnn.graph.program import Program
 from pycnn.graph.values import Node, Value
 from pycnn.layers.network import FUNCTIONS, Graph, Input
 from pycnn.onnx import patterns
-from pycnn.onnx.nodes import OnnxGraph, OnnxInput, OnnxNode, graph_of, load
+from pycnn.onnx.nodes import OnnxGraph, OnnxInput, OnnxNode, load
 from pycnn.onnx.operators import OLDEST, readers
 from pycnn.onnx.reading import Reading, Unknown
 from pycnn.onnx.views import Unreadable, View, default_order, own_order
@@ -53,9 +52,7 @@ def import_onnx(path: FilePath, *, softmax: bool = False) -> Graph:
     Raises ImportError without onnx (extra "onnx"); FileError for what is no ONNX file, and with the
     names of all nodes that are not known or say something that no layer can do.
     """
-    onnx = need("onnx", "onnx", "import_onnx")
-    graph = graph_of(onnx, load(path))
-    return Importer(graph, path, softmax=softmax).model()
+    return Importer(load(path), path, softmax=softmax).model()
 
 
 class Importer:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from pycnn._formats.files import FileError, FilePath, file_path
 from pycnn._runtime.extras import need
@@ -85,53 +88,48 @@ class OnnxGraph:
         return Counter([*self.outputs, *(name for node in self.nodes for name in node.inputs)])
 
 
-def load(path: FilePath) -> Any:
-    """The file as a ModelProto that onnx.checker accepts."""
+def load(path: FilePath) -> OnnxGraph:
+    """The graph of a file that onnx.checker accepts."""
     onnx = need("onnx", "onnx", "import_onnx")
     if not file_path(path).is_file():
         raise FileError(f"{path}: cannot read: there is no such file.")
     try:
         proto = onnx.load(str(path))
-        _check(onnx, proto)
+        large = _apart(proto)
+        onnx.checker.check_model(proto)
+        return graph_of(onnx, proto, large)
     except OSError as error:
         raise FileError(f"{path}: cannot read: {error.strerror or error}.") from error
     except Exception as error:  # of protobuf or onnx.checker, which have no common class
         first = str(error).strip().partition("\n")[0]
         raise FileError(f"{path}: this is no valid ONNX file: {first}") from error
-    return proto
 
 
-def _check(onnx: Any, proto: Any) -> None:
-    """onnx.checker, which writes the whole model out again: without the bytes of large arrays.
+def _apart(proto: Any) -> dict[str, Array]:
+    """The large arrays, taken out of the model: onnx.checker writes all of it out again.
 
-    They are checked here: as many as the shape says.
+    What it would have said of them is looked at here: as many numbers as the shape says.
     """
-    held = []
+    large = {}
     for tensor in proto.graph.initializer:
-        size = 4
-        for extent in tensor.dims:
-            size *= extent
-        if tensor.data_type == 1 and len(tensor.raw_data) == size > 4096:  # float32
-            held.append((tensor, list(tensor.dims), tensor.raw_data))
-    try:
-        for tensor, _, _ in held:
+        size = math.prod(tensor.dims)
+        if tensor.data_type != 1 or size < 1024 or not tensor.HasField("raw_data"):
+            continue
+        data = tensor.raw_data
+        if len(data) == 4 * size:
+            large[tensor.name] = np.frombuffer(data, "<f4").reshape(tensor.dims)
             del tensor.dims[:]
             tensor.dims.append(1)
             tensor.raw_data = bytes(4)
-        onnx.checker.check_model(proto)
-    finally:
-        for tensor, dims, data in held:
-            del tensor.dims[:]
-            tensor.dims.extend(dims)
-            tensor.raw_data = data
+    return large
 
 
-def graph_of(onnx: Any, proto: Any) -> OnnxGraph:
-    """The graph of a ModelProto."""
+def graph_of(onnx: Any, proto: Any, large: Mapping[str, Array]) -> OnnxGraph:
+    """The graph of a ModelProto; large: arrays that are no longer in it."""
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     graph, read = proto.graph, onnx.numpy_helper.to_array
-    constants = {tensor.name: read(tensor) for tensor in graph.initializer}
+    constants = {t.name: large[t.name] if t.name in large else read(t) for t in graph.initializer}
     for sparse in graph.sparse_initializer:
         constants.pop(sparse.values.name, None)
     opset = max((i.version for i in proto.opset_import if i.domain in ("", "ai.onnx")), default=1)

@@ -78,7 +78,7 @@ def conv(r: Reading) -> View:
     layer = r.filled(
         "Conv2d", C * group, OC, (KH, KW), **window(r, x, (KH, KW)),
         dilation=two(r, "dilations", x.rank), groups=group, bias=bias is not None,
-        arrays={"weight": np.ascontiguousarray(weight.transpose(2, 3, 1, 0)), "bias": bias},
+        arrays={"weight": weight.transpose(2, 3, 1, 0), "bias": bias},
     )  # fmt: skip
     return image_view(x, r.call(layer, value, like=r.node.inputs[1]))
 

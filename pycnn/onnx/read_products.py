@@ -21,7 +21,7 @@ def linear(r: Reading, x: View, weight: Array, bias: Array | None, like: str) ->
     rows = weight if order is None else weight[order]
     layer = r.filled(
         "Linear", *weight.shape, bias=bias is not None,
-        arrays={"weight": np.ascontiguousarray(rows), "bias": bias},
+        arrays={"weight": rows, "bias": bias},
     )  # fmt: skip
     return y.on(r.call(layer, value, like=like))
 
