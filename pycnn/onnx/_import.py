@@ -18,6 +18,7 @@ from pycnn.onnx.nodes import OnnxGraph, OnnxInput, OnnxNode, load
 from pycnn.onnx.operators import OLDEST, readers
 from pycnn.onnx.reading import Reading, Unknown
 from pycnn.onnx.views import Unreadable, View, default_order, own_order
+from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
 
 TO_NCHW = (0, 3, 1, 2)
@@ -62,15 +63,22 @@ class Importer:
     """
 
     def __init__(
-        self, graph: OnnxGraph, path: FilePath, *, softmax: bool = False, whole: bool = False
+        self,
+        graph: OnnxGraph,
+        path: FilePath,
+        *,
+        softmax: bool = False,
+        whole: bool = False,
+        normalize: bool = True,
     ) -> None:
         """Nothing is read yet."""
         self.graph, self.path, self.softmax, self.whole = graph, path, softmax, whole
+        self.normalize = normalize
         if graph.opset < OLDEST:
             self.refuse(f"the graph: its opset is {graph.opset}; expected {OLDEST} or later")
         self.normalization = Normalization()
         self.inputs: list[Value] = []
-        self.outputs: list[View | Any] = []
+        self.outputs: list[tuple[View, list[int | None]]] = []
 
     def refuse(self, why: str) -> NoReturn:
         """FileError with the file's name."""
@@ -78,9 +86,27 @@ class Importer:
 
     def model(self) -> Graph:
         """The network."""
+        graph, reading = self.graph, self.read()
+        for name in graph.outputs:
+            if isinstance(reading.tensors.get(name), np.ndarray):
+                self.refuse(f"the graph: its output {name!r} is a constant; expected a computed one")
+        model = self.network(graph.outputs)
+        model.normalization = self.normalization
+        shapes = [given.extents for given in graph.inputs]
+        if len(shapes) == 1 and None not in shapes[0][1:]:  # type: ignore[index]
+            model._input_shape = self.inputs[0].full_shape[1:]
+        else:  # what model files describe it with
+            model._running.last_shapes = tuple((1, *x.full_shape[1:]) for x in self.inputs)
+        # Another program's entry of that name may be anything, and is no part of the graph.
+        with contextlib.suppress(TypeError, ValueError):
+            model.class_names = graph.class_names
+        return model
+
+    def read(self) -> Reading:
+        """What each tensor of the graph is; FileError names all nodes that cannot be read."""
         graph = self.graph
         self._check_inputs()
-        if not self.whole:
+        if self.normalize:
             self._normalize()
         graph.nodes = patterns.simplified(graph)
         reading = self.reading = Reading(graph)
@@ -90,16 +116,12 @@ class Importer:
             reading.tensors[given.name] = view
         reading.read(readers(graph.opset) | dict.fromkeys(SOFTMAX, self._softmax))
         self._refuse_problems(reading.problems)
-        values = self._outputs(reading)
-        model = _graph(self.inputs, values, reading)
-        model.normalization = self.normalization
-        shapes = [given.extents for given in graph.inputs]
-        if len(shapes) == 1 and None not in shapes[0][1:]:  # type: ignore[index]
-            model._input_shape = self.inputs[0].full_shape[1:]
-        # Another program's entry of that name may be anything, and is no part of the graph.
-        with contextlib.suppress(TypeError, ValueError):
-            model.class_names = graph.class_names
-        return model.eval()
+        return reading
+
+    def network(self, names: Sequence[str]) -> Graph:
+        """What computes these outputs, in eval mode."""
+        values = [self._output(name) for name in names]
+        return _graph(self.inputs, values, self.reading).eval()
 
     def _refuse_problems(self, problems: Sequence[str]) -> None:
         if len(problems) == 1:
@@ -111,7 +133,7 @@ class Importer:
     # ---- inputs ----------------------------------------------------------------------------
 
     def _check_inputs(self) -> None:
-        if not self.graph.inputs:
+        if not self.graph.inputs and not self.whole:
             self.refuse("the graph: it has no inputs")
         for given in self.graph.inputs:
             if not given.is_float:
@@ -134,6 +156,12 @@ class Importer:
         order = self._order(given)
         value = Input(tuple(shape[i] for i in order[1:]))
         return View(value, [(order.index(i),) for i in range(len(shape))], shape[0])
+
+    def given(self, i: int, x: Array) -> Array:
+        """Input i as the model takes it."""
+        if self.whole:
+            return np.ascontiguousarray(x if x.ndim else x[None])[None]
+        return np.ascontiguousarray(x.transpose(self._order(self.graph.inputs[i])))
 
     def _order(self, given: OnnxInput) -> tuple[int, ...]:
         """The input's axes in the order of the model's."""
@@ -223,28 +251,24 @@ class Importer:
 
     # ---- outputs ---------------------------------------------------------------------------
 
-    def _outputs(self, reading: Reading) -> list[Value]:
-        values = []
-        for name in self.graph.outputs:
-            view = reading.tensors.get(name)
-            if isinstance(view, np.ndarray):
-                self.refuse(f"the graph: its output {name!r} is a constant; expected a computed one")
-            if view is None or isinstance(view, Unknown):
-                self.refuse(f"the graph: nothing gives its output {name!r}")
-            reading.node = OnnxNode(len(self.graph.nodes), "output", "output", [name], [], {})
-            try:
-                order = self._output_order(view)
-                values.append(reading.arrange(view, order))
-            except (Unreadable, ValueError) as error:
-                self.refuse(f"the graph: its output {name!r}: {error}")
-            self.outputs.append((view, order))
-        return values
+    def _output(self, name: str) -> Value:
+        reading = self.reading
+        view = reading.tensors.get(name)
+        if view is None or isinstance(view, Unknown):
+            self.refuse(f"the graph: nothing gives its output {name!r}")
+        reading.node = OnnxNode(len(self.graph.nodes), "output", "output", [name], [], {})
+        try:
+            order = self._output_order(view)
+            value = reading.arrange(view, order)
+        except (Unreadable, ValueError) as error:
+            self.refuse(f"the graph: its output {name!r}: {error}")
+        self.outputs.append((view, order))
+        return value
 
     def _output_order(self, view: View) -> list[int | None]:
         """The output's axes in the order of the model's: see `import_onnx`."""
         if self.whole:
-            return default_order(view.rank, False) if 0 not in sum(view.axes, ()) else [
-                *range(view.rank)]  # fmt: skip
+            return default_order(view.rank, False)
         if view.rank > 2 and all(n == 1 for n in view.shape[2:]):
             return [0, 1]  # of a global pool
         own = own_order(view, view.rank)

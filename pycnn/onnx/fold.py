@@ -16,7 +16,7 @@ from pycnn.onnx.nodes import BATCH, OnnxNode
 from pycnn.ops.arrays import Array
 
 Inputs = Sequence[Any]
-LARGEST = 1 << 26  # numbers of a computed constant
+LARGEST = 1 << 28  # numbers of a computed constant
 
 # Of onnx.TensorProto.DataType.
 TYPES = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn.onnx.read_elementwise import combine
 from pycnn.onnx.reading import Reading
-from pycnn.onnx.views import Unreadable, View
+from pycnn.onnx.views import Unreadable, View, shown
 from pycnn.ops.arrays import Array
 
 
@@ -18,6 +18,11 @@ def linear(r: Reading, x: View, weight: Array, bias: Array | None, like: str) ->
     if weight.dtype != np.float32 or weight.ndim != 2:
         raise Unreadable(f"its weight is {weight.dtype} of shape {weight.shape}; expected float32")
     value, order, y = r.channels_last(x)
+    if value.full_shape[-1] != len(weight):
+        raise Unreadable(
+            f"its weight has shape {weight.shape}, what it reads {shown(x)}; expected as many "
+            "features in both"
+        )
     rows = weight if order is None else weight[order]
     layer = r.filled(
         "Linear", *weight.shape, bias=bias is not None,
