@@ -21,6 +21,7 @@ SECTIONS = (
     "accuracy",
     "trainer",
     "memory",
+    "networks",
     "ranks",
 )
 NEED_PYCNN = (
@@ -33,9 +34,10 @@ NEED_PYCNN = (
     "accuracy",
     "trainer",
     "memory",
+    "networks",
     "ranks",
 )
-PLOTTED = ("sweep", "roofline", "accuracy")
+PLOTTED = ("sweep", "roofline", "accuracy", "networks")
 
 
 def main() -> int:
@@ -96,12 +98,12 @@ def run_section(
 
         return bench_gemm.run(threads=options.threads, repeats=max(2, repeats // 2))
     if section == "sweep":
-        from . import bench_sweep
+        from . import bench_sweep, shapes
 
         return bench_sweep.run(
             threads=options.threads if options.threads_given else options.threads[-1:],
             rounds=repeats,
-            networks=options.networks,
+            networks=[name for name in options.networks if name in shapes.NETWORKS],
             quick=options.quick,
             peers_python=options.peers_python,
             peak=peak,
@@ -124,6 +126,18 @@ def run_section(
             threads=options.threads[-1],
             rounds=1 if options.quick else 3,
             peers_python=options.peers_python,
+        )
+    if section == "networks":
+        from . import bench_networks
+
+        return bench_networks.run(
+            threads=options.threads[-1],
+            rounds=repeats,
+            batches=options.batch_sizes or [1, 16],
+            networks=options.networks,
+            parts=options.parts,
+            peers_python=options.peers_python,
+            plot=plot_of(section, options),
         )
     if section == "ranks":
         from . import bench_ranks
@@ -205,7 +219,10 @@ def find_pycnn() -> str | None:
 def parse_options() -> argparse.Namespace:
     """The command line; a wrong value is a usage error (exit code 2)."""
     from . import plots
+    from .peers.sizes import ANSWERS, PARTS, STEPS
     from .shapes import NETWORKS
+
+    networks = list(dict.fromkeys((*NETWORKS, *STEPS, *ANSWERS)))
 
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -226,15 +243,17 @@ def parse_options() -> argparse.Namespace:
         "--batch-sizes",
         type=sizes,
         metavar="N,N",
-        help="of training and inference, as in 16,32,256,1000 (default: --batch, inference also 1)",
+        help="of training, inference and networks, as in 16,32,256,1000 (default: --batch, "
+        "inference also 1; networks 1,16)",
     )
     add(
         "--networks",
-        choices=list(NETWORKS),
+        choices=networks,
         nargs="+",
-        default=list(NETWORKS),
-        help="whose convolutions sweep takes",
+        default=networks,
+        help="that `networks` times, and whose convolutions sweep takes",
     )
+    add("--parts", choices=PARTS, nargs="+", default=list(PARTS), help="of `networks`")
     add(
         "--recipes",
         choices=("lecture", "fast", "best"),

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from typing import Any
 
+from .peers.sizes import STEPS
 from .timing import table
 
-NETWORKS = {"resnet20": "ResNet-20, 128 images 32x32", "unet": "U-Net, 8 images 128x128"}
+NETWORKS = {name: STEPS[name][0] for name in ("resnet20", "unet")}
 PEERS = {"torch": "PyTorch, NCHW", "torch_channels_last": "PyTorch, channels_last"}
 
 

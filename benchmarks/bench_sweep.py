@@ -164,13 +164,13 @@ def compare(
     return versions, rows, _notes(rows, rounds, busy, idle)
 
 
-def rounds_for(pair_s: float, rounds: int) -> int:
+def rounds_for(pair_s: float, rounds: int, budget_s: float = BUDGET_S) -> int:
     """Rounds of one direction when a call of both sides takes so long; a round has at least three.
 
     One warms the caches, `SAMPLES` (one if a call is long) are timed.
     """
     a_round = pair_s * (1 + samples_for(pair_s))
-    return max(LEAST_ROUNDS, min(rounds, int(BUDGET_S / max(a_round, 1e-9))))
+    return max(LEAST_ROUNDS, min(rounds, int(budget_s / max(a_round, 1e-9))))
 
 
 def samples_for(pair_s: float) -> int:
@@ -184,7 +184,7 @@ def _build(point: Point, workers: list[Worker], comparison: Comparison) -> dict[
     for worker in workers:
         time.sleep(PAUSE_S)
         job = point.convolution.as_job(point.batch)
-        replies.append(worker.ask({"convolution": job}))
+        replies.append(worker.ask({"build": job}))
     for direction in comparison.directions:
         theirs, ours = (np.array(reply["values"][direction]) for reply in replies)
         # Far above float32's rounding, Winograd's too, and far below any mistake.
@@ -236,6 +236,12 @@ def _notes(
             f"least {least}), so that none takes much more than {BUDGET_S:.0f} s; their longest "
             f"pair of calls took {duration(longest)}."
         )
+    return notes + notes_of_quiet(busy, idle, PAUSE_S)
+
+
+def notes_of_quiet(busy: list[float], idle: dict[str, list[float]], pause_s: float) -> list[str]:
+    """Sentences, if the machine was busy in the pauses, or a contestant's threads spun."""
+    notes = []
     share = statistics.mean(busy)
     if share > machine.BUSY_SHARE:
         notes.append(
@@ -243,7 +249,7 @@ def _notes(
             "quiet machine."
         )
     for name, seconds in idle.items():
-        if statistics.median(seconds) > PAUSE_S / 2:
+        if statistics.median(seconds) > pause_s / 2:
             notes.append(
                 f"WARNING: {name} took {statistics.median(seconds) * 1e3:.0f} ms of CPU time in "
                 "the median between two of its blocks: its threads spin."

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-STEPS = 4
+from .peers.sizes import STEPS
+
+CALLS = 4
 
 
 def kilobytes(field: str) -> int:
@@ -33,11 +35,11 @@ def pycnn_step(name: str, threads: int) -> Callable[[], None]:
     import pycnn
     from pycnn import losses, optim
 
-    from .networks import NETWORKS
+    from .networks import make
 
     pycnn.set_num_threads(threads)
-    make, shape = NETWORKS[name]
-    model = make()
+    shape = STEPS[name][1]
+    model = make(name)
     optimizer = optim.Adam(model.parameters())
     rng = np.random.default_rng(0)
     x = rng.random(shape, np.float32)
@@ -58,12 +60,12 @@ def torch_step(name: str, threads: int, channels_last: bool) -> Callable[[], Non
     import torch
     from torch.nn import functional as F
 
-    from .peers.torch_networks import NETWORKS
+    from .peers.torch_networks import make
 
     torch.set_num_threads(threads)
-    make, (N, H, W, C) = NETWORKS[name]
+    N, H, W, C = STEPS[name][1]
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = make().to(memory_format=layout)
+    model = make(name).to(memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters())
     x = torch.rand(N, C, H, W).to(memory_format=layout)
     labels = torch.randint(0, 2, (N,) if name == "resnet20" else (N, H, W))
@@ -91,7 +93,7 @@ def main() -> None:
     else:
         step = torch_step(name, threads, library.endswith("channels_last"))
     seconds = []
-    for _ in range(STEPS):
+    for _ in range(CALLS):
         began = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - began)

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from . import machine
 from .shapes import DIRECTIONS
 
@@ -64,6 +66,26 @@ def ratios(contests: list[dict[str, Any]], path: Path) -> None:
         )
         axes.grid(True, alpha=0.3)
         axes.legend(fontsize=8)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def networks(report: dict[str, Any], path: Path) -> None:
+    """Ratios of minima, a bar a network; a panel for steps and for each batch size of answers."""
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for row in report["rows"]:
+        if row["ratio_min"]:
+            title = "training step" if row["what"] == "step" else f"answer, batch {row['batch']}"
+            panels.setdefault(title, []).append(row)
+    figure, grid = pyplot().subplots(1, len(panels) or 1, figsize=(4.5 * len(panels), 4))
+    for axes, (title, rows) in zip(np.atleast_1d(grid), panels.items(), strict=True):
+        axes.bar([row["network"] for row in rows], [row["ratio_min"] for row in rows])
+        axes.axhline(1.0, color="black", linewidth=1)
+        axes.tick_params(axis="x", rotation=90, labelsize=8)
+        axes.set_title(f"{title}, {report['threads']} thread(s)", fontsize=9)
+        axes.grid(True, axis="y", alpha=0.3)
+    np.atleast_1d(grid)[0].set_ylabel("fastest peer / pycnn (above 1: pycnn is faster)", fontsize=8)
+    figure.suptitle(machine.cpu_name(), fontsize=9)
     figure.tight_layout()
     save(figure, path)
 

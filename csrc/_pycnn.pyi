@@ -383,7 +383,7 @@ def augment_images(
     indices: _Array,
     scale: float,
     normalization: _Array | None,
-    options: tuple[float, float, float, float, float, float, float],
+    options: tuple[float, ...],
     seed: int,
     epoch: int,
 ) -> None: ...

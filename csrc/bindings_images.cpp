@@ -68,9 +68,9 @@ void gather(py::array y, const py::array& images, const py::array& indices, doub
     });
 }
 
-// options: shift, rotation, scale, shear, elastic alpha and sigma, erase.
+// options: shift, rotation, scale, shear, elastic alpha and sigma, erase, crop, flip, brightness, contrast.
 void augment(py::array y, const py::array& images, const py::array& indices, double scale, const py::object& means,
-             const std::array<double, 7>& options, uint64_t seed, uint64_t epoch) {
+             const std::array<double, 11>& options, uint64_t seed, uint64_t epoch) {
     const char* op = "augment_images";
     check_rank(images, {op, "images"}, "nHWC");
     const std::vector<int64_t> which = check_batch(op, y, images, indices);
@@ -84,8 +84,20 @@ void augment(py::array y, const py::array& images, const py::array& indices, dou
     if (normalization.mean && normalization.C != size.C)
         throw py::value_error("augment_images: normalization has " + std::to_string(normalization.C) +
                               " channels; expected the " + std::to_string(size.C) + " of images.");
-    const auto& [shift, rotation, zoom, shear, alpha, sigma, erase] = options;
-    const Augmentation augmentation{shift, rotation, zoom, shear, alpha, sigma, erase, seed, epoch};
+    const auto& [shift, rotation, zoom, shear, alpha, sigma, erase, crop, flip, brightness, contrast] = options;
+    const Augmentation augmentation{.shift = shift,
+                                    .rotation = rotation,
+                                    .scale = zoom,
+                                    .shear = shear,
+                                    .elastic_alpha = alpha,
+                                    .elastic_sigma = sigma,
+                                    .erase = erase,
+                                    .crop = static_cast<int64_t>(crop),
+                                    .flip = flip,
+                                    .brightness = brightness,
+                                    .contrast = contrast,
+                                    .seed = seed,
+                                    .epoch = epoch};
     float* result = writable<float>(y);
     const int64_t count = indices.size();
     by_pixels(images, [&]<class T>(const T* source) {

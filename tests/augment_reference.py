@@ -32,16 +32,21 @@ class Draws:
     def spread(self, number, most):
         return (2 * self.share(number) - 1) * most
 
+    def whole(self, number, most):
+        return int(self.share(number) * (2 * most + 1)) - most
 
-def affine(draws, shape, shift, rotation, scale, shear):
+
+def affine(draws, shape, shift=0.0, rotation=0.0, scale=0.0, shear=0.0, crop=0, flip=0.0):
     """(matrix, origin): the pixel p = (x, y) of the result lies at matrix @ p + origin."""
     H, W = shape
     moved = np.array([draws.spread(0, shift), draws.spread(1, shift)])
+    moved += draws.whole(11, crop), draws.whole(12, crop)
     angle = math.radians(draws.spread(2, rotation))
     sizes = np.diag([1 + draws.spread(3, scale), 1 + draws.spread(4, scale)])
     slant = np.array([[1, draws.spread(5, shear)], [0, 1]])
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    back = np.linalg.inv(turn @ slant @ sizes)
+    mirror = np.diag([-1 if draws.share(13) < flip else 1, 1])
+    back = np.linalg.inv(turn @ slant @ sizes @ mirror)
     centre = np.array([(W - 1) / 2, (H - 1) / 2])
     return back, centre - back @ (centre + moved)
 
@@ -105,6 +110,10 @@ def augment_images(
     elastic_alpha=0.0,
     elastic_sigma=4.0,
     erase=0.0,
+    crop=0,
+    flip=0.0,
+    brightness=0.0,
+    contrast=0.0,
     mean=0.0,
     std=1.0,
 ):
@@ -114,13 +123,17 @@ def augment_images(
     for row, index in enumerate(indices):
         draws = Draws(seed, epoch, int(index))
         y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
-        back, origin = affine(draws, shape, shift, rotation, scale, shear)
+        back, origin = affine(draws, shape, shift, rotation, scale, shear, crop, flip)
         from_x = back[0, 0] * x + back[0, 1] * y + origin[0]
         from_y = back[1, 0] * x + back[1, 1] * y + origin[1]
         if elastic_alpha:
             moved_x, moved_y = displacement(draws, shape, elastic_alpha, elastic_sigma)
             from_x, from_y = from_x + moved_x, from_y + moved_y
-        image = bilinear(np.float64(images[index]) * factor, from_x, from_y)
+        source = np.float64(images[index]) * factor
+        image = bilinear(source, from_x, from_y)
+        brighter, harder = (1 + draws.spread(*v) for v in ((14, brightness), (15, contrast)))
+        middle = brighter * source.mean() if source.size else 0.0
+        image = middle + harder * (brighter * image - middle)
         if erased := rectangle(draws, shape, erase):
             top, left, height, width = erased
             image[top : top + height, left : left + width] = 0

@@ -282,6 +282,12 @@ def images():
                 ),
                 (batch, which),
             )
+            compare(
+                lambda x, i, out: ops.augment_images(
+                    x, i, seed=1, epoch=2, crop=9, flip=0.5, contrast=0.5, out=out, mean=0.2
+                ),
+                (batch, which),
+            )
 
 
 def products():

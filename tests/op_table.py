@@ -378,6 +378,10 @@ _ALL = [
             "colours": Sample(
                 (_COLOURS, frozen(np.array([2, 0]))), {**_EPOCH, **_AFFINE, **_MEANS, "erase": 0.5}
             ),
+            "placed": Sample(
+                (_COLOURS, frozen(np.array([2, 0, 1]))),
+                {**_EPOCH, **_MEANS, "crop": 2, "flip": 0.5, "brightness": 0.3, "contrast": 0.4},
+            ),
         },
         batch=("indices",),
     ),

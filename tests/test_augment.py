@@ -15,7 +15,9 @@ from pycnn import ops
 from pycnn.augment import Augmentation
 
 AFFINE = {"shift": 2.0, "rotation": 10.0, "scale": 0.1, "shear": 0.1}
-ALL = {**AFFINE, "elastic_alpha": 20.0, "elastic_sigma": 2.5, "erase": 0.5}
+OLD = {**AFFINE, "elastic_alpha": 20.0, "elastic_sigma": 2.5, "erase": 0.5}
+COLOURS = {"brightness": 0.4, "contrast": 1.0}
+ALL = {**OLD, "crop": 3, "flip": 0.5, **COLOURS}
 EACH = {
     "nothing": {},
     "shift": {"shift": 3.5},
@@ -28,6 +30,14 @@ EACH = {
     "elastic_narrow": {"elastic_alpha": 3.0, "elastic_sigma": 0.2},
     "elastic_wide": {"elastic_alpha": 90.0, "elastic_sigma": 20.0},
     "erase": {"erase": 1.0},
+    "crop": {"crop": 2},
+    "crop_all": {"crop": 50},
+    "flip": {"flip": 1.0},
+    "crop_flip_erase": {"crop": 1, "flip": 0.5, "erase": 0.5},
+    "flip_affine": {"flip": 0.5, **AFFINE},
+    "brightness": {"brightness": 1.0},
+    "contrast": {"contrast": 0.5},
+    "colours": {"crop": 1, **COLOURS},
     "all": ALL,
 }
 SHAPES = [(28, 28, 1), (5, 17, 3), (1, 1, 1), (3, 16, 1), (19, 33, 2)]
@@ -121,8 +131,10 @@ def test_the_bits_are_the_same_everywhere(rng, shape):
 def test_known_bits(isa):
     """Other draws would change runs that are resumed from a checkpoint of an older version."""
     images = (np.arange(450) % 256).astype(np.uint8).reshape(2, 15, 15, 1)
-    y = ops.augment_images(images, [0, 1], seed=1, epoch=2, **ALL)
+    y = ops.augment_images(images, [0, 1], seed=1, epoch=2, **OLD)
     assert zlib.crc32(y.tobytes()) == 3109917135
+    y = ops.augment_images(images, [0, 1], seed=1, epoch=2, crop=3, flip=0.5, **COLOURS)
+    assert zlib.crc32(y.tobytes()) == 2635603435
 
 
 def test_an_image_depends_on_seed_epoch_and_index_alone(rng):
@@ -141,7 +153,7 @@ def test_all_channels_move_alike(isa, rng):
     images = images_of(rng, (14, 20, 1), "bytes")
     y = ops.augment_images(images, [2, 5], seed=1, epoch=1, **ALL)
     colours = ops.augment_images(np.repeat(images, 3, axis=3), [2, 5], seed=1, epoch=1, **ALL)
-    np.testing.assert_array_equal(colours, np.repeat(y, 3, axis=3))
+    np.testing.assert_allclose(colours, np.repeat(y, 3, axis=3), rtol=1e-6, atol=1e-6)  # a mean
 
 
 def drawn(options, count=4000, size=41):
@@ -228,6 +240,38 @@ def test_erasing_sets_a_rectangle_to_zero_before_mean_and_std(isa, probability):
     np.testing.assert_allclose(where[::-1, ::-1], where, atol=0.1)
 
 
+def test_crop_and_flip_copy_pixels_to_places_drawn_alike(isa):
+    """All 5 x 5 places and both sides, each as often; outside is zero; nothing is blurred."""
+    count, images = 4000, np.arange(1, 31, dtype=np.float32).reshape(1, 5, 6, 1)
+    images = np.broadcast_to(images, (count, 5, 6, 1))
+    y = ops.augment_images(images, np.arange(count), seed=5, epoch=1, crop=2, flip=0.25)
+    padded = {}
+    for mirrored in (False, True):
+        source = np.pad(images[0, :, :: -1 if mirrored else 1], ((2, 2), (2, 2), (0, 0)))
+        for top in range(5):
+            for left in range(5):
+                padded[source[top : top + 5, left : left + 6].tobytes()] = mirrored, top, left
+    places = [padded[image.tobytes()] for image in y]
+    found = np.bincount([25 * m + 5 * top + left for m, top, left in places], minlength=50)
+    expected = np.repeat([0.75, 0.25], 25) * count / 25
+    assert (np.abs(found - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_brightness_and_contrast_change_values_about_the_mean():
+    """By factors uniform in 1 +- the option; the mean of the image stays under contrast."""
+    count, image = 3000, np.array([[0, 64], [128, 208]], np.uint8)[..., None]
+    images = np.broadcast_to(image, (count, 2, 2, 1))
+    seen = {"seed": 5, "epoch": 1}
+    for option, most in (("brightness", 0.5), ("contrast", 0.8)):
+        y = ops.augment_images(images, np.arange(count), **seen, **{option: most})
+        factors = (y[:, 1, 1, 0] - y[:, 0, 0, 0]) * 255 / 208
+        assert (np.abs(factors - 1) <= most + 1e-6).all()
+        assert abs(factors.mean() - 1) < 4 * most / np.sqrt(3 * count)
+        np.testing.assert_allclose(factors.std(), most / np.sqrt(3), rtol=0.05)
+        mean = 100 / 255 * (factors if option == "brightness" else 1)
+        np.testing.assert_allclose(y.mean(axis=(1, 2, 3)), mean, rtol=1e-5)
+
+
 numbers = {
     "shift": st.floats(0, 1e300),
     "rotation": st.floats(0, 180),
@@ -236,6 +280,8 @@ numbers = {
     "elastic_alpha": st.one_of(st.just(0.0), st.floats(0, 1e300)),
     "elastic_sigma": st.floats(5e-324, 20),
     "erase": st.floats(0, 1),
+    "crop": st.integers(0, 4096),
+    "flip": st.floats(0, 1),
 }
 
 
@@ -275,7 +321,13 @@ def test_augmentation_is_a_frozen_dataclass_of_floats():
         "elastic_alpha": 0.0,
         "elastic_sigma": 4.0,
         "erase": 0.0,
+        "crop": 0,
+        "flip": 0.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "mixup": 0.0,
     }
+    assert type(Augmentation(crop=np.float64(2)).crop) is int
 
 
 @pytest.mark.parametrize(
@@ -289,6 +341,12 @@ def test_augmentation_is_a_frozen_dataclass_of_floats():
         ("elastic_alpha", np.nan),
         ("elastic_sigma", 0.0),
         ("elastic_sigma", True),
+        ("crop", 1.5),
+        ("crop", 4097),
+        ("flip", 1.1),
+        ("brightness", 2),
+        ("contrast", -0.1),
+        ("mixup", 1.5),
     ],
 )
 def test_an_option_out_of_range_is_refused_when_it_is_given(name, value):

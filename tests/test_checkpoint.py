@@ -19,7 +19,7 @@ from pycnn._formats import temporary
 from pycnn.augment import Augmentation
 
 TRAIN, VALIDATION = make_data(), make_data(13, seed=1)
-OPTIONS = {"augmentation": Augmentation(shift=1.0), "clip_norm": 2.0}
+OPTIONS = {"augmentation": Augmentation(shift=1.0, mixup=0.5), "clip_norm": 2.0}
 OPTIMIZERS = {
     "momentum": lambda parameters: optim.SGD(parameters, 0.05, momentum=0.9),
     "adamw": lambda parameters: optim.AdamW(parameters, 0.02),

@@ -185,7 +185,7 @@ RUNS = {
     "momentum, batch norm, dropout, average, plateau": {},
     "adam, augmentation, clipping": {
         "optimizer": optim.AdamW,
-        "augmentation": Augmentation(shift=1, rotation=20),
+        "augmentation": Augmentation(shift=1, rotation=20, flip=0.5, mixup=0.5),
         "plain_epochs": 1,
         "clip_norm": 0.1,
         "schedule": schedules.Cosine(),
@@ -208,9 +208,10 @@ def test_streams_have_the_same_bytes_on_any_ranks():
             yield make_data(count, seed=10 * epoch + count)
 
     lengths = {"epochs": 2, "steps_per_epoch": 3}
-    (expected,) = trained(None, batches, lengths=lengths)
-    for size in (2, 8):
-        assert trained(size, batches, lengths=lengths, delay=0.001) == [expected] * size
+    for options in ({}, {"augmentation": Augmentation(mixup=0.5)}):
+        (expected,) = trained(None, batches, options, lengths)
+        for size in (2, 8):
+            assert trained(size, batches, options, lengths, delay=0.001) == [expected] * size
 
 
 def test_a_stream_with_a_batch_smaller_than_the_slots_is_refused_on_each_rank():

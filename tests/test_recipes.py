@@ -128,9 +128,10 @@ def test_the_options_of_an_augmentation_are_settings():
     assert {name: settings[name] for name in options} == options
     assert Recipe().make_augmentation() is None
     for name in options.keys() - {"elastic_sigma"}:
-        changed = {"elastic_alpha": 0.25, "elastic_sigma": 2.0, name: 0.5}
+        value = 2 if name == "crop" else 0.5
+        changed = {"elastic_alpha": 0.25, "elastic_sigma": 2.0, name: value}
         assert Recipe(**changed).make_augmentation() == Augmentation(**changed)
-        assert Recipe(**{name: 0.5}).make_augmentation() == Augmentation(**{name: 0.5})
+        assert Recipe(**{name: value}).make_augmentation() == Augmentation(**{name: value})
 
 
 def test_schedules_by_name():

@@ -99,19 +99,21 @@ class Batches(callbacks.Callback):
     def on_epoch_begin(self, trainer):
         self.seen.append([])
 
-    def spy(self, trainer):
-        before = trainer._gather
-        trainer._gather = lambda images, batch, *rest: (
-            self.seen[-1].append(batch.copy()), before(images, batch, *rest),
-        )[1]  # fmt: skip
-        return self
+    def spy(self, monkeypatch):
+        before = ops.gather_images
+
+        def gather(images, batch, **how):
+            self.seen[-1].append(batch.copy())
+            return before(images, batch, **how)
+
+        monkeypatch.setattr(ops, "gather_images", gather)
 
 
-def test_the_order_of_images():
+def test_the_order_of_images(monkeypatch):
     def orders(**options):
         batches = Batches()
         trainer = plain_trainer(callbacks=[batches], **options)
-        batches.spy(trainer)
+        batches.spy(monkeypatch)
         trainer.fit(TRAIN, epochs=3, batch_size=6)
         return [np.concatenate(epoch) for epoch in batches.seen]
 

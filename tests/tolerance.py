@@ -285,10 +285,14 @@ def augment_images(images, indices, seed, epoch, mean=0.0, std=1.0, **options):
     reference does: 6 roundings of the largest position. A move is a sum of 2r + 1 products of sums
     of 2r + 1 products of numbers below 1 and rounded weights, whose total is alpha: 4r + 8
     roundings. Between pixels of at most `size` the slope is at most 2 size; a bilinear value takes
-    3 products, 6 sums of up to 2 size and the scale of pixels: 14 roundings.
+    3 products, 6 sums of up to 2 size and the scale of pixels: 14 roundings. Brightness and
+    contrast are a product and a sum of the normalised value: everything grows by at most 4, the
+    offset by 4 times size and mean.
     """
     alpha, sigma = options.get("elastic_alpha", 0.0), options.get("elastic_sigma", 4.0)
-    geometry = {k: options.get(k, 0.0) for k in ("shift", "rotation", "scale", "shear")}
+    kinds = ("shift", "rotation", "scale", "shear", "crop", "flip")
+    geometry = {k: options[k] for k in kinds if k in options}
+    gain = 4 if options.get("brightness") or options.get("contrast") else 0
     H, W = images.shape[1:3]
     moved = gamma(4 * int(np.ceil(3 * sigma)) + 8) * alpha
     bound = np.zeros((len(indices), *images.shape[1:]))
@@ -298,7 +302,8 @@ def augment_images(images, indices, seed, epoch, mean=0.0, std=1.0, **options):
         farthest = np.abs(back) @ (W, H) + np.abs(origin) + 1 + alpha
         size = np.abs(reference.gather_images(images, [index])).max(initial=0.0)
         off = 2 * size * (gamma(6) * farthest.sum() + 2 * moved)
-        bound[row] = (off + gamma(14) * size + gamma(6) * (size + np.abs(mean))) / np.float64(std)
+        exact = off + gamma(14) * size + gamma(6) * (size + np.abs(mean))
+        bound[row] = (exact + gain * (exact + gamma(6) * (size + np.abs(mean)))) / np.float64(std)
     return bound
 
 

@@ -1,14 +1,16 @@
-"""ONNX Runtime: the network as an ONNX graph (NCHW), built here; inference only."""
+"""ONNX Runtime: the lecture's network as an ONNX graph (NCHW), others from files; no training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from .network import nchw_parameters
+from .sizes import answer_images, file_of
 
 
 def version() -> str:
@@ -20,14 +22,28 @@ def inference(
     parameters: list[np.ndarray], images: np.ndarray, threads: int, variant: str
 ) -> Callable[[int], np.ndarray]:
     """One forward a call; see `benchmarks.peers`."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
     model = _model(nchw_parameters(parameters), batch=images.shape[1])
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = _session(model, threads, images.shape[1])
     # One channel: NHWC and NCHW are the same bytes.
     inputs = [batch.reshape(-1, 1, 28, 28) for batch in images]
     return lambda i: session.run(None, {"x": inputs[i % len(inputs)]})[0]
+
+
+def network(
+    job: dict[str, Any], threads: int, variant: str
+) -> dict[str, tuple[Callable[[], np.ndarray], Callable[[np.ndarray], np.ndarray]]]:
+    """The answer of a network of an ONNX file; see `benchmarks.peers`."""
+    session = _session(file_of(job, ".onnx"), threads, job["batch"])
+    images = np.ascontiguousarray(answer_images(job["batch"]).transpose(0, 3, 1, 2))
+    return {"answer": (lambda: session.run(None, {"x": images})[0], np.asarray)}
+
+
+def _session(model: bytes | str, threads: int, batch: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_free_dimension_override_by_name("N", batch)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _model(parameters: list[np.ndarray], batch: int) -> bytes:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 import pycnn
-from pycnn import layers, losses, models, ops, optim, recipes
+from pycnn import interop, layers, losses, models, ops, optim, recipes
+
+from .sizes import LR, MOMENTUM, answer_images, file_of, step_data
 
 
 def version() -> str:
@@ -82,6 +84,50 @@ def _compiled(job: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable[[]
     layer.weight.data[...], layer.bias.data[...] = weight, arrays["bias"]
     layer.eval()
     return partial(layer.compile_inference(arrays["x"].shape), arrays["x"])
+
+
+def network(
+    job: dict[str, Any], threads: int, variant: str
+) -> dict[str, tuple[Callable[[], Any], Callable[[Any], np.ndarray]]]:
+    """A training step, or the answer of the compiled network; see `benchmarks.peers`."""
+    from safetensors.numpy import load_file
+
+    from ..networks import make
+
+    pycnn.set_num_threads(threads)
+    model = make(job["network"])
+    images = step_data(job["network"])[0] if job["what"] == "step" else answer_images(job["batch"])
+    arrays = load_file(file_of(job, ".safetensors"))
+    interop.load_torch_state_dict(model, arrays, input_shape=images.shape)
+    if job["what"] == "answer":
+        model.eval()
+        return {
+            "answer": (
+                partial(model.compile_inference((None, *images.shape[1:])), images),
+                np.array,
+            )
+        }
+    step = network_step(model, *step_data(job["network"]))
+    return {"step": (step, lambda loss: np.array([loss]))}
+
+
+def network_step(
+    model: layers.Module, images: np.ndarray, labels: np.ndarray
+) -> Callable[[], float]:
+    """Forward, loss, backward, SGD with momentum; labels [N] or of each pixel, [N, H, W]."""
+    criterion = losses.SoftmaxCrossEntropy()
+    optimizer = optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
+    flat = labels.reshape(-1)
+
+    def step() -> float:
+        logits = model.forward(images)
+        loss, dlogits = criterion(logits.reshape(-1, logits.shape[-1]), flat)
+        optimizer.zero_grad()
+        model.backward(dlogits.reshape(logits.shape), input_gradient=False)
+        optimizer.step()
+        return float(loss)
+
+    return step
 
 
 def recipe(

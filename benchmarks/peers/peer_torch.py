@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from . import torch_packed
 from .network import nchw_parameters
+from .torch_networks import network as network
 from .torch_recipe import recipe as recipe
 
 

@@ -5,9 +5,9 @@ The first line names the job; then each line asks for a block of calls:
     {"module", "task", "variant", "threads", "data"}    ->  {"version"} | {"missing"} | {"error"}
     {"calls"}                                           ->  {"seconds", "values", "idle_cpu_s"}
 
-or, if the task is "convolution", for a convolution to build and for samples of one direction:
+or, if the task is "convolution" or "network", for one to build and for samples of one direction:
 
-    {"convolution"}                         ->  {"call_s", "values"}, each by direction
+    {"build"}                               ->  {"call_s", "values"}, each by direction
     {"direction", "samples", "sample_s"}    ->  {"seconds", "calls", "idle_cpu_s"}
 
 or, if the task is "recipe", for one whole training:
@@ -28,7 +28,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TextIO
 
 import numpy as np
@@ -69,8 +68,11 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 def _prepare(job: dict[str, Any]) -> tuple[str, Answer]:
     peer = importlib.import_module(f"benchmarks.peers.{job['module']}")
-    if job["task"] == "convolution":
-        return peer.version(), Convolutions(peer, job["threads"], job["variant"])
+    if job["task"] in ("convolution", "network"):
+        options = job["threads"], job["variant"]
+        if job["task"] == "network":
+            return peer.version(), Cases(lambda one: peer.network(one, *options))
+        return peer.version(), Cases(lambda one: peer.convolution(one, conv_arrays(one), *options))
     if job["task"] == "recipe":
         train = peer.recipe(network.load_splits(Path(job["data"])), job["threads"], job["variant"])
         return peer.version(), lambda request: train(request["settings"], request["seed"])
@@ -120,17 +122,17 @@ def warm_up(case: Case) -> None:
             return
 
 
-class Convolutions:
-    """One convolution after another, each direction a `Case`."""
+class Cases:
+    """One convolution or network after another, each of its directions a `Case`."""
 
-    def __init__(self, peer: ModuleType, threads: int, variant: str) -> None:
-        self._peer, self._threads, self._variant = peer, threads, variant
+    def __init__(self, make: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._make = make
         self._cases: dict[str, Case] = {}
 
     def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer {"convolution"} or {"direction", "samples", "sample_s"}."""
-        if "convolution" in request:
-            return self._build(request["convolution"])
+        """Answer {"build"} or {"direction", "samples", "sample_s"}."""
+        if "build" in request:
+            return self._build(request["build"])
         case = self._cases[request["direction"]]
         if case.calls:
             warm_up(case)
@@ -144,9 +146,8 @@ class Convolutions:
 
     def _build(self, job: dict[str, Any]) -> dict[str, Any]:
         self._cases.clear()  # the last one's arrays go first
-        directions = self._peer.convolution(job, conv_arrays(job), self._threads, self._variant)
         seconds, values = {}, {}
-        for direction, (call, read) in directions.items():
+        for direction, (call, read) in self._make(job).items():
             begin = time.perf_counter()
             result = call()
             elapsed = time.perf_counter() - begin

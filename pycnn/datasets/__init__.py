@@ -1,10 +1,12 @@
-"""MNIST, inside the package, and any other folder of IDX files.
+"""MNIST, inside the package, and other sets of images in files.
 
-`load_mnist` gives the bytes, `load_idx` those of images of any size, `load_npz` what NumPy's files
-hold; `read_data_sets` is the lecture's object, with floats and `next_batch`. A file that is not
-exactly right is an `IdxError` (a `FileError` for .npz), never a part of a data set.
+`load_mnist` gives the bytes, `load_idx` those of images of any size, `load_cifar10` CIFAR-10's,
+`load_npz` what NumPy's files hold; `read_data_sets` is the lecture's object, with floats and
+`next_batch`. A file that is not exactly right is an `IdxError` (a `FileError` for .npz and
+CIFAR-10), never a part of a data set.
 """
 
+from pycnn.datasets.cifar import load_cifar10
 from pycnn.datasets.idx import IdxError
 from pycnn.datasets.lecture import DataSet, DataSets, read_data_sets
 from pycnn.datasets.mnist import Split, Splits, classes_of, load_idx, load_mnist
@@ -17,6 +19,7 @@ __all__ = [
     "Split",
     "Splits",
     "classes_of",
+    "load_cifar10",
     "load_idx",
     "load_mnist",
     "load_npz",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import _pycnn
 import numpy as np
@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 Channels = float | Sequence[float] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 LARGEST_SIGMA = 1000.0  # pixels; 6001 weights
+LARGEST_CROP = 4096  # pixels
 _BYTE = 1.0 / 255.0
 
 
@@ -61,6 +62,10 @@ def augment_images(
     elastic_alpha: float = 0.0,
     elastic_sigma: float = 4.0,
     erase: float = 0.0,
+    crop: int = 0,
+    flip: float = 0.0,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
     mean: Channels = 0.0,
     std: Channels = 1.0,
     out: Array | None = None,
@@ -76,7 +81,20 @@ def augment_images(
     """
     op = "augment_images"
     source, which = _pixels(images, op), _indices(indices, images, op)
-    options = check_options(op, shift, rotation, scale, shear, elastic_alpha, elastic_sigma, erase)
+    options = check_options(
+        op,
+        shift=shift,
+        rotation=rotation,
+        scale=scale,
+        shear=shear,
+        elastic_alpha=elastic_alpha,
+        elastic_sigma=elastic_sigma,
+        erase=erase,
+        crop=crop,
+        flip=flip,
+        brightness=brightness,
+        contrast=contrast,
+    )
     words = _word(seed, op, "seed"), _word(epoch, op, "epoch")
     means = _normalization(mean, std, source.shape, op)
     if means is not None and source.ndim == 4:
@@ -87,40 +105,46 @@ def augment_images(
     return result.finish()
 
 
-Options = tuple[float, float, float, float, float, float, float]
+def _size(value: float) -> bool:
+    return 0.0 <= value < math.inf
 
 
-def check_options(
-    who: str,
-    shift: float,
-    rotation: float,
-    scale: float,
-    shear: float,
-    elastic_alpha: float,
-    elastic_sigma: float,
-    erase: float,
-) -> Options:
-    """The seven options of an augmentation as floats; ValueError for the first out of its range."""
+def _share(value: float) -> bool:
+    return 0.0 <= value <= 1.0
 
-    def check(name: str, given: object, fits: bool, expected: str) -> float:
-        if fits:
-            return number(given)
-        raise ValueError(f"{who}: {name} is {given!r}; expected {expected}.")
 
-    def size(name: str, given: float, unit: str) -> float:
-        fits = 0.0 <= number(given) < math.inf
-        return check(name, given, fits, f"a finite number{unit}, 0 or more")
+_PIXELS = "a finite number of pixels, 0 or more"
+_PROBABILITY = "a probability from 0 to 1"
+# What each option of an augmentation may be, and the words for it.
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "shift": (_size, _PIXELS),
+    "rotation": (lambda v: 0.0 <= v <= 180.0, "degrees from 0 to 180"),
+    "scale": (lambda v: 0.0 <= v < 1.0, "a share, 0 or more and less than 1"),
+    "shear": (_size, "a finite number, 0 or more"),
+    "elastic_alpha": (_size, _PIXELS),
+    "elastic_sigma": (
+        lambda v: 0.0 < v <= LARGEST_SIGMA,
+        f"a number of pixels above 0, at most {LARGEST_SIGMA:g}",
+    ),
+    "erase": (_share, _PROBABILITY),
+    "crop": (
+        lambda v: 0.0 <= v <= LARGEST_CROP and v.is_integer(),
+        f"a whole number of pixels, 0 to {LARGEST_CROP}",
+    ),
+    "flip": (_share, _PROBABILITY),
+    "brightness": (_share, "a share from 0 to 1"),
+    "contrast": (_share, "a share from 0 to 1"),
+    "mixup": (_share, "a number from 0 to 1"),
+}
 
-    sigma = f"a number of pixels above 0, at most {LARGEST_SIGMA:g}"
-    return (
-        size("shift", shift, " of pixels"),
-        check("rotation", rotation, 0.0 <= number(rotation) <= 180.0, "degrees from 0 to 180"),
-        check("scale", scale, 0.0 <= number(scale) < 1.0, "a share, 0 or more and less than 1"),
-        size("shear", shear, ""),
-        size("elastic_alpha", elastic_alpha, " of pixels"),
-        check("elastic_sigma", elastic_sigma, 0.0 < number(elastic_sigma) <= LARGEST_SIGMA, sigma),
-        check("erase", erase, 0.0 <= number(erase) <= 1.0, "a probability from 0 to 1"),
-    )
+
+def check_options(who: str, **given: object) -> tuple[float, ...]:
+    """Options of an augmentation as floats; ValueError for the first out of its range."""
+    for name, value in given.items():
+        fits, expected = RANGES[name]
+        if not fits(number(value)):
+            raise ValueError(f"{who}: {name} is {value!r}; expected {expected}.")
+    return tuple(map(number, given.values()))
 
 
 def _indices(indices: npt.ArrayLike, images: npt.ArrayLike, op: str) -> Array:

@@ -160,6 +160,13 @@ class Recipe:
         goes_with=(lambda s: bool(s["elastic_alpha"]), "elastic_alpha above 0"),
     )
     erase: float = setting(0.0, "augmentation: probability that a rectangle is erased")
+    crop: int = setting(0, "augmentation: moved by whole pixels, at most so many")
+    flip: float = setting(0.0, "augmentation: probability that left and right change places")
+    brightness: float = setting(0.0, "augmentation: pixels times 1 +- at most this")
+    contrast: float = setting(0.0, "augmentation: the difference from the mean times as much")
+    mixup: float = setting(
+        0.0, "augmentation: images and labels mixed by shares of the beta distribution (this, this)"
+    )
     plain_epochs: int = setting(
         0, "so many epochs at the end go without augmentation", goes_with=AUGMENTED
     )

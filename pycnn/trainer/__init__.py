@@ -49,6 +49,7 @@ from pycnn.trainer.data import (
     whole,
 )  # fmt: skip
 from pycnn.trainer.evaluation import Broken, each_batch, means
+from pycnn.trainer.gathering import gather_of, mixup_of
 from pycnn.trainer.guard import NanGuard
 from pycnn.trainer.history import History
 
@@ -319,7 +320,7 @@ class Trainer:
             def check(x: Array, labels: Array, first: bool) -> None:
                 self.check(x, labels, "train", first)
 
-            how = self._gather, check, self.ranks.part
+            how = gather_of(self), check, self.ranks.part, mixup_of(self)
             for x, target, samples in source.batches(self.epoch, self.step, *how):
                 self._run_step(x, target, samples)
                 for hook in step_end:
@@ -358,7 +359,8 @@ class Trainer:
             logits = self.model.forward(x[slot.here])
             loss, dlogits = loss_of(self.loss_function, logits, labels)
             self.model.backward(slot.scaled(dlogits), input_gradient=False)
-            right = int(np.count_nonzero(logits.argmax(axis=1) == labels))
+            classes = labels if labels.ndim == 1 else labels.argmax(axis=1)  # rows: of mixup
+            right = int(np.count_nonzero(logits.argmax(axis=1) == classes))
             slot.note(loss * slot.weight, right)
 
         self.ranks.each(samples, compute)
@@ -374,16 +376,6 @@ class Trainer:
         self.step += 1
         self.steps_done += 1
         self.steps_of_fit += 1
-
-    def _gather(self, x: Array, rows: Array, out: Array, stream: int) -> Array:
-        """The batch as the model gets it; stream: its number in an iterable, whose rows repeat."""
-        how = self.model.normalization
-        if self.augmentation is None or self.epoch >= self.epochs - self.plain_epochs:
-            return ops.gather_images(x, rows, mean=how.mean, std=how.std, out=out)
-        seed = (self.seed + (stream << 32)) % 2**64
-        return self.augmentation.gather(
-            x, rows, seed=seed, epoch=self.epoch, mean=how.mean, std=how.std, out=out
-        )
 
     def _row(self, source: Source) -> dict[str, float]:
         return {

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from pycnn.augment import Mixup
 from pycnn.datasets import Split
 from pycnn.ops.arrays import Array, kind_of
 from pycnn.trainer.data import described, is_array, labels_of, samples_of, some
@@ -64,7 +65,13 @@ class ArrayBatches:
         return [len(self.x), *sums, self.size, *cut]
 
     def batches(
-        self, epoch: int, first: int, gather: Gather, check: Check, part: Part
+        self,
+        epoch: int,
+        first: int,
+        gather: Gather,
+        check: Check,
+        part: Part,
+        mixup: Mixup | None = None,
     ) -> Iterator[tuple[Array, Array, int]]:
         """(x, labels, samples of all ranks) of steps `first`, ... of an epoch.
 
@@ -72,16 +79,18 @@ class ArrayBatches:
         arrays as a whole, before fit began.
         """
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.x))
-        mine = part(self.size)
-        all_rows = np.arange(mine.stop - mine.start)
+        places = _places(part(self.size), self.size, mixup)
+        all_rows = np.arange(len(places))
+        shares = None if mixup is None else mixup.shares(len(self.x))
         out = np.empty((len(all_rows), *self.x.shape[1:]), np.float32)
         self.seen = self.steps * self.size
         for start in range(first * self.size, self.seen, self.size):
-            rows = order[start + mine.start : start + mine.stop]
-            if self.gaps:
-                yield gather(self.x[rows], all_rows, out, 0), self.labels[rows], self.size
-            else:
-                yield gather(self.x, rows, out, 0), self.labels[rows], self.size
+            rows = order[start + places]
+            x, which = (self.x[rows], all_rows) if self.gaps else (self.x, rows)
+            x, labels = gather(x, which, out, 0), self.labels[rows]
+            if mixup is not None and shares is not None:
+                x, labels = mixup.mix(x, labels, shares[rows[:-1]])
+            yield x, labels, self.size
 
 
 class Stream:
@@ -137,7 +146,13 @@ class Stream:
                 yield samples_of(batch, f"x in a batch of {self.name}"), None
 
     def batches(
-        self, epoch: int, first: int, gather: Gather, check: Check, part: Part
+        self,
+        epoch: int,
+        first: int,
+        gather: Gather,
+        check: Check,
+        part: Part,
+        mixup: Mixup | None = None,
     ) -> Iterator[tuple[Array, Array, int]]:
         """(x, labels, samples of all ranks) of steps `first`, ... of an epoch.
 
@@ -150,14 +165,25 @@ class Stream:
             if step >= first:
                 assert labels is not None
                 check(x, labels, step == 0)
-                mine = part(len(x))
-                rows = np.arange(mine.start, mine.stop)
+                rows, n = _places(part(len(x)), len(x), mixup), len(x)
                 if out.shape != (len(rows), *x.shape[1:]):
                     out = np.empty((len(rows), *x.shape[1:]), np.float32)
-                yield gather(x, rows, out, step + 1), labels[mine], len(x)
+                x, labels = gather(x, rows, out, step + 1), labels[rows]
+                if mixup is not None:
+                    x, labels = mixup.mix(x, labels, mixup.shares(n, step + 1)[rows[:-1]])
+                yield x, labels, n
 
 
 Source: TypeAlias = ArrayBatches | Stream
+
+
+def _places(mine: slice, size: int, mixup: Mixup | None) -> Array:
+    """Where this rank's samples lie in the batch; for mixup with the one behind them.
+
+    Behind the last one of a batch is its first. So what a sample is mixed with depends on the
+    batch, not on slots or ranks.
+    """
+    return np.arange(mine.start, mine.stop + (mixup is not None)) % size
 
 
 def arrays_of(data: Any, name: str) -> tuple[Array, Array] | None:

@@ -1,12 +1,14 @@
-// Augmentation, image by image: draw, look the pixels up at moved positions, erase.
+// Augmentation, image by image: draw, look the pixels up at moved positions, change their values, erase.
 //
-// An image of the batch is out(p) = in(c + M (p - c - t) + d(p)): M turns back what rotation, shear and scale did
-// (out of R K S, in that order from the left, about the centre c), t is the shift, d the elastic displacement.
+// An image of the batch is out(p) = in(c + M (p - c - t) + d(p)): M turns back what rotation, shear, scale and flip did
+// (out of R K S F, in that order from the left, about the centre c), t is shift and crop, d the elastic displacement.
+// With crop and flip alone the pixels are copied.
 
 #include "ops/training/augment.h"
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
@@ -21,8 +23,20 @@ struct Affine {
     double x0, xx, xy, y0, yx, yy;
 };
 
+// By how many whole pixels the crop moves the image, and whether its mirror image is shown.
+struct Place {
+    int64_t right, down;
+    bool mirrored;
+};
+
+Place draw_place(const Draws& draws, const Augmentation& a) {
+    return {draws.whole(kCropX, a.crop), draws.whole(kCropY, a.crop), draws.share(kFlip) < a.flip};
+}
+
 Affine draw_affine(const Draws& draws, const Augmentation& a, const ImageSize& size) {
-    const double right = draws.spread(kShiftX, a.shift), down = draws.spread(kShiftY, a.shift);
+    const Place place = draw_place(draws, a);
+    const double right = draws.spread(kShiftX, a.shift) + static_cast<double>(place.right);
+    const double down = draws.spread(kShiftY, a.shift) + static_cast<double>(place.down);
     const double wider = 1.0 + draws.spread(kScaleX, a.scale), higher = 1.0 + draws.spread(kScaleY, a.scale);
     const double shear = draws.spread(kShear, a.shear);
     const Turn angle = turn(draws.spread(kRotation, a.rotation));
@@ -31,6 +45,7 @@ Affine draw_affine(const Draws& draws, const Augmentation& a, const ImageSize& s
     m.xy = (angle.sine - shear * angle.cosine) / wider;
     m.yx = -angle.sine / higher;
     m.yy = angle.cosine / higher;
+    if (place.mirrored) m.xx = -m.xx, m.xy = -m.xy;
     const double cx = 0.5 * static_cast<double>(size.W - 1), cy = 0.5 * static_cast<double>(size.H - 1);
     m.x0 = cx - m.xx * (cx + right) - m.xy * (cy + down);
     m.y0 = cy - m.yx * (cx + right) - m.yy * (cy + down);
@@ -131,6 +146,63 @@ void move_image(float* y, const T* image, const ImageSize& size, const Normaliza
     }
 }
 
+// Pixels of zeros, normalised.
+void blank(float* y, int64_t pixels, const ImageSize& size, const Normalization& n) {
+    if (!n.mean) {
+        std::fill(y, y + pixels * size.C, 0.0f);
+        return;
+    }
+    for (int64_t i = 0; i < pixels; ++i)
+        for (int64_t c = 0; c < size.C; ++c) y[i * size.C + c] = (0.0f - n.mean[c]) / n.std[c];
+}
+
+// Crop and flip: y(x) = image(x - right), or of the mirror image; blank where that is outside.
+template <class T>
+void place_image(float* y, const T* image, const ImageSize& size, const Normalization& normalization,
+                 const PixelMap& map, const Place& place) {
+    const int64_t H = size.H, W = size.W, C = size.C;
+    const int64_t first = std::clamp<int64_t>(place.right, 0, W), last = std::clamp<int64_t>(W + place.right, 0, W);
+    const int64_t begin = place.mirrored ? W - last + place.right : first - place.right;  // of the columns that show
+    for (int64_t i = 0; i < H; ++i, y += W * C) {
+        const int64_t from = i - place.down;
+        if (from < 0 || from >= H || first >= last) {
+            blank(y, W, size, normalization);
+            continue;
+        }
+        blank(y, first, size, normalization);
+        map_pixels(y + first * C, image + (from * W + begin) * C, map, (last - first) * C);
+        blank(y + last * C, W - last, size, normalization);
+        if (!place.mirrored) continue;
+        for (int64_t left = first, right = last - 1; left < right; ++left, --right)
+            std::swap_ranges(y + left * C, y + (left + 1) * C, y + right * C);
+    }
+}
+
+// The mean of all numbers of an image, in four sums that do not wait for each other.
+template <class T>
+double mean_of(const T* image, int64_t numbers) {
+    std::conditional_t<std::is_same_v<T, float>, double, uint64_t> sums[4] = {};
+    for (int64_t i = 0; i < numbers; ++i) sums[i % 4] += image[i];
+    return static_cast<double>((sums[0] + sums[1]) + (sums[2] + sums[3])) / static_cast<double>(numbers);
+}
+
+// v becomes m + contrast (brightness v - m), m the mean of the image after brightness: gain v + more. What is there is
+// (v - mean) / std already.
+template <class T>
+void change_values(float* y, const T* image, const ImageSize& size, const Normalization& n, const Draws& draws,
+                   const Augmentation& a) {
+    const int64_t numbers = size.H * size.W * size.C;
+    const double brightness = 1.0 + draws.spread(kBrightness, a.brightness);
+    const double contrast = 1.0 + draws.spread(kContrast, a.contrast), gain = contrast * brightness;
+    const double m = a.contrast != 0 ? brightness * mean_of(image, numbers) * static_cast<double>(n.scale) : 0.0;
+    const double more = (1.0 - contrast) * m;
+    for (int64_t c = 0; c < size.C; ++c) {
+        const double mean = n.mean ? n.mean[c] : 0.0, std = n.std ? n.std[c] : 1.0;
+        const float factor = static_cast<float>(gain), offset = static_cast<float>(((gain - 1.0) * mean + more) / std);
+        for (int64_t i = c; i < numbers; i += size.C) y[i] = y[i] * factor + offset;
+    }
+}
+
 // Zhong et al. 2017, algorithm 1, cut to the image where theirs draws again: 2 to 33 % of the area, height / width
 // uniform in 0.3 .. 1 / 0.3.
 void erase_rectangle(float* y, const Draws& draws, double probability, const ImageSize& size,
@@ -144,11 +216,7 @@ void erase_rectangle(float* y, const Draws& draws, double probability, const Ima
     const int64_t top = static_cast<int64_t>(draws.share(kEraseTop) * (H - high + 1.0));
     const int64_t left = static_cast<int64_t>(draws.share(kEraseLeft) * (W - wide + 1.0));
     for (int64_t i = top; i < top + static_cast<int64_t>(high); ++i)
-        for (int64_t j = left; j < left + static_cast<int64_t>(wide); ++j) {
-            float* pixel = y + (i * size.W + j) * size.C;
-            for (int64_t c = 0; c < size.C; ++c)
-                pixel[c] = normalization.mean ? (0.0f - normalization.mean[c]) / normalization.std[c] : 0.0f;
-        }
+        blank(y + (i * size.W + left) * size.C, static_cast<int64_t>(wide), size, normalization);
 }
 
 }  // namespace
@@ -164,7 +232,7 @@ void augment_images(const ImageBatch<T>& batch, const ImageSize& size, const Nor
     const Gaussian gaussian(scratch.floats(4 * radius + 2), radius, a.elastic_sigma, a.elastic_alpha);
     // Measured (Zen 4, 28x28x1): 2.2 microseconds an image that is moved, 4.4 more for elastic with 25 taps, 0.3 to 0.6
     // for one that is not; a step of kGrainPlain is 0.35 ns.
-    const double steps = static_cast<double>(numbers) * (a.moves() ? 6.0 : 2.0) +
+    const double steps = static_cast<double>(numbers) * ((a.moves() ? 6.0 : 2.0) + (a.recolours() ? 2.0 : 0.0)) +
                          static_cast<double>(pixels) * (a.moves() ? 2.0 : 0.0) +
                          static_cast<double>(pixels) * (elastic ? 6.0 + 0.4 * (2.0 * radius + 1.0) : 0.0);
     parallel_for(batch.count, grain_units(kGrainPlain, steps), [&](int64_t begin, int64_t end) {
@@ -177,8 +245,9 @@ void augment_images(const ImageBatch<T>& batch, const ImageSize& size, const Nor
                 const float* moves = elastic ? draw_displacement(of_image, draws, gaussian, size) : nullptr;
                 move_image(result, image, size, normalization, draw_affine(draws, a, size), moves);
             } else {
-                map_pixels(result, image, map, numbers);
+                place_image(result, image, size, normalization, map, draw_place(draws, a));
             }
+            if (a.recolours()) change_values(result, image, size, normalization, draws, a);
             erase_rectangle(result, draws, a.erase, size, normalization);
         }
     });

@@ -1,4 +1,5 @@
-// A batch of images, each distorted at random: shift, rotation, scale, shear, elastic deformation, erasing.
+// A batch of images, each distorted at random: shift, rotation, scale, shear, elastic deformation, crop, flip, erasing,
+// brightness, contrast.
 #pragma once
 #include <cstdint>
 
@@ -13,9 +14,14 @@ struct Augmentation {
     double shear;                         // x += k * y, k uniform in +-shear
     double elastic_alpha, elastic_sigma;  // pixels; alpha 0: none
     double erase;                         // probability of a rectangle of zeros
+    int64_t crop;                         // along x and y moved by a whole number of pixels, -crop .. crop
+    double flip;                          // probability that left and right change places
+    double brightness;                    // pixels times a factor uniform in 1 +- brightness
+    double contrast;                      // their difference from the image's mean times one in 1 +- contrast
     uint64_t seed, epoch;
 
     bool moves() const { return shift != 0 || rotation != 0 || scale != 0 || shear != 0 || elastic_alpha != 0; }
+    bool recolours() const { return brightness != 0 || contrast != 0; }
 };
 
 struct ImageSize {

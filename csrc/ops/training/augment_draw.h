@@ -13,6 +13,9 @@ class Draws {
     uint64_t bits(uint64_t number) const { return mix(key_ + (number + 1) * kStep); }
     double share(uint64_t number) const { return static_cast<double>(bits(number) >> 11) * 0x1p-53; }  // [0, 1)
     double spread(uint64_t number, double most) const { return (2.0 * share(number) - 1.0) * most; }   // [-most, most)
+    int64_t whole(uint64_t number, int64_t most) const {                                               // -most .. most
+        return static_cast<int64_t>(share(number) * static_cast<double>(2 * most + 1)) - most;
+    }
 
   private:
     static constexpr uint64_t kStep = 0x9e3779b97f4a7c15;
@@ -37,6 +40,11 @@ enum Draw : uint64_t {
     kEraseRatio,
     kEraseTop,
     kEraseLeft,
+    kCropX,
+    kCropY,
+    kFlip,
+    kBrightness,
+    kContrast,
     kNoise = 16  // + the pixel's number
 };
 
