@@ -34,20 +34,14 @@ def normal(shape: int | Sequence[int], std: float, rng: np.random.Generator) -> 
     Raises ValueError for a shape without or with empty axes, or a std that is negative or not
     finite; TypeError for an rng that is no Generator. So do the others.
     """
-<<<<<<< HEAD
-    size = _shape("normal", shape)
+    values = np.zeros(_shape("normal", shape), np.float32)
     if rng is BLANK:
-        return np.zeros(size, np.float32)
-    draws = _rng("normal", rng).standard_normal(size)
-    return (draws * _std("normal", std)).astype(np.float32)
-=======
-    values = np.empty(_shape("normal", shape), np.float32)
+        return values
     draw, scale, flat = _rng("normal", rng).standard_normal, _std("normal", std), values.reshape(-1)
     for at in range(0, flat.size, BLOCK):
         part = flat[at : at + BLOCK]
         part[...] = draw(part.size) * scale
     return values
->>>>>>> main
 
 
 def truncated_normal(shape: int | Sequence[int], std: float, rng: np.random.Generator) -> Floats:
