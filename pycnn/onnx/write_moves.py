@@ -232,19 +232,31 @@ def resize(w: Writing, node: Node) -> None:
     """Resize, to a size with N as it is, or by scales."""
     layer, x, y = node.operation, node.inputs[0], node.outputs[0]
     source = w.take(x, "first")
-    linear = layer.mode != "nearest"
-    attributes = {
-        "mode": "linear" if linear else "nearest",
-        "coordinate_transformation_mode": layer.coordinates,
-    }
-    if not linear:
+    mode = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[layer.mode]
+    attributes = {"mode": mode, "coordinate_transformation_mode": layer.coordinates}
+    if mode == "nearest":
         attributes["nearest_mode"] = layer.nearest
+    if mode == "cubic":
+        attributes["cubic_coeff_a"] = layer.cubic
+    if layer.exclude_outside:
+        attributes["exclude_outside"] = 1
+    both = layer.size is not None and layer.scale is not None
+    if both or layer.antialias or layer.coordinates in ("half_pixel_symmetric",):
+        raise TypeError(
+            f"export_onnx: {node.label} has antialias, half_pixel_symmetric, or a size beside its "
+            "scale, which Resize of opset 17 does not have."
+        )
+    region = ""
+    if layer.coordinates == "tf_crop_and_resize":
+        (top, bottom), (left, right) = layer.roi
+        region = w.floats(w.unique("region"), (0, 0, top, left, 1, 1, bottom, right))
+        attributes["extrapolation_value"] = layer.outside
     if layer.scale is not None:
         scale = layer.scale if isinstance(layer.scale, (tuple, list)) else (layer.scale,) * 2
         scales = w.floats(w.unique("scales"), (1, 1, *scale))
-        w.give(y, w.op("Resize", [source, "", scales], **attributes), "first")
+        w.give(y, w.op("Resize", [source, region, scales], **attributes), "first")
         return
     shape = w.op("Shape", [source])
     kept = w.op("Slice", [shape, w.whole(0), w.whole(2), w.whole(0)])
     sizes = w.op("Concat", [kept, w.whole(*y.full_shape[1:3])], axis=0)
-    w.give(y, w.op("Resize", [source, "", "", sizes], **attributes), "first")
+    w.give(y, w.op("Resize", [source, region, "", sizes], **attributes), "first")

@@ -1,0 +1,26 @@
+"""The node tests of the `onnx` package, through `pycnn.onnx.backend`."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="onnx is in an extra: pip install '.[onnx]'")
+
+from pycnn.onnx import backend, fold  # noqa: E402
+from pycnn.onnx.operators import OPERATORS  # noqa: E402
+
+# Tests of known operators that do not apply, by a piece of their names: why.
+EXCLUDED = {
+    "_uint": "whole numbers: values are float32",
+    "_int": "whole numbers: values are float32",
+}
+
+
+@pytest.fixture(scope="module")
+def cases():
+    from onnx.backend.test.loader import load_model_tests
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_model_tests(kind="node")
