@@ -267,8 +267,9 @@ class Importer:
 
     def _output_order(self, view: View) -> list[int | None]:
         """The output's axes in the order of the model's: see `import_onnx`."""
-        if self.whole:
-            return default_order(view.rank, False)
+        if view.rank < 2 or self.whole:  # [N] as [N, 1]
+            order = default_order(view.rank, not self.whole)
+            return order if len(order) > 1 else [*order, None]
         if view.rank > 2 and all(n == 1 for n in view.shape[2:]):
             return [0, 1]  # of a global pool
         own = own_order(view, view.rank)
