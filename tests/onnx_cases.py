@@ -9,8 +9,10 @@ FLOAT = onnx.TensorProto.FLOAT
 
 
 def node(operator, inputs, outputs, name="", **attributes):
-    """A node; inputs and outputs are names in one string."""
-    return onnx.helper.make_node(operator, inputs.split(" "), outputs.split(" "), name, **attributes)
+    """A node; inputs and outputs: names in a string, two blanks where one is left out."""
+    return onnx.helper.make_node(
+        operator, inputs.split(" "), outputs.split(" "), name, **attributes
+    )
 
 
 def model(nodes, inputs, outputs, arrays=(), opset=17):

@@ -208,7 +208,7 @@ def flat_gemm(**attributes):
 REFUSED = {
     "operator": ([node("Relu"), node("Det", name="t")], {}, r"node 1 't' \(Det\): pycnn has no"),
     "domain": ([node("Relu", domain="mine")], {}, r"node 0 '' \(mine\.Relu\): pycnn has no such"),
-    "images": ([node("Transpose", perm=[1, 0, 2, 3])], {}, "reads the images mixed with other axes"),
+    "images": ([node("Transpose", perm=[1, 0, 2, 3])], {}, "reads the images mixed"),
     "mixed": ([node("Reshape", "s")], {"s": np.array([-1, 6])}, "mixes the images of a batch"),
     "double": ([node("Conv", "w")], {"w": np.zeros((1, 2, 1, 1))}, "is float64; expected float32"),
     "small": (flat_gemm(), {"w": floats(36, 3)}, "expected as many features in both"),

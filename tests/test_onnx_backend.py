@@ -2,13 +2,10 @@
 
 import warnings
 
-import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx is in an extra: pip install '.[onnx]'")
 
-from pycnn.onnx import backend, fold  # noqa: E402
-from pycnn.onnx.operators import OPERATORS  # noqa: E402
 
 # Tests of known operators that do not apply, by a piece of their names: why.
 EXCLUDED = {

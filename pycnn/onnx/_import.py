@@ -89,7 +89,9 @@ class Importer:
         graph, reading = self.graph, self.read()
         for name in graph.outputs:
             if isinstance(reading.tensors.get(name), np.ndarray):
-                self.refuse(f"the graph: its output {name!r} is a constant; expected a computed one")
+                self.refuse(
+                    f"the graph: its output {name!r} is a constant; expected a computed one"
+                )
         model = self.network(graph.outputs)
         model.normalization = self.normalization
         shapes = [given.extents for given in graph.inputs]
@@ -275,8 +277,13 @@ class Importer:
         own = own_order(view, view.rank)
         if view.rank == 4 and own != [0, 1, 2, 3]:
             return [0, 2, 3, 1]
-        if view.rank == 3 and own == [0, 2, 1] and any(
-            len(given.shape) == 3 and self._order(given) == (0, 2, 1) for given in self.graph.inputs
+        if (
+            view.rank == 3
+            and own == [0, 2, 1]
+            and any(
+                len(given.shape) == 3 and self._order(given) == (0, 2, 1)
+                for given in self.graph.inputs
+            )
         ):
             return [0, 2, 1]
         return list(range(view.rank))
@@ -293,7 +300,8 @@ def _graph(inputs: Sequence[Value], outputs: Sequence[Value], reading: Reading) 
     named = {
         name: layer
         for name, layer in reading.names.items()
-        if id(layer) in used and not isinstance(layer, FUNCTIONS)
+        if id(layer) in used
+        and (not isinstance(layer, FUNCTIONS) or next(layer.named_parameters(), None) is not None)
     }
     ends = program.ids(outputs)
     modes = {True: calls, False: calls}
@@ -316,4 +324,3 @@ def _nodes(outputs: Sequence[Value]) -> list[Node]:
             waiting.append((node, True))
             waiting += [(x.node, False) for x in reversed(node.inputs) if x.node is not None]
     return order
-

@@ -94,7 +94,9 @@ class _Network:
         found = dict(self.known)
         if self.network is not None:
             graph = self.importer.graph
-            xs = [self.importer.given(i, arrays[given.name]) for i, given in enumerate(graph.inputs)]
+            xs = [
+                self.importer.given(i, arrays[given.name]) for i, given in enumerate(graph.inputs)
+            ]
             ys = self.network(*xs)
             rest = [name for name in self.names if name not in self.known]
             for name, y, (view, order) in zip(

@@ -95,7 +95,7 @@ def _of_shape(node: OnnxNode, xs: Inputs) -> Array:
 
 
 def _shape(node: OnnxNode, xs: Inputs) -> Array:
-    return np.array(np.shape(xs[0])[node.get("start", 0) : node.get("end")], np.int64)
+    return np.array(xs[0].shape[node.get("start", 0) : node.get("end")], np.int64)
 
 
 def _slice(node: OnnxNode, xs: Inputs) -> Array:
@@ -235,7 +235,7 @@ FOLDED: dict[str, Callable[[OnnxNode, Inputs], Any]] = {
         reshaped(xs[0].shape, _integers(xs[1]), bool(node.get("allowzero", 0)))
     ),
     "Round": _same(np.rint), "Shape": _shape,
-    "Size": lambda node, xs: np.array(math.prod(np.shape(xs[0])), np.int64), "Slice": _slice,
+    "Size": lambda node, xs: np.array(math.prod(xs[0].shape), np.int64), "Slice": _slice,
     "Split": _split, "Sqrt": _same(np.sqrt), "Squeeze": _squeeze, "Sub": _same(np.subtract),
     "Sum": _same(np.add), "Tile": _tile,
     "Transpose": lambda node, xs: np.transpose(xs[0], node.get("perm")),

@@ -119,5 +119,7 @@ def table() -> str:
         end = "" if operator.until == NEWEST else f" to {operator.until}"
         lines.append(f"| {name} | {operator.since}{end or ' and later'} | {operator.layers} |")
     folded = ", ".join(sorted(fold.FOLDED.keys() - OPERATORS.keys()))
-    lines.append(f"| of constants and shapes, computed at import: {folded} | {OLDEST} and later | |")
+    lines.append(
+        f"| of constants and shapes, computed at import: {folded} | {OLDEST} and later | |"
+    )
     return "\n".join(lines)

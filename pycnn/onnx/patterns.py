@@ -111,7 +111,9 @@ class _Match:
             bounds = gate.get("min"), gate.get("max")
             if len(gate.inputs) == 3:
                 bounds = self.number(gate.inputs[1]), self.number(gate.inputs[2])
-            return "Hardswish" if bounds == (0, 6) and self._is(gate.inputs[0], "Add", x, 3) else None
+            return (
+                "Hardswish" if bounds == (0, 6) and self._is(gate.inputs[0], "Add", x, 3) else None
+            )
         if gate.operator == "Add" and _close(scale, 0.5):
             parts = self.apart(gate)
             erf = self.made.get(parts[0]) if parts and parts[1] == 1 else None
@@ -124,9 +126,7 @@ class _Match:
 
     def _is(self, name: str, operator: str, x: str, number: float) -> bool:
         node = self.made.get(name)
-        return (
-            node is not None and node.operator == operator and self.apart(node) == (x, number)
-        )
+        return node is not None and node.operator == operator and self.apart(node) == (x, number)
 
 
 def _close(a: float, b: float) -> bool:

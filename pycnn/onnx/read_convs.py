@@ -36,7 +36,7 @@ def two(r: Reading, name: str, rank: int, default: int = 1) -> tuple[int, int]:
 
 
 def window(r: Reading, x: View, kernel: tuple[int, int]) -> dict[str, Any]:
-    """stride and padding of a convolution or pool."""
+    """Stride and padding of a convolution or pool."""
     stride, dilation = two(r, "strides", x.rank), two(r, "dilations", x.rank)
     auto = r.node.get("auto_pad", "NOTSET")
     if auto == "VALID":
@@ -162,8 +162,9 @@ def batch_norm(r: Reading) -> View:
 
 
 def instance_norm(r: Reading) -> View:
-    """InstanceNormalization: a GroupNorm of groups of one channel, or of what older exporters write
-    for GroupNorm: [N, groups, everything else].
+    """InstanceNormalization: a GroupNorm of groups of one channel.
+
+    Of [N, groups, everything else], as older exporters write GroupNorm, it is that.
     """
     x, weight, bias = r.view(), r.floats(1), r.floats(2)
     eps, C = r.node.get("epsilon", 1e-5), len(weight)
@@ -236,6 +237,4 @@ def lrn(r: Reading) -> View:
     x, node = r.view(), r.node
     arguments = node.get("size"), node.get("alpha", 1e-4), node.get("beta", 0.75)
     value = image_of(r, x)
-    return image_view(
-        x, r.emit("LocalResponseNorm", (*arguments, node.get("bias", 1.0)), value)
-    )
+    return image_view(x, r.emit("LocalResponseNorm", (*arguments, node.get("bias", 1.0)), value))

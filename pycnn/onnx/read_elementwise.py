@@ -136,7 +136,7 @@ def power(r: Reading) -> View:
 
 
 def raised(r: Reading, x: View, exponent: float) -> View:
-    """x ** exponent."""
+    """X ** exponent."""
     if exponent == 1:
         return x
     return each(r, x, "Sqrt") if exponent == 0.5 else each(r, x, "Power", exponent)
@@ -183,7 +183,7 @@ def expand(r: Reading) -> View:
 
 
 def combine(r: Reading, operator: str, a: Any, b: Any) -> Any:
-    """a operator b, where each is a View or an array."""
+    """A operator b, where each is a View or an array."""
     if isinstance(a, View) and isinstance(b, View):
         return _joined(r, operator, a, b)
     if isinstance(a, View):
@@ -293,7 +293,7 @@ def _with_number(r: Reading, operator: str, x: View, c: float, first: bool) -> V
 
 
 def affine(r: Reading, x: View, scale: float, shift: float) -> View:
-    """x * scale + shift; behind another one, one layer for both."""
+    """X * scale + shift; behind another one, one layer for both."""
     node = x.value.node
     if node is not None and type(node.operation).__name__ == "Affine" and r.once:
         before: Any = node.operation
@@ -303,7 +303,7 @@ def affine(r: Reading, x: View, scale: float, shift: float) -> View:
 
 
 def _with_channels(r: Reading, operator: str, x: View, c: Array, first: bool) -> View:
-    """x with a number for each entry of its last axis: a bias, or a ChannelAffine."""
+    """X with a number for each entry of its last axis: a bias, or a ChannelAffine."""
     if operator == "Add" and r.once:
         biased = with_bias(r, x, c)
         if biased is not None:
@@ -329,7 +329,7 @@ def _with_channels(r: Reading, operator: str, x: View, c: Array, first: bool) ->
 
 
 def with_bias(r: Reading, x: View, bias: Array) -> View | None:
-    """x + bias as the bias of the layer that made x, where that has none; bias: [channels]."""
+    """X + bias as the bias of the layer that made x, where that has none; bias: [channels]."""
     node = x.value.node
     layer: Any = None if node is None else node.operation
     if type(layer).__name__ not in ("Conv2d", "Linear") or layer.bias is not None:

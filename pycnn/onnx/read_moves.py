@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 
 from pycnn.onnx import fold
-from pycnn.onnx.read_elementwise import affine, common_order, each, from_order
 from pycnn.onnx.read_convs import image_of, image_view, two, unflattened, window
+from pycnn.onnx.read_elementwise import affine, common_order, each, from_order
 from pycnn.onnx.reading import Reading
 from pycnn.onnx.views import Unreadable, View, default_order, own_order, shown
 
@@ -174,7 +175,10 @@ def concat(r: Reading) -> View:
     order = own_order(first, first.rank)
     if order is None or axis not in order or len(order) < first.value.ndim:
         order = common_order(xs)
-    if any(x.shape[o] != 1 for x in xs for o in range(x.rank) if o not in order) or axis not in order:
+    if (
+        any(x.shape[o] != 1 for x in xs for o in range(x.rank) if o not in order)
+        or axis not in order
+    ):
         order = default_order(first.rank, 0 in first.axes[0])
     place = order.index(axis)
     if place == 0:
@@ -211,9 +215,7 @@ def cut(r: Reading) -> View:
     return x
 
 
-def taken_from(
-    r: Reading, x: View, axis: int, start: int, stop: int | None, step: int = 1
-) -> View:
+def taken_from(r: Reading, x: View, axis: int, start: int, stop: int | None, step: int = 1) -> View:
     """x[..., start:stop:step, ...]."""
     if not len(range(start, -1 if stop is None else stop, step)):
         raise Unreadable(f"it takes nothing of axis {axis} of {shown(x)}")
@@ -228,7 +230,7 @@ def gather(r: Reading) -> View:
     x, indices = r.view(), r.constant(1)
     axis = r.node.get("axis", 0) % x.rank
     found = [int(i) % x.shape[axis] for i in indices.reshape(-1)]
-    steps = {b - a for a, b in zip(found, found[1:], strict=False)} or {1}
+    steps = {b - a for a, b in itertools.pairwise(found)} or {1}
     if len(steps) != 1 or 0 in steps or indices.ndim > 1:
         raise Unreadable(f"its indices are {found}; expected one, or a range")
     (step,) = steps
@@ -267,7 +269,9 @@ def pad(r: Reading) -> View:
     if rims[0] != (0, 0):
         raise Unreadable(f"it pads the images of {shown(x)}; expected other axes")
     padding = rims[1:-1] if rims[-1] == (0, 0) and x.value.ndim > 2 else rims[1:]
-    arguments = (tuple(padding),) if (mode, value) == ("constant", 0) else (tuple(padding), mode, value)
+    arguments = (
+        (tuple(padding),) if (mode, value) == ("constant", 0) else (tuple(padding), mode, value)
+    )
     return x.on(r.emit("Pad", arguments, x.value))
 
 
@@ -325,9 +329,7 @@ def _region(r: Reading, x: View) -> tuple[tuple[float, float], ...]:
     return tuple(sides.get(a, (0.0, 1.0)) for a in ((2, 3) if x.rank == 4 else (-1, 2)))
 
 
-def _new_sizes(
-    r: Reading, x: View
-) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
+def _new_sizes(r: Reading, x: View) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
     """(sizes, scales) of all axes: one of them, or both where a policy rounds the size."""
     node = r.node
     axes = [a % x.rank for a in node.get("axes", range(x.rank))]

@@ -14,7 +14,7 @@ from pycnn.ops.arrays import Array
 
 
 def linear(r: Reading, x: View, weight: Array, bias: Array | None, like: str) -> View:
-    """x @ weight + bias over the last axis; weight: [in, out]."""
+    """X @ weight + bias over the last axis; weight: [in, out]."""
     if weight.dtype != np.float32 or weight.ndim != 2:
         raise Unreadable(f"its weight is {weight.dtype} of shape {weight.shape}; expected float32")
     value, order, y = r.channels_last(x)

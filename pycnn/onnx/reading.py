@@ -12,7 +12,7 @@ from pycnn import init, layers
 from pycnn.graph.values import Value
 from pycnn.layers.base import Layer
 from pycnn.onnx import fold
-from pycnn.onnx.nodes import BATCH, OnnxGraph, OnnxNode
+from pycnn.onnx.nodes import OnnxGraph, OnnxNode
 from pycnn.onnx.views import Unreadable, View, channels_last, lay, regroup
 from pycnn.ops.arrays import Array
 
@@ -60,16 +60,13 @@ class Reading:
         read = readers.get(node.operator)
         xs = [self.tensors[name] if name else None for name in node.inputs]
         constant = all(x is None or isinstance(x, np.ndarray) for x in xs)
-        if read is None and (not constant or node.operator not in fold.FOLDED):
-            if node.operator not in ("Shape", "Size"):
-                raise Unreadable("pycnn has no such operator")
+        folded = node.operator in fold.FOLDED and (constant or node.operator in SHAPES)
+        if read is None and not folded:
+            raise Unreadable("pycnn has no such operator")
         if any(isinstance(x, Unknown) for x in xs):
             return ()
-        if constant and node.operator in fold.FOLDED:
+        if folded:
             return fold.fold(node, xs)
-        if node.operator in ("Shape", "Size"):
-            shape = xs[0].shape
-            return fold.fold(node, [_Shaped(shape)])
         if constant:
             raise Unreadable("it reads nothing but constants, and pycnn does not compute it then")
         ys = read(self)
@@ -141,8 +138,10 @@ class Reading:
         self, kind: str, *arguments: Any, arrays: Mapping[str, Array | None], **options: Any
     ) -> Layer:
         """A layer of `pycnn.layers` with parameters, which have the values of `arrays`."""
-        layer = self.make(kind, *arguments, **options, rng=init.BLANK) if kind in DRAWN else (
-            self.make(kind, *arguments, **options)
+        layer = (
+            self.make(kind, *arguments, **options, rng=init.BLANK)
+            if kind in DRAWN
+            else (self.make(kind, *arguments, **options))
         )
         layer.load_state_dict({k: a for k, a in arrays.items() if a is not None})
         return layer
@@ -187,13 +186,7 @@ class Reading:
         return unique
 
 
-class _Shaped:
-    """What Shape and Size see of a computed tensor."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-
+SHAPES = ("Shape", "Size")  # need no numbers
 DRAWN = ("Conv1d", "Conv2d", "ConvTranspose2d", "Linear")  # layers that draw their weights
 ENDINGS = ("weight", "bias", "running_mean", "running_var", "gamma", "beta", "kernel")
 MOVES = ("Permute", "Reshape")  # come with what another operator asks for
@@ -209,6 +202,8 @@ def _path(name: str) -> str:
             parts[-1] = part  # of a list of layers: its name begins with the list's
         elif part:
             parts.append(part)
-    if len(parts) > 1 and re.fullmatch(r"(Conv|ConvTranspose|Gemm|MatMul|\w+Normalization)(_\d+)?", parts[-1]):
+    if len(parts) > 1 and re.fullmatch(
+        r"(Conv|ConvTranspose|Gemm|MatMul|\w+Normalization)(_\d+)?", parts[-1]
+    ):
         parts.pop()
     return re.sub(r"\.+", ".", ".".join(parts))

@@ -138,7 +138,9 @@ def _shuffled(emit: Emit, value: Value, flat: list[int], target: tuple[int, ...]
     source = node.inputs[0]
     swapped = [a for a in before if a in flat] + [k, g]
     same = source.full_shape[1:-1] == value.full_shape[1:-2] and source.full_shape[1:] == target
-    return emit("ChannelShuffle", (value.full_shape[g],), source) if flat == swapped and same else None
+    return (
+        emit("ChannelShuffle", (value.full_shape[g],), source) if flat == swapped and same else None
+    )
 
 
 def lay(emit: Emit, view: View, order: Sequence[int | None]) -> Value:

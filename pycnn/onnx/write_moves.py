@@ -74,7 +74,9 @@ def concat(w: Writing, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     kind = _kind(w, *node.inputs)
     names = [w.take(x, kind) for x in node.inputs]
-    w.give(y, w.op("Concat", names, axis=w.axis(x, getattr(node.operation, "axis", -1), kind)), kind)
+    w.give(
+        y, w.op("Concat", names, axis=w.axis(x, getattr(node.operation, "axis", -1), kind)), kind
+    )
 
 
 def split(w: Writing, node: Node) -> None:

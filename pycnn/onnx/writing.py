@@ -133,7 +133,7 @@ class Writing:
         self.names.setdefault(id(value), {})[kind] = name
 
     def same(self, y: Value, x: Value) -> None:
-        """y is x."""
+        """Y is x."""
         self.names[id(y)] = self.names[id(x)]
 
     def layout(self, *values: Value) -> str:
