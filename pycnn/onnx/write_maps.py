@@ -12,7 +12,6 @@ from pycnn._formats import layout
 from pycnn.graph.values import Node
 from pycnn.onnx.windows import window
 from pycnn.onnx.writing import TO_FIRST, Writing
-from pycnn.ops.arrays import Array
 
 Writer = Callable[[Writing, Node], None]
 
@@ -57,8 +56,8 @@ def channel_affine(w: Writing, node: Node, x: str) -> str:
     layer, value = node.operation, node.inputs[0]
     kind = w.layout(value)
     weight, bias = (w.vector(value, p.data, kind) for p in (layer.weight, layer.bias))
-    y = w.op("Mul", [x, w.floats(f"{node.name}.weight", weight)])
-    return w.op("Add", [y, w.floats(f"{node.name}.bias", bias)])
+    y = w.op("Mul", [x, w.held(node, "weight", weight)])
+    return w.op("Add", [y, w.held(node, "bias", bias)])
 
 
 def combine(w: Writing, node: Node) -> None:
@@ -70,7 +69,7 @@ def combine(w: Writing, node: Node) -> None:
     if kind == "first":
         array = array.transpose(TO_FIRST[x.ndim])
     operator = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div"}[layer.op]
-    names = [w.take(x, kind), w.floats(f"{node.name}.weight", array)]
+    names = [w.take(x, kind), w.held(node, "weight", array)]
     w.give(y, w.op(operator, names[::-1] if layer.reflected else names), kind)
 
 
@@ -114,7 +113,7 @@ def prelu(w: Writing, node: Node) -> None:
     kind = w.layout(x)
     slope = node.operation.weight.data
     slope = w.vector(x, slope, kind) if slope.size > 1 else slope
-    name = w.floats(f"{node.name}.weight", slope)
+    name = w.held(node, "weight", slope)
     w.give(y, w.op("PRelu", [w.take(x, kind), name]), kind)
 
 
@@ -132,7 +131,7 @@ def softmax(w: Writing, node: Node) -> None:
 
 def _bias(w: Writing, node: Node) -> list[str]:
     bias = node.operation.bias
-    return [] if bias is None else [w.array(f"{node.name}.bias", bias.data)]
+    return [] if bias is None else [w.held(node, "bias", bias.data)]
 
 
 def conv(w: Writing, node: Node) -> None:
@@ -143,7 +142,7 @@ def conv(w: Writing, node: Node) -> None:
         array = layout.conv_to_oihw(weight)
     else:
         array = weight.reshape(weight.shape[-3:]).transpose(2, 1, 0)
-    names = [w.take(x, "first"), w.array(f"{node.name}.weight", array), *_bias(w, node)]
+    names = [w.take(x, "first"), w.held(node, "weight", array), *_bias(w, node)]
     attributes = window(layer, x.full_shape, y.full_shape)
     w.give(y, w.op("Conv", names, **attributes, group=layer.groups), "first")
 
@@ -163,7 +162,7 @@ def conv_transpose(w: Writing, node: Node) -> None:
         begins.append(begin)
         ends.append(total - begin)
         more.append(o)
-    names = [w.take(x, "first"), w.array(f"{node.name}.weight", weight), *_bias(w, node)]
+    names = [w.take(x, "first"), w.held(node, "weight", weight), *_bias(w, node)]
     name = w.op(
         "ConvTranspose", names, kernel_shape=layer.kernel_size, strides=layer.stride,
         dilations=layer.dilation, group=layer.groups, pads=[*begins, *ends], output_padding=more,
@@ -186,7 +185,7 @@ def linear(w: Writing, node: Node) -> None:
     """Gemm; MatMul and Add of more than two axes."""
     layer, x, y = node.operation, node.inputs[0], node.outputs[0]
     if x.ndim > 2:
-        names = [w.take(x, "last"), w.array(f"{node.name}.weight", layer.weight.data)]
+        names = [w.take(x, "last"), w.held(node, "weight", layer.weight.data)]
         name = w.op("MatMul", names)
         if layer.bias is not None:
             name = w.op("Add", [name, *_bias(w, node)])
@@ -194,8 +193,7 @@ def linear(w: Writing, node: Node) -> None:
         return
     flat = "flat" in w.names[id(x)]
     weight = layout.linear_to_nchw(layer.weight.data, w.channels[id(node)] if flat else None)
-    key = f"{node.name}.{node.kind}.weight" if flat else f"{node.name}.weight"
-    names = [w.take(x, "flat" if flat else "last"), w.array(key, weight), *_bias(w, node)]
+    names = [w.take(x, "flat" if flat else "last"), w.held(node, "weight", weight), *_bias(w, node)]
     w.give(y, w.op("Gemm", names, transB=1), "last")
 
 
@@ -205,14 +203,14 @@ def batch_norm(w: Writing, node: Node) -> None:
     state = layer.state_dict()
     kind = "first" if x.ndim > 2 else "last"
     keys = "weight", "bias", "running_mean", "running_var"
-    names = [w.take(x, kind), *(w.array(f"{node.name}.{key}", state[key]) for key in keys)]
+    names = [w.take(x, kind), *(w.held(node, key, state[key]) for key in keys)]
     w.give(y, w.op("BatchNormalization", names, epsilon=layer.eps), kind)
 
 
 def layer_norm(w: Writing, node: Node) -> None:
     """LayerNormalization of the last axis."""
     layer, x, y = node.operation, node.inputs[0], node.outputs[0]
-    names = [w.take(x, "last"), w.array(f"{node.name}.weight", layer.weight.data)]
+    names = [w.take(x, "last"), w.held(node, "weight", layer.weight.data)]
     name = w.op("LayerNormalization", [*names, *_bias(w, node)], axis=-1, epsilon=layer.eps)
     w.give(y, name, "last")
 
@@ -224,7 +222,7 @@ def group_norm(w: Writing, node: Node) -> None:
     groups, C = layer.num_groups, layer.num_channels
     source = w.take(x, "first")
     if groups == C:
-        arrays = [w.array(f"{node.name}.weight", weight), w.array(f"{node.name}.bias", bias)]
+        arrays = [w.held(node, "weight", weight), w.held(node, "bias", bias)]
         w.give(y, w.op("InstanceNormalization", [source, *arrays], epsilon=layer.eps), "first")
         return
     ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
@@ -233,8 +231,8 @@ def group_norm(w: Writing, node: Node) -> None:
     normed = w.op("InstanceNormalization", [split, *arrays], epsilon=layer.eps)
     back = w.op("Reshape", [normed, w.whole(0, C, *x.full_shape[1:-1])])
     scale, shift = (w.vector(x, a, "first") for a in (weight, bias))
-    name = w.op("Mul", [back, w.floats(f"{node.name}.weight", scale)])
-    w.give(y, w.op("Add", [name, w.floats(f"{node.name}.bias", shift)]), "first")
+    name = w.op("Mul", [back, w.held(node, "weight", scale)])
+    w.give(y, w.op("Add", [name, w.held(node, "bias", shift)]), "first")
 
 
 def local_response_norm(w: Writing, node: Node) -> None:
@@ -242,8 +240,3 @@ def local_response_norm(w: Writing, node: Node) -> None:
     layer, x, y = node.operation, node.inputs[0], node.outputs[0]
     numbers = {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "bias": layer.k}
     w.give(y, w.op("LRN", [w.take(x, "first")], **numbers), "first")
-
-
-def array_of(numbers: Any) -> Array:
-    """float32."""
-    return np.asarray(numbers, np.float32)

@@ -114,6 +114,11 @@ class Writing:
         self.arrays[found] = held
         return found
 
+    def held(self, node: Node, key: str, array: Any) -> str:
+        """An array of a layer, called as in the model's state."""
+        base = node.name if node.name and node.in_model else self._base
+        return self.array(f"{base}.{key}", np.asarray(array, np.float32))
+
     def floats(self, name: str, numbers: Any) -> str:
         """A constant of float32."""
         return self.array(name, np.asarray(numbers, np.float32))
