@@ -147,6 +147,7 @@ auto by_type(bool float64, Body&& body) {
     return float64 ? body(double{}) : body(float{});
 }
 
+void bind_combine(py::module_&);
 void bind_conv_norm(py::module_&);
 void bind_conv_pool(py::module_&);
 void bind_conv2d(py::module_&);
@@ -154,6 +155,7 @@ void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);
 void bind_images(py::module_&);
 void bind_join(py::module_&);
+void bind_losses(py::module_&);
 void bind_network(py::module_&);
 void bind_norm(py::module_&);
 void bind_optim(py::module_&);

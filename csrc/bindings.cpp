@@ -183,10 +183,12 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_config(m);
     pycnn::bind_conv2d(m);
     pycnn::bind_conv_pool(m);
+    pycnn::bind_combine(m);
     pycnn::bind_conv_norm(m);
     pycnn::bind_pool2d(m);
     pycnn::bind_images(m);
     pycnn::bind_join(m);
+    pycnn::bind_losses(m);
     pycnn::bind_network(m);
     pycnn::bind_norm(m);
     pycnn::bind_optim(m);

@@ -7,7 +7,7 @@
 #include <array>
 #include <optional>
 
-#include "ops/maps/elementwise.h"
+#include "ops/maps/combine.h"
 
 namespace pycnn {
 namespace conv2d_bindings {

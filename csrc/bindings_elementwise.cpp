@@ -1,4 +1,4 @@
-// Activations, elementwise operators, softmax, loss and dropout, for Python.
+// Activations, elementwise operators, softmax and dropout, for Python.
 
 #include <pybind11/stl.h>
 
@@ -113,41 +113,6 @@ void softmax_gradient(py::array dx, const py::array& dy, const py::array& y, boo
     });
 }
 
-double cross_entropy(py::array dlogits, const py::array& logits, const py::array& labels, double smoothing) {
-    const char* op = "softmax_cross_entropy";
-    const bool float64 = check_floating(logits, {op, "logits"});
-    check_rank(logits, {op, "logits"}, "NK");
-    const Rows rows = rows_of(logits, {op, "logits"});
-    check_output(dlogits, {op, "out"}, float64, "logits", extents(logits), "[N, K]");
-    std::vector<int64_t> classes;
-    const bool are_classes = py::isinstance<py::array_t<int64_t>>(labels);
-    if (are_classes) {
-        check_shape(labels, {op, "labels"}, {rows.count}, "[N]");
-        check_contiguous(labels, {op, "labels"});
-        classes = copy_of<int64_t>(labels);
-        for (std::size_t r = 0; r < classes.size(); ++r)
-            if (classes[r] < 0 || classes[r] >= rows.K)
-                throw py::value_error("softmax_cross_entropy: labels[" + std::to_string(r) + "] is " +
-                                      std::to_string(classes[r]) + "; expected a class in 0 .. " +
-                                      std::to_string(rows.K - 1) + ", since logits has K = " + std::to_string(rows.K) +
-                                      " columns.");
-    } else {
-        check_input(labels, {op, "labels"}, float64, "logits", extents(logits), "[N, K] (one-hot)");
-    }
-    return by_type(float64, [&](auto zero) {
-        using T = decltype(zero);
-        const CrossEntropy<T> call{.dlogits = writable<T>(dlogits),
-                                   .logits = readable<T>(logits),
-                                   .labels = are_classes ? classes.data() : nullptr,
-                                   .onehot = are_classes ? nullptr : readable<T>(labels),
-                                   .smoothing = static_cast<T>(smoothing),
-                                   .rows = rows.count,
-                                   .K = rows.K};
-        const WithoutGil running;
-        return softmax_cross_entropy(call);
-    });
-}
-
 void add_bias_to(py::array y, const py::array& bias) {
     const char* op = "add_bias";
     const bool float64 = check_floating(y, {op, "y"});
@@ -206,8 +171,6 @@ void bind_elementwise(py::module_& m) {
     m.def("relu_backward", relu_gradient, py::arg("dx"), py::arg("dy"), py::arg("y"));
     m.def("softmax", softmax, py::arg("y"), py::arg("x"), py::arg("logarithm"));
     m.def("softmax_backward", softmax_gradient, py::arg("dx"), py::arg("dy"), py::arg("y"), py::arg("logarithm"));
-    m.def("softmax_cross_entropy", cross_entropy, py::arg("dlogits"), py::arg("logits"), py::arg("labels"),
-          py::arg("label_smoothing"));
     m.def("add_bias", add_bias_to, py::arg("y"), py::arg("bias"));
     m.def("accumulate", accumulate_into, py::arg("total"), py::arg("part"));
     m.def("dropout", drop, py::arg("y"), py::arg("x"), py::arg("p"), py::arg("seed"), py::arg("calls"));

@@ -1,4 +1,4 @@
-// Arithmetic of two arrays, concat and split, for Python: what the branches of a network meet and part in.
+// Affine, concat and split, for Python: what the branches of a network meet and part in (with bindings_combine.cpp).
 
 #include <pybind11/stl.h>
 
@@ -9,37 +9,6 @@
 namespace pycnn {
 namespace join_bindings {
 namespace {
-
-// `op` is the name in sentences; a and b are called so too. activation: of a sum alone.
-void combine_arrays(py::array y, const py::array& a, const py::array& b, const std::string& op,
-                    const Activation& activation) {
-    const char* name = op.c_str();
-    const bool float64 = check_floating(a, {name, "a"});
-    check_contiguous(a, {name, "a"});
-    check_input(b, {name, "b"}, float64, "a", extents(a), "as a");
-    check_output(y, {name, "out"}, float64, "a", extents(a), "as a");
-    check_apart(y, {name, "out"}, a, "a", true);
-    check_apart(y, {name, "out"}, b, "b", true);
-    void* result = y.mutable_data();
-    const int64_t size = a.size();
-    by_type(float64, [&](auto zero) {
-        using T = decltype(zero);
-        const WithoutGil running;
-        T* to = static_cast<T*>(result);
-        if (op == "add")
-            finish<T>({.y = to,
-                       .x = readable<T>(a),
-                       .rows = 1,
-                       .C = size,
-                       .epilogue = {.residual = readable<T>(b), .activation = activation}});
-        else
-            combine<T>({.y = to,
-                        .a = readable<T>(a),
-                        .b = readable<T>(b),
-                        .size = size,
-                        .op = op == "subtract" ? Combine::subtract : Combine::multiply});
-    });
-}
 
 void affine_of(py::array y, const py::array& x, double scale, double shift) {
     const char* op = "affine";
@@ -144,7 +113,6 @@ void split_array(const py::array& x, const std::vector<int64_t>& sizes, const st
 
 void bind_join(py::module_& m) {
     using namespace join_bindings;
-    m.def("combine", combine_arrays, py::arg("y"), py::arg("a"), py::arg("b"), py::arg("op"), py::arg("activation"));
     m.def("affine", affine_of, py::arg("y"), py::arg("x"), py::arg("scale"), py::arg("shift"));
     m.def("concat", concat_arrays, py::arg("y"), py::arg("arrays"));
     m.def("split", split_array, py::arg("x"), py::arg("sizes"), py::arg("outs"));

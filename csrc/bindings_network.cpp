@@ -7,8 +7,6 @@
 
 #include <memory>
 
-#include "ops/maps/elementwise.h"
-
 namespace pycnn {
 namespace network_bindings {
 namespace {
@@ -173,10 +171,11 @@ void add_linear(Program& p, Index x, Index y, const py::object& weight, const py
     const int64_t in = sizes.shape(0), out = sizes.shape(1);
     const py::array w = checked(step, weight, "weight", {in, out}, "[in, out]");
     const py::array b = checked(step, bias, "bias", {out}, "[out]", true);
-    step.reads(x, "x", in);
-    step.writes(y, "y", out);
+    const int64_t rows = std::max<int64_t>(step.floats(x, "x") / in, 1);
+    step.reads(x, "x", rows * in);
+    step.writes(y, "y", rows * out);
     const LinearCall call{
-        .weight = kept(w), .bias = data_or_null(bias, b), .in = in, .out = out, .activation = activation};
+        .weight = kept(w), .bias = data_or_null(bias, b), .in = in, .out = out, .rows = rows, .activation = activation};
     Network::Step made;
     {
         const WithoutGil running;
@@ -192,26 +191,6 @@ void add_relu(Program& p, Index x, Index y) {
     step.reads(x, "x", step.floats(x, "x"), true);
     step.writes(y, "y", step.floats(x, "x"));
     p.net.add_relu(x, y);
-    step.done();
-}
-
-void add_add(Program& p, Index a, Index b, Index y, const Activation& activation) {
-    Adding step(p, "add_add");
-    const int64_t size = step.floats(a, "a");
-    step.reads(a, "a", size, true);
-    step.reads(b, "b", size, true);
-    step.writes(y, "y", size);
-    p.net.add_add(a, b, y, activation);
-    step.done();
-}
-
-void add_combine(Program& p, const char* name, Index a, Index b, Index y, Combine op) {
-    Adding step(p, name);
-    const int64_t size = step.floats(a, "a");
-    step.reads(a, "a", size, true);
-    step.reads(b, "b", size, true);
-    step.writes(y, "y", size);
-    p.net.add_combine(a, b, y, op);
     step.done();
 }
 
@@ -274,10 +253,9 @@ void add_python(Program& p, const py::object& function, const Indices& xs, const
 
 void bind_network(py::module_& m) {
     using namespace network_bindings;
-    const auto combined = [](const char* name, Combine op) {
-        return [=](Program& p, Index a, Index b, Index y) { add_combine(p, name, a, b, y, op); };
-    };
-    py::class_<Program>(m, "Network")
+    py::class_<Program> network(m, "Network");
+    bind_network_combine(network);
+    network
         .def(py::init(&make_network), py::arg("floats"), py::arg("offsets"), py::arg("inputs"), py::arg("outputs"),
              py::arg("chunk"))
         .def("add_conv2d", add_conv2d, py::arg("x"), py::arg("y"), py::arg("shape"), py::arg("weight"), py::arg("bias"),
@@ -290,9 +268,6 @@ void bind_network(py::module_& m) {
         .def("add_linear", add_linear, py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"),
              py::arg("activation"))
         .def("add_relu", add_relu, py::arg("x"), py::arg("y"))
-        .def("add_add", add_add, py::arg("a"), py::arg("b"), py::arg("y"), py::arg("activation"))
-        .def("add_subtract", combined("add_subtract", Combine::subtract), py::arg("a"), py::arg("b"), py::arg("y"))
-        .def("add_multiply", combined("add_multiply", Combine::multiply), py::arg("a"), py::arg("b"), py::arg("y"))
         .def("add_affine", add_affine, py::arg("x"), py::arg("y"), py::arg("scale"), py::arg("shift"))
         .def("add_concat", add_concat, py::arg("xs"), py::arg("y"), py::arg("channels"))
         .def("add_copy", add_copy, py::arg("x"), py::arg("y"))

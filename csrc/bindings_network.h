@@ -125,4 +125,7 @@ class Adding {
 // arrays [N, ...] of the inputs -> fresh ones of the outputs, in these shapes (bindings_network_run.cpp).
 std::vector<py::array> run_network(Program&, const std::vector<py::object>& arrays, const std::vector<Extents>& shapes);
 
+// add_combine and add_sum_to (bindings_combine.cpp).
+void bind_network_combine(py::class_<Program>&);
+
 }  // namespace pycnn

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         interop,
         layers,
         losses,
+        metrics,
         modelfile,
         models,
         onnx,
@@ -67,8 +68,8 @@ machine.remember_who_decides(_decides)
 # Imported at their first use: `import pycnn` stays fast, and extras are needed only there.
 _MODULES = (
     "augment", "callbacks", "checkpoint", "datasets", "graph", "interop", "layers", "losses",
-    "modelfile", "models", "onnx", "optim", "plots", "predict", "preprocessing", "ranks", "recipes",
-    "report", "schedules", "sklearn", "testing",
+    "metrics", "modelfile", "models", "onnx", "optim", "plots", "predict", "preprocessing", "ranks",
+    "recipes", "report", "schedules", "sklearn", "testing",
 )  # fmt: skip
 _HOMES = {
     "FileError": "_formats.files",
@@ -113,6 +114,7 @@ __all__ = [
     "layers",
     "load_model",
     "losses",
+    "metrics",
     "modelfile",
     "models",
     "num_threads",

@@ -5,20 +5,10 @@ word is a regular expression, and all must occur. Wrong types and ranks are the 
 test_errors.py.
 """
 
-from dataclasses import dataclass
-
+import bad_arithmetic
 import numpy as np
-from op_table import ONE_HOT, OPERATORS, normal
-
-
-@dataclass(frozen=True)
-class Bad:
-    """What to change in the first sample, and what the exception must be and say."""
-
-    changes: dict
-    exception: type
-    words: tuple
-
+from bad_losses import LOSSES_BAD, Bad, unlike
+from op_table import OPERATORS, normal
 
 _LIMIT = r"2\*\*31 - 1"
 _GEOMETRY = {
@@ -76,14 +66,6 @@ _POOL_BAD = {
 _WINDOW_TOO_LARGE = Bad({"kernel_size": 8, "padding": "valid"}, ValueError, ("8", "5|7"))
 
 
-def _labels(*labels):
-    return {"labels": np.array(labels)}
-
-
-def _unlike(*names):
-    return {name: Bad({name: normal(7, 5)}, ValueError, (name, r"\(7, 5\)")) for name in names}
-
-
 def _lists(*names):
     """What is updated must be an array: a copy of a list would be updated and lost."""
     return {
@@ -124,8 +106,8 @@ _NORM_BAD = {
     "eps_0": Bad({"eps": 0.0}, ValueError, ("eps", "0.0", "above 0")),
     "activation": Bad({"activation": "tanh"}, ValueError, ("activation", "tanh", "relu")),
 }
-_OTHER_B = {"shape": Bad({"b": normal(10, 5)}, ValueError, ("b", "10, 5", "5, 10", "as a"))}
 _OTHER_SHAPE = {"shape": Bad({"y": normal(5, 9)}, ValueError, ("y", r"5, 9", "10"))}
+
 
 BAD = {
     "conv2d": {
@@ -207,28 +189,7 @@ BAD = {
     },
     "relu": {},
     "relu_backward": _OTHER_SHAPE,
-    "softmax_cross_entropy": {
-        "label_too_large": Bad(
-            _labels(3, 0, 10, 9, 1), ValueError, ("label", r"labels\[2\]", "10")
-        ),
-        "label_negative": Bad(_labels(3, 0, 9, -1, 1), ValueError, ("label", r"labels\[3\]", "-1")),
-        "labels_short": Bad(_labels(3, 0, 9, 9), ValueError, ("labels", "4", "5")),
-        "labels_float": Bad(_labels(3.0, 0.0, 9.0, 9.0, 1.0), TypeError, ("labels", "float64")),
-        "labels_bool": Bad(_labels(*[True] * 5), TypeError, ("labels", "bool")),
-        "one_hot_narrow": Bad({"labels": ONE_HOT[:, :9]}, ValueError, ("labels", "9", "10")),
-        "one_axis": Bad({"logits": normal(5)}, ValueError, ("logits", r"\(5,\)")),
-        "smoothing": Bad({"label_smoothing": 1.5}, ValueError, ("label_smoothing", "1.5")),
-        "smoothing_negative": Bad(
-            {"label_smoothing": -0.1}, ValueError, ("label_smoothing", "-0.1")
-        ),
-        "label_unsigned": Bad(
-            {"labels": np.array([3, 2**64 - 1, 0, 0, 0], np.uint64)},
-            ValueError,
-            (r"labels\[1\]", str(2**64 - 1), "class"),
-        ),
-        "smoothing_none": Bad({"label_smoothing": None}, ValueError, ("label_smoothing", "None")),
-        "smoothing_nan": Bad({"label_smoothing": np.nan}, ValueError, ("label_smoothing", "nan")),
-    },
+    **LOSSES_BAD,
     "add_bias": {
         "bias_length": Bad({"bias": normal(9)}, ValueError, ("bias", "9", "7", "C")),
         "no_axis": Bad({"y": np.array(1, np.float32)}, ValueError, ("y", "last axis")),
@@ -237,21 +198,6 @@ BAD = {
     "accumulate": {
         "shape": Bad({"part": normal(10, 5)}, ValueError, ("part", "10, 5", "5, 10")),
         **_lists("total"),
-    },
-    "add": {
-        **_OTHER_B,
-        "activation": Bad({"activation": "Relu"}, ValueError, ("activation", "Relu", "tanh")),
-        "activation_array": Bad(
-            {"activation": np.array(["relu"])}, ValueError, ("activation", "array")
-        ),
-    },
-    "subtract": _OTHER_B,
-    "multiply": _OTHER_B,
-    "affine": {
-        "scale_nan": Bad({"scale": np.nan}, ValueError, ("scale", "nan", "finite")),
-        "scale_text": Bad({"scale": "2"}, ValueError, ("scale", "'2'", "number")),
-        "shift_huge": Bad({"shift": 1e39}, ValueError, ("shift", r"1e\+39", "x's type")),
-        "shift_array": Bad({"shift": np.ones(2)}, ValueError, ("shift", "array", "number")),
     },
     "split": {
         "sum": Bad({"sizes": [3, 13]}, ValueError, ("sizes", "16", "17", "last axis")),
@@ -264,7 +210,7 @@ BAD = {
         "out_text": Bad({"out": [None, "x", None]}, TypeError, (r"out\[1\]", "a str")),
     },
     "adam_step": {
-        **_unlike("grad", "m", "v"),
+        **unlike("grad", "m", "v"),
         "step_0": Bad({"step": 0}, ValueError, ("step", "0", "1")),
         "beta1": Bad({"beta1": 1.0}, ValueError, ("beta1", "1.0")),
         "beta2": Bad({"beta2": -0.1}, ValueError, ("beta2", "-0.1")),
@@ -279,12 +225,12 @@ BAD = {
     "sgd_step": {
         "momentum_none": Bad({"momentum": None}, ValueError, ("momentum", "None", "number")),
         **_lists("param", "velocity"),
-        **_unlike("grad", "velocity"),
+        **unlike("grad", "velocity"),
         "no_velocity": Bad({"velocity": None, "momentum": 0.9}, ValueError, ("velocity", "None")),
         "lr_nan": Bad({"lr": np.nan}, ValueError, ("lr", "nan")),
     },
     "rmsprop_step": {
-        **_unlike("grad", "square", "buffer"),
+        **unlike("grad", "square", "buffer"),
         **_lists("param", "square", "buffer"),
         "alpha": Bad({"alpha": 1.0}, ValueError, ("alpha", "1.0")),
         "eps": Bad({"eps": -1.0}, ValueError, ("eps", "-1.0")),
@@ -395,4 +341,5 @@ BAD = {
     "log_softmax": _NO_ROW,
     "softmax_backward": _OTHER_SHAPE,
     "log_softmax_backward": _OTHER_SHAPE,
+    **bad_arithmetic.bad(Bad),
 }

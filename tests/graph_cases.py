@@ -143,6 +143,33 @@ class Ends(Module):
         return layers.flatten(y), layers.flatten(part)
 
 
+class Gates(Module):
+    """Operands that repeat, on either side of each operator, of as few numbers as 1."""
+
+    def __init__(self, rng=0):
+        super().__init__()
+        rng = np.random.default_rng(rng)
+        self.conv = Conv2d(2, 3, 3, padding=1, rng=rng)
+        self.mean, self.spread = layers.Mean((1, 2), keepdims=True), layers.Mean(-1, keepdims=True)
+        self.inside = Linear(3, 3, rng=rng)
+        self.affine, self.last = layers.ChannelAffine(3), layers.ChannelAffine(2)
+        self.offset = layers.Combine("subtract", (4, 1, 3), reflected=True)
+        self.ratio = layers.Combine("divide", (3, 1))
+        self.head = Linear(3, 2, rng=rng)
+
+    def forward(self, x):
+        y = self.affine(self.conv(x))
+        gate = self.inside(self.mean(y))  # [N, 1, 1, 3]
+        one = self.spread(gate * gate)  # [N, 1, 1, 1]: as many lines of memory, fewer numbers
+        gate = one - gate
+        y = gate * y + y * gate
+        pixel = self.spread(y)  # [N, 4, 3, 1]
+        z = y / (pixel * pixel + 2) + pixel / (y * y + 1)
+        z = self.ratio(self.offset(z) + 1 / (y * y + 2))
+        rows = layers.relu(gate + self.spread(gate))
+        return self.last(self.head(layers.relu(layers.relu(z) + rows)))
+
+
 def functional(rng=0):
     """Keras' way: an inception block with a shared module."""
     rng = np.random.default_rng(rng)
@@ -165,6 +192,7 @@ NETWORKS = {
     "twice": (Twice, [(3, 4, 5, 3)]),
     "many": (Many, [(4, 5), (4, 3)]),
     "ends": (Ends, [(2, 4, 3, 2)]),
+    "gates": (Gates, [(2, 4, 3, 2)]),
     "functional": (functional, [(3, 6, 4, 3)]),
 }
 every_network = pytest.mark.parametrize("name", NETWORKS)

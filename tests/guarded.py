@@ -177,8 +177,18 @@ POOLED = {
 def elementwise():
     for shape in ((3, 19), (1, 1), (5, 47), (2, 64), (1, 33)):
         a, b, vector = normal(*shape), normal(*shape), normal(shape[-1])
-        for name in ("add", "subtract", "multiply"):
-            compare(lambda a, b, out, name=name: getattr(ops, name)(a, b, out=out), (a, b))
+        for name in ("add", "subtract", "multiply", "divide"):
+            function = getattr(ops, name)
+            for pair in ((a, b), (a, vector), (a[:, :1].copy(), b)):
+                compare(lambda a, b, out, f=function: f(a, b, out=out), pair)
+        for sums in ((1, shape[1]), (shape[0], 1)):
+            compare(lambda a, out, to=sums: ops.sum_to(a, to, out=out), (a,))
+            compare(lambda a, b, out, to=sums: ops.sum_to(a, to, other=b, out=out), (a, vector))
+        for exponent in (2, -0.5, 1.7):
+            compare(lambda a, out, p=exponent: ops.power(a, p, out=out), (np.abs(a),))
+            compare(
+                lambda a, b, out, p=exponent: ops.power_backward(a, b, p, out=out), (a, np.abs(b))
+            )
         compare(lambda a, b, out: ops.add(a, b, activation="relu", out=out), (a, b))
         compare(lambda a, out: ops.relu(a, out=out), (a,))
         compare(lambda a, b, out: ops.relu_backward(a, b, out=out), (a, b))

@@ -65,6 +65,22 @@ CASES = {
         (3, 2, 2, 5),
         lambda x, p: reference.batch_norm(x, *p, eps=1e-3)[0],
     ),
+    "batch_norm_vectors": (
+        lambda: layers.BatchNorm1d(5),
+        (7, 5),
+        lambda x, p: reference.batch_norm(x, *p)[0],
+    ),
+    "batch_norm_sequences": (
+        lambda: layers.BatchNorm1d(3, eps=1e-2),
+        (2, 4, 3),
+        lambda x, p: reference.batch_norm(x, *p, eps=1e-2)[0],
+    ),
+    "channel_affine": (
+        lambda: layers.ChannelAffine(5),
+        (3, 2, 4, 5),
+        lambda x, p: x * p[0] + p[1],
+    ),
+    "power": (lambda: layers.Power(3), (4, 5), lambda x, p: x**3),
     "relu": (layers.ReLU, (4, 5), lambda x, p: reference.relu(x)),
     "flatten": (layers.Flatten, (2, 3, 4, 2), lambda x, p: x.reshape(2, 24)),
     "linear": (

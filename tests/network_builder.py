@@ -6,7 +6,7 @@ import _pycnn
 import numpy as np
 import reference
 
-from pycnn.ops.activations import parse
+from pycnn.ops.activations import NONE, parse
 from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
 
@@ -108,6 +108,8 @@ class Built:
 
     def elementwise(self, name, operands, compute, *options, at=None):
         y = self.value(self.shapes[operands[0]], at)
+        if name in ("add", "subtract", "multiply", "divide"):
+            name, options = "combine", (name, *[self.shapes[y]] * 3, *(options or (NONE,)))
         return self.step(
             name, y, lambda values: compute(*(values[i] for i in operands)), *operands, y, *options
         )

@@ -25,8 +25,13 @@ class Sample:
 
     def astype(self, dtype):
         """The same sample with its float arrays in another type."""
-        cast = (frozen(a.astype(dtype)) if a.dtype == np.float32 else a for a in self.arrays)
-        return Sample(tuple(cast), self.options)
+
+        def cast(value):
+            float32 = getattr(value, "dtype", None) == np.float32
+            return frozen(value.astype(dtype)) if float32 else value
+
+        options = {name: cast(value) for name, value in self.options.items()}
+        return Sample(tuple(map(cast, self.arrays)), options)
 
 
 def conv(N, H, W, C, KH, KW, OC, **options):
@@ -86,6 +91,54 @@ ONE_HOT = frozen(np.eye(10, dtype=np.float32)[CLASSES])
 
 def loss(**options):
     return Sample((normal(5, 10), frozen(CLASSES)), options)
+
+
+_PIXELS = frozen(_rng.integers(0, 21, (2, 3, 5)))
+_WEIGHTS = frozen(np.array([0.5, 0, 2, 1, 1.5], np.float32))
+LOSSES = {
+    "classes": loss(),
+    "smoothing": loss(label_smoothing=0.1),
+    "one_hot": Sample((normal(5, 10), ONE_HOT)),
+    "one_hot_smoothing": Sample((normal(5, 10), ONE_HOT), {"label_smoothing": 0.25}),
+    "weights": loss(
+        label_smoothing=0.1, class_weights=np.arange(10), ignore_index=9, sample_weight=_WEIGHTS
+    ),
+    "soft_weights": Sample(
+        (normal(5, 40), frozen(np.abs(normal(5, 40)))),
+        {"class_weights": np.arange(40) % 3, "sample_weight": _WEIGHTS},
+    ),
+    "wide": Sample(
+        (normal(5, 40), frozen(np.array([0, 39, 16, 15, 0]))),
+        {"class_weights": np.arange(40), "ignore_index": 0, "label_smoothing": 0.1},
+    ),
+    "maps": Sample((normal(2, 3, 5, 21), _PIXELS), {"sample_weight": _WEIGHTS[:2]}),
+}
+
+
+def pointwise(targets=lambda x: x, **options):
+    """outputs [N], [N, K], and images; a weight for each sample, or for each row of pixels."""
+    return {
+        "row": Sample((normal(37), frozen(targets(normal(37)))), options),
+        "weights": Sample(
+            (normal(5, 10), frozen(targets(normal(5, 10)))),
+            {"sample_weight": _WEIGHTS, **options},
+        ),
+        "maps": Sample(
+            (normal(2, 3, 5, 33), frozen(targets(normal(2, 3, 5, 33)))),
+            {"sample_weight": frozen(np.abs(normal(2, 3))), **options},
+        ),
+    }
+
+
+POINTWISE = {
+    "mse_loss": pointwise(),
+    "l1_loss": pointwise(),
+    "huber_loss": pointwise(delta=0.5),
+    "binary_cross_entropy_with_logits": {
+        **pointwise(lambda x: np.clip(x, 0, 1)),
+        "positive": Sample((normal(5, 10), ONE_HOT), {"pos_weight": np.arange(10)}),
+    },
+}
 
 
 def steps(count, *options):

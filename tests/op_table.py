@@ -9,24 +9,26 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import op_rows_arithmetic
 import reference
 import tolerance
+import tolerance_arithmetic
 from op_samples import (
     BIAS,
     BYTES,
     COUNT_PAD,
     FORWARD,
     INPUT,
+    LOSSES,
     NORM_GRADIENTS,
     NORM_INFERENCE,
     NORMS,
-    ONE_HOT,
+    POINTWISE,
     POOL_FORWARD,
     ROWS,
     WEIGHT,
     Sample,
     frozen,
-    loss,
     normal,
     pool_gradients,
     steps,
@@ -80,7 +82,8 @@ class Operator:
     def expected(self, sample):
         """[(exact, bound)] of each result."""
         exact = getattr(reference, self.name)(*sample.arrays, **sample.options)
-        bound = getattr(tolerance, self.name, tolerance.exact)(*sample.arrays, **sample.options)
+        bounds = [getattr(module, self.name, None) for module in (tolerance, tolerance_arithmetic)]
+        bound = next(filter(None, bounds), tolerance.exact)(*sample.arrays, **sample.options)
         exact = exact if isinstance(exact, tuple) else (exact,)
         bound = bound if isinstance(bound, tuple) else (bound,) * len(exact)
         return list(zip(exact, bound, strict=True))
@@ -105,7 +108,6 @@ def check(results, expected, dtype, what=""):
 
 _COLOURS = frozen(np.random.default_rng(3).standard_normal((3, 7, 19, 3), np.float32))
 _MEANS = {"mean": (0.1, -0.2, 0.3), "std": (1.0, 0.5, 2.0)}
-_RELU = {"activation": "relu"}
 _EPOCH = {"seed": 5, "epoch": 2}
 _AFFINE = {"shift": 1.5, "rotation": 30.0, "scale": 0.2, "shear": 0.3}
 
@@ -219,14 +221,13 @@ _ALL = [
     Operator(
         "softmax_cross_entropy",
         ("logits", "labels"),
-        {
-            "classes": loss(),
-            "smoothing": loss(label_smoothing=0.1),
-            "one_hot": Sample((normal(5, 10), ONE_HOT)),
-            "one_hot_smoothing": Sample((normal(5, 10), ONE_HOT), {"label_smoothing": 0.25}),
-        },
+        LOSSES,
         batch=("logits", "labels"),
         has_out=False,
+    ),
+    *(
+        Operator(name, ("outputs", "targets"), samples, batch=("outputs", "targets"), has_out=False)
+        for name, samples in POINTWISE.items()
     ),
     Operator(
         "add_bias",
@@ -246,28 +247,7 @@ _ALL = [
         updated=("total",),
         has_out=False,
     ),
-    *(
-        Operator(
-            name,
-            ("a", "b"),
-            {
-                **{key: Sample((normal(*shape), normal(*shape))) for key, shape in ROWS.items()},
-                **(
-                    {"relu": Sample((normal(3, 70), normal(3, 70)), _RELU)} if name == "add" else {}
-                ),
-            },
-            batch=("a", "b"),
-            in_place=("a", "b"),
-        )
-        for name in ("add", "subtract", "multiply")
-    ),
-    Operator(
-        "affine",
-        ("x",),
-        {key: Sample((normal(*s),), {"scale": -1.7, "shift": 0.3}) for key, s in ROWS.items()},
-        batch=("x",),
-        in_place=("x",),
-    ),
+    *op_rows_arithmetic.rows(Operator),
     Operator(
         "split",
         ("x",),

@@ -40,6 +40,15 @@ class Arena:
         begin, end = self.where(place)
         assert begin == end or name in self.owners.get((begin, end), ()), f"{name} is overwritten"
 
+    def apart_or_same(self, place, read):
+        """A result lies where an operand lies, number by number, or apart from it."""
+        if place.where != "arena" or read.where != "arena":
+            return
+        (begin, end), (first, last) = self.where(place), self.where(read)
+        assert end <= first or last <= begin or (begin, end) == (first, last), (
+            "lies over an operand"
+        )
+
     def call(self, place, name, other):
         """What lies there as `name` is `other` from now on as well."""
         self.read(place, name)
@@ -57,6 +66,8 @@ def forward(plan, arena):
         for place, name in xs:
             arena.read(place, name)
         for place, name in ys:
+            for read, _ in xs:
+                arena.apart_or_same(place, read)
             arena.write(place, name)
         for k, kept in enumerate(plan.kept[i]):
             if isinstance(kept, Place):
@@ -100,6 +111,8 @@ def backward(plan, arena, gradients):
         for k, (x, dx, total) in enumerate(zip(step.inputs, g.dx, g.adds, strict=True)):
             if dx is not None:
                 name = ("part", g.index, k) if total is not None else ("gradient", id(x))
+                for dy in g.dy:
+                    arena.apart_or_same(dx, dy)
                 arena.write(dx, name)
                 written.append((dx, name))
         for place, name in written:

@@ -9,7 +9,18 @@ import itertools
 
 import numpy as np
 from activation_reference import activated, relu
+from arithmetic_reference import (  # noqa: F401
+    add,
+    affine,
+    divide,
+    multiply,
+    power,
+    power_backward,
+    subtract,
+    sum_to,
+)
 from augment_reference import augment_images  # noqa: F401
+from loss_reference import *  # noqa: F403
 
 
 def pair(value):
@@ -198,44 +209,6 @@ def relu_backward(dy, y):
     return np.where(np.float64(y) > 0, np.float64(dy), 0.0)
 
 
-def log_softmax(x):
-    """x - log(sum(exp(x))) over the last axis, shifted by the maximum."""
-    x = np.float64(x)
-    shifted = x - x.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def softmax(x):
-    """exp(x) / sum(exp(x)) over the last axis."""
-    return np.exp(log_softmax(x))
-
-
-def softmax_backward(dy, y):
-    """Dx = y * (dy - sum(dy * y)), y = softmax(x)."""
-    dy, y = np.float64(dy), np.float64(y)
-    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
-
-
-def log_softmax_backward(dy, y):
-    """Dx = dy - exp(y) * sum(dy), y = log_softmax(x)."""
-    dy, y = np.float64(dy), np.float64(y)
-    return dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
-
-
-def smoothed_targets(labels, K, label_smoothing=0.0):
-    """Class numbers [N] or one-hot rows [N, K] -> (1 - s) * one_hot + s / K."""
-    one_hot = np.eye(K)[labels] if labels.ndim == 1 else np.float64(labels)
-    return (1 - label_smoothing) * one_hot + label_smoothing / K
-
-
-def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
-    """(loss, dlogits): the mean over the batch of -sum(target * log_softmax), and its gradient."""
-    N, K = logits.shape
-    target = smoothed_targets(labels, K, label_smoothing)
-    loss = -(target * log_softmax(logits)).sum() / N
-    return loss, (softmax(logits) - target) / N
-
-
 def adam_step(param, grad, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
     """(param, m, v) after one step of Kingma & Ba's algorithm 1, with AdamW's decoupled decay."""
     param, grad, m, v = map(np.float64, (param, grad, m, v))
@@ -263,23 +236,6 @@ def add_bias(y, bias):
 def accumulate(total, part):
     """Total + part."""
     return np.float64(total) + np.float64(part)
-
-
-def add(a, b, activation=None):
-    return activated(np.float64(a) + b, activation)
-
-
-def subtract(a, b):
-    return np.float64(a) - b
-
-
-def multiply(a, b):
-    return np.float64(a) * b
-
-
-def affine(x, scale, shift):
-    """`scale` and `shift` in x's type."""
-    return np.float64(x) * x.dtype.type(scale) + x.dtype.type(shift)
 
 
 def split(x, sizes):

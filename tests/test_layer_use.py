@@ -34,7 +34,7 @@ WRONG_INPUTS = [
     ("relu", np.ones(3, bool), TypeError, "x is bool; expected float32 or float64"),
     ("flatten", np.ones(3), ValueError, "expected at least two axes"),
     ("linear", np.ones((4, 6)), ValueError, r"6 features in .*; expected in_features = 5"),
-    ("linear", np.ones((4, 1, 1, 5)), ValueError, r"put Flatten\(\) before this layer"),
+    ("linear", np.ones((4, 1, 5, 1)), ValueError, r"put Flatten\(\) before this layer"),
     ("dropout", np.ones((4, 6), np.float16), TypeError, "x is float16; expected float32 or"),
 ]
 

@@ -136,7 +136,7 @@ def test_eval_forward_equals_training_forward(name):
     layer, x = make(name, np.float32)
     if isinstance(layer, layers.Dropout):
         assert layer.eval().forward(x) is x
-    elif isinstance(layer, layers.BatchNorm2d):
+    elif isinstance(layer, (layers.BatchNorm1d, layers.BatchNorm2d)):
         vectors = [layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var]
         expected = reference.batch_norm_inference(x, *vectors, eps=layer.eps)
         np.testing.assert_allclose(layer.eval().forward(x), expected, rtol=0, atol=1e-5)

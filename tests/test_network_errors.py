@@ -10,6 +10,10 @@ from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
 
 
+def combine(net, a, b, y, op="add", size=120):
+    net.add_combine(a, b, y, op, (size,), (size,), (size,), NONE)
+
+
 def doubled(xs, ys):
     ys[0][...] = 2 * xs[0]
 
@@ -64,9 +68,12 @@ BAD = {
     "in_part": (lambda n: n.add_relu(1, 3), r"y \(value 3\) lies over x \(value 1\).*same offset"),
     "size": (lambda n: n.add_relu(1, 4), "y is value 4 with 24 floats an image; expected 120"),
     "copy": (lambda n: n.add_copy(1, 6), r"y \(value 6\) lies over x \(value 1\).*apart from it"),
-    "add_sizes": (lambda n: n.add_add(1, 4, 2, NONE), "b is value 4 with 24 floats"),
-    "subtract": (lambda n: n.add_subtract(1, 2, 5), "b is value 2, which no step has written"),
-    "multiply": (lambda n: n.add_multiply(0, 1, 3), r"lies over b \(value 1\)"),
+    "add_sizes": (lambda n: combine(n, 1, 4, 2), "b is value 4 with 24 floats"),
+    "subtract": (
+        lambda n: combine(n, 1, 2, 5, "subtract"),
+        "b is value 2, which no step has written",
+    ),
+    "multiply": (lambda n: combine(n, 0, 1, 3, "multiply"), r"lies over b \(value 1\)"),
     "affine": (lambda n: n.add_affine(1, 4, 1.0, 0.0), "add_affine: y is value 4 with 24"),
     "conv_x": (lambda n: n.add_conv2d(4, 2, CONV, W, B, NONE, "none"), "x is value 4 with 24"),
     "conv_y": (
@@ -278,7 +285,7 @@ def test_a_run_that_does_not_fit(arrays, shapes, error, words):
 
 def test_inputs_of_unlike_batches_are_refused():
     net = _pycnn.Network([4, 4, 4], [-1, -1, -1], [0, 1], [2], 1)
-    net.add_add(0, 1, 2, NONE)
+    combine(net, 0, 1, 2, size=4)
     with pytest.raises(ValueError, match=r"arrays\[1\] has shape \(3, 4\); expected 2 images of 4"):
         net.run([np.ones((2, 4), F), np.ones((3, 4), F)], [(2, 4)])
 
@@ -298,7 +305,7 @@ def test_more_memory_than_there_is():
 def test_an_array_may_be_two_inputs(rng):
     x = vector(rng, 40).reshape(10, 4)
     net = _pycnn.Network([4, 4, 4], [-1, -1, -1], [0, 1], [2], 3)
-    net.add_subtract(0, 1, 2)
+    combine(net, 0, 1, 2, "subtract", 4)
     np.testing.assert_array_equal(net.run([x, x], [(10, 4)])[0], np.zeros((10, 4)))
 
 

@@ -148,10 +148,9 @@ def test_an_empty_batch_works(isa, name):
     if "input_shape" in options:
         options["input_shape"] = (0, *options["input_shape"][1:])
     results = operator(arrays, options)
-    if name == "softmax_cross_entropy":
-        loss, dlogits = results
-        assert loss == 0
-        assert dlogits.shape == (0, 10)
+    if isinstance(results[0], float):  # a loss
+        assert results[0] == 0
+        assert results[1].shape == arrays[0].shape
         return
     full = operator(sample.arrays, sample.options)
     for result, plain in zip(results, full, strict=True):

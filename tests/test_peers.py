@@ -135,6 +135,58 @@ def test_cross_entropy_is_torchs(torch, isa, rng, smoothing, one_hot):
         tolerance.assert_within(result, value, 2 * bound)
 
 
+@pytest.mark.parametrize("shape", [(9, 10), (2, 3, 4, 10), (9, 40)], ids=["rows", "maps", "wide"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["labels", "soft"])
+def test_weighted_cross_entropy_is_torchs(torch, isa, rng, kind, smoothing, shape):
+    """Class weights, ignored labels, distributions: what the sum is divided by is torch's."""
+    logits = 3 * rng.standard_normal(shape, np.float32)
+    options = {"label_smoothing": smoothing, "class_weights": rng.random(shape[-1], np.float32)}
+    target = rng.random(shape, np.float32)
+    theirs = {}
+    if kind == "labels":
+        target = rng.integers(0, shape[-1], shape[:-1])
+        options["ignore_index"] = theirs["ignore_index"] = int(target.flat[0])
+    x = torch.tensor(logits, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(
+        x.movedim(-1, 1),
+        torch.tensor(target).movedim(-1, 1) if kind == "soft" else torch.tensor(target),
+        weight=torch.tensor(options["class_weights"]),
+        label_smoothing=smoothing,
+        **theirs,
+    )
+    loss.backward()
+    bounds = tolerance.softmax_cross_entropy(logits, target, **options)
+    ours = ops.softmax_cross_entropy(logits, target, **options)
+    for result, value, bound in zip(ours, (loss.item(), x.grad.numpy()), bounds, strict=True):
+        tolerance.assert_within(result, value, 2 * bound)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mse_loss", {}),
+        ("l1_loss", {}),
+        ("huber_loss", {"delta": 0.7}),
+        ("binary_cross_entropy_with_logits", {}),
+        ("binary_cross_entropy_with_logits", {"pos_weight": np.arange(11, dtype=np.float32)}),
+    ],
+)
+def test_losses_are_torchs(torch, isa, rng, name, options):
+    """Torch's cross entropy subtracts nearly equal numbers, and errs by the size of the logits."""
+    outputs, targets = 3 * rng.standard_normal((7, 11), np.float32), rng.random((7, 11), np.float32)
+    theirs = {n: torch.tensor(v) if isinstance(v, np.ndarray) else v for n, v in options.items()}
+    x = torch.tensor(outputs, requires_grad=True)
+    loss = getattr(torch.nn.functional, name)(x, torch.tensor(targets), **theirs)
+    loss.backward()
+    bounds = getattr(tolerance, name)(outputs, targets, **options)
+    slack = tolerance.gamma(8) * np.abs(outputs).max() * max(options.get("pos_weight", [1]))
+    slack = slack if name.startswith("binary") else 0.0
+    ours = getattr(ops, name)(outputs, targets, **options)
+    for result, value, bound in zip(ours, (loss.item(), x.grad.numpy()), bounds, strict=True):
+        tolerance.assert_within(result, value, 2 * bound + slack)
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adam_is_torchs_adamw(torch, isa, rng, weight_decay):
     """Five steps; their errors add up, each by the bound of its own step."""

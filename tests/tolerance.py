@@ -22,19 +22,8 @@ Each bound takes the arguments of the operator and returns one array for each of
 import augment_reference
 import numpy as np
 import reference
-
-EXP_ROUNDINGS = 4  # our exp and log are promised within 2 ulp, and one ulp is at most two roundings
-TINY = 2.0**-126  # the smallest normal float32: a result below it may have lost its last bits
-
-
-def unit_roundoff(dtype):
-    return float(np.finfo(dtype).eps) / 2
-
-
-def gamma(k, dtype=np.float32):
-    """The relative error of k operations; in float64 twice, as the reference rounds too."""
-    u = unit_roundoff(dtype) * (1 if np.dtype(dtype) == np.float32 else 2)
-    return k * u / (1 - k * u)
+from loss_tolerance import *  # noqa: F403
+from rounding import EXP_ROUNDINGS, TINY, gamma, unit_roundoff
 
 
 def assert_within(actual, exact, bound, what=""):
@@ -157,64 +146,6 @@ def exact(*arrays, **options):
     return 0.0
 
 
-def _depth(x):
-    """How far each element lies below the maximum of its row."""
-    return np.float64(x).max(axis=-1, keepdims=True) - np.float64(x)
-
-
-def _sum_error(x):
-    """Relative error of sum(exp(x - max)) in each row.
-
-    The argument d = x - max is rounded: exp(d (1 + u)) = exp(d) exp(d u), a relative error of
-    |d| u, which enters the sum in proportion to the term's share. Then exp itself, and K - 1
-    additions.
-    """
-    u = gamma(1, x.dtype)
-    from_arguments = 2 * u * (reference.softmax(x) * _depth(x)).sum(axis=-1, keepdims=True)
-    return gamma(x.shape[-1] + EXP_ROUNDINGS, x.dtype) + from_arguments
-
-
-def softmax(x):
-    """The errors of the element's own exp, of the sum and of the division, relative to y."""
-    relative = _sum_error(x) + 2 * gamma(1, x.dtype) * _depth(x)
-    relative = relative + gamma(EXP_ROUNDINGS + 2, x.dtype)
-    return relative * reference.softmax(x) + 2 * TINY
-
-
-def log_softmax(x):
-    """x - max, log and the difference round; the sum's relative error is absolute in its log."""
-    y, depth = reference.log_softmax(x), _depth(x)
-    log_sum = -y - depth
-    rounding = depth + EXP_ROUNDINGS * np.abs(log_sum) + np.abs(y)
-    return _sum_error(x) + 2 * gamma(1, x.dtype) * rounding
-
-
-def softmax_backward(dy, y):
-    total = (np.abs(np.float64(dy)) * np.abs(y)).sum(axis=-1, keepdims=True)
-    return gamma(dy.shape[-1] + 3, dy.dtype) * np.abs(y) * (np.abs(dy) + total)
-
-
-def log_softmax_backward(dy, y):
-    total = np.abs(np.float64(dy)).sum(axis=-1, keepdims=True)
-    k = dy.shape[-1] + EXP_ROUNDINGS + 3
-    return gamma(k, dy.dtype) * (np.abs(dy) + np.exp(np.float64(y)) * total) + TINY * total
-
-
-def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
-    """The loss adds N * K products of a target and a log-probability; the gradient subtracts.
-
-    A target takes 3 roundings ((1 - s) * t + s / K), the product, the K terms of a row and the
-    division by N some more; the N rows are added to a mean.
-    """
-    N, K = logits.shape
-    target = reference.smoothed_targets(labels, K, label_smoothing)
-    p, log_p = reference.softmax(logits), np.abs(reference.log_softmax(logits))
-    rounding = gamma(N + K + 8, logits.dtype)
-    loss = (target * (log_softmax(logits) + rounding * log_p)).sum()
-    dlogits = softmax(logits) + gamma(K + 8, logits.dtype) * (p + target)
-    return loss / max(N, 1), dlogits / max(N, 1)
-
-
 def adam_step(param, grad, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
     """(param, m, v): each line of the algorithm in turn, its coefficients rounded once.
 
@@ -249,25 +180,6 @@ def add_bias(y, bias):
 
 def accumulate(total, part):
     return gamma(1, total.dtype) * np.abs(reference.accumulate(total, part))
-
-
-def add(a, b, activation=None):
-    z = reference.add(a, b)
-    return activated(z, gamma(1, a.dtype) * np.abs(z), activation, a.dtype)
-
-
-def subtract(a, b):
-    return gamma(1, a.dtype) * np.abs(reference.subtract(a, b))
-
-
-def multiply(a, b):
-    return gamma(1, a.dtype) * np.abs(reference.multiply(a, b))
-
-
-def affine(x, scale, shift):
-    """A product, rounded at its size, and a sum."""
-    size = np.abs(np.float64(x) * scale)
-    return gamma(2, x.dtype) * (size + np.abs(shift))
 
 
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):

@@ -2,9 +2,10 @@
 //
 //   relu_backward   dx = y <= 0 ? 0 : dy        the mask comes from the output; may run in place on dy
 //   accumulate      total += part
-//   combine         y = a + b, a - b or a * b; y may be a or b
+//   combine         y = a + b, a - b, a * b or a / b, rows of them, where a or b may repeat; y may be a or b
 //   affine          y = x * scale + shift, rounded twice everywhere (no fma); y may be x
 //   sum_rows        total[c] += sum over r of x[r][c], r in order
+//   row_sums        total[r] = sum over c of x[r][c], in an order that depends on C alone
 //   scale_bytes     y = float(x) * scale
 //   scale           x *= factor
 //   map_bytes       y = (float(x) * scale - mean) / std, each operation rounded: the bits of NumPy in float32
@@ -25,16 +26,43 @@ PYCNN_INLINE void relu_backward_vec(float* dx, const float* dy, const float* y, 
 }
 
 template <Combine OP>
-PYCNN_INLINE void combine_vec(float* y, const float* a, const float* b, int64_t lanes) {
-    const vec left = load_first(a, lanes), right = load_first(b, lanes);
-    const vec v = OP == Combine::subtract ? left - right : OP == Combine::multiply ? left * right : left + right;
-    store_first(y, v, lanes);
+PYCNN_INLINE vec combined(vec a, vec b) {
+    switch (OP) {
+        case Combine::add:
+            return a + b;
+        case Combine::subtract:
+            return a - b;
+        case Combine::multiply:
+            return a * b;
+        case Combine::divide:
+            return a / b;
+    }
+    return a;
 }
+
+// A row of one element is read as 16 of them, over and over: one loop for all that may repeat.
+PYCNN_INLINE const float* row_of(float* once, const float* row, int64_t step) {
+    if (step != 0) return row;
+    store(once, splat(*row));
+    return once;
+}
+
 template <Combine OP>
-PYCNN_INLINE void combine_all(float* y, const float* a, const float* b, int64_t size) {
-    int64_t i = 0;
-    for (; i + VL <= size; i += VL) combine_vec<OP>(y + i, a + i, b + i, VL);
-    if (i < size) combine_vec<OP>(y + i, a + i, b + i, size - i);
+PYCNN_INLINE void combine_rows(const Combination& s) {
+    const int64_t rows = s.rows, C = s.C, a_step = s.a_step, b_step = s.b_step;
+    float a_once[VL], b_once[VL];
+    for (int64_t r = 0; r < rows; ++r) {
+        float* y = s.y + r * C;
+        const float* a = row_of(a_once, s.a + r * s.a_row, a_step);
+        const float* b = row_of(b_once, s.b + r * s.b_row, b_step);
+        const auto some = [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
+            const vec left = load_first(a + c * a_step, lanes), right = load_first(b + c * b_step, lanes);
+            store_first(y + c, combined<OP>(left, right), lanes);
+        };
+        int64_t c = 0;
+        for (; c + VL <= C; c += VL) some(c, VL);
+        if (c < C) some(c, C - c);
+    }
 }
 
 PYCNN_INLINE vec pixels(const uint8_t* x, int64_t lanes) { return to_floats(load_bytes(x, lanes)); }
@@ -71,16 +99,29 @@ void relu_backward(float* dx, const float* dy, const float* y, int64_t size) {
     if (i < size) relu_backward_vec(dx + i, dy + i, y + i, size - i);
 }
 
-void accumulate(float* total, const float* part, int64_t size) { combine_all<Combine::add>(total, total, part, size); }
+void accumulate(float* total, const float* part, int64_t size) {
+    combine_rows<Combine::add>({.y = total,
+                                .a = total,
+                                .b = part,
+                                .rows = 1,
+                                .C = size,
+                                .a_row = 0,
+                                .b_row = 0,
+                                .a_step = 1,
+                                .b_step = 1,
+                                .op = Combine::add});
+}
 
 void combine(const Combination& s) {
     switch (s.op) {
         case Combine::add:
-            return combine_all<Combine::add>(s.y, s.a, s.b, s.size);
+            return combine_rows<Combine::add>(s);
         case Combine::subtract:
-            return combine_all<Combine::subtract>(s.y, s.a, s.b, s.size);
+            return combine_rows<Combine::subtract>(s);
         case Combine::multiply:
-            return combine_all<Combine::multiply>(s.y, s.a, s.b, s.size);
+            return combine_rows<Combine::multiply>(s);
+        case Combine::divide:
+            return combine_rows<Combine::divide>(s);
     }
 }
 
@@ -96,6 +137,18 @@ void sum_rows(float* total, const float* x, int64_t rows, int64_t C) {
     for (; c + 4 * VL <= C; c += 4 * VL) sum_columns<4>(total + c, x + c, rows, C, VL);
     for (; c + VL <= C; c += VL) sum_columns<1>(total + c, x + c, rows, C, VL);
     if (c < C) sum_columns<1>(total + c, x + c, rows, C, C - c);
+}
+
+void row_sums(float* total, const float* x, int64_t rows, int64_t C) {
+    for (int64_t r = 0; r < rows; ++r, x += C) {
+        vec acc[4];
+        PYCNN_UNROLL for (int v = 0; v < 4; ++v) acc[v] = splat(0.0f);
+        int64_t c = 0;
+        for (; c + 4 * VL <= C; c += 4 * VL)
+            PYCNN_UNROLL for (int v = 0; v < 4; ++v) acc[v] = acc[v] + load(x + c + v * VL);
+        for (; c < C; c += VL) acc[0] = acc[0] + load_first(x + c, lanes_from(c, C));
+        total[r] = sum_lanes((acc[0] + acc[1]) + (acc[2] + acc[3]));
+    }
 }
 
 void scale_bytes(float* y, const uint8_t* x, float scale, int64_t size) {

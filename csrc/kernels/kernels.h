@@ -356,7 +356,9 @@ struct Kernels {
     void (*accumulate)(float* total, const float* part, int64_t size);
     void (*combine)(const Combination&);
     void (*affine)(const Affine&);
+    void (*power)(const PowerCall&);
     void (*sum_rows)(float* total, const float* x, int64_t rows, int64_t C);
+    void (*row_sums)(float* total, const float* x, int64_t rows, int64_t C);
     void (*scale_bytes)(float* y, const uint8_t* x, float scale, int64_t size);
     void (*scale)(float* x, float factor, int64_t size);
 
@@ -375,6 +377,8 @@ struct Kernels {
     void (*log_softmax)(float* y, const float* x, int64_t rows, int64_t K);
     void (*softmax_backward)(const SoftmaxBackward&);
     void (*log_softmax_backward)(const SoftmaxBackward&);
+    void (*cross_entropy)(const CrossEntropy&, int64_t begin, int64_t end);  // of rows
+    double (*pointwise_loss)(const PointwiseLoss&);
 
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);

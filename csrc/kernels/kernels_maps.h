@@ -79,15 +79,25 @@ struct SmoothRow {  // y[j] = sum over k < taps of weights[k] * x[k * step + j]
     int64_t taps, size;  // size: a multiple of 16
 };
 
-enum class Combine { add, subtract, multiply };  // of two arrays, element by element
+enum class Combine { add, subtract, multiply, divide };  // of two arrays, element by element
 template <class T>
-struct CombinationOf {
-    T* y;  // may be a or b
+struct CombinationOf {  // rows of C elements, where an operand may repeat
+    T* y;               // [rows][C]; may be an operand that does not repeat
     const T *a, *b;
-    int64_t size;
+    int64_t rows, C;
+    int64_t a_row, b_row;    // elements to the operand's next row; 0: it has one for all
+    int64_t a_step, b_step;  // 1, or 0: it has one element for the whole row
     Combine op;
 };
 using Combination = CombinationOf<float>;
+
+struct PowerCall {  // y = factor * x^exponent, times dy where it is given
+    float* y;       // may be x or dy
+    const float *x, *dy;
+    int64_t size;
+    double exponent;
+    float factor;
+};
 
 template <class T>
 struct AffineOf {  // y = x * scale + shift
@@ -105,6 +115,32 @@ struct SoftmaxBackwardOf {  // of softmax or log-softmax
     int64_t rows, K;  // dx, dy and y are [rows][K]
 };
 using SoftmaxBackward = SoftmaxBackwardOf<float>;
+
+template <class T>
+struct CrossEntropyOf {  // cross_entropy.cpp has the formulas
+    T* dlogits;
+    const T* logits;         // [rows][K], as dlogits
+    const int64_t* labels;   // [rows], each below K, below 0: ignored; or null
+    const T* targets;        // then [rows][K]
+    const T* class_weights;  // [K], or null
+    const T* weights;        // one for `repeat` rows, or null
+    int64_t repeat, rows, K;
+    T smoothing, divisor;
+    double* losses;  // [rows]
+};
+using CrossEntropy = CrossEntropyOf<float>;
+
+enum class PointwiseKind { squared, absolute, huber, cross_entropy };
+template <class T>
+struct PointwiseLossOf {  // pointwise_loss.cpp has the formulas
+    T* dx;
+    const T *x, *target;
+    const T *weight, *positive;  // or null
+    int64_t size;
+    T scale, delta;
+    PointwiseKind kind;
+};
+using PointwiseLoss = PointwiseLossOf<float>;
 
 struct AdamStep {
     float* param;

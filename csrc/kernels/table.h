@@ -51,7 +51,9 @@ void relu_backward(float*, const float*, const float*, int64_t);
 void accumulate(float*, const float*, int64_t);
 void combine(const Combination&);
 void affine(const Affine&);
+void power(const PowerCall&);
 void sum_rows(float*, const float*, int64_t, int64_t);
+void row_sums(float*, const float*, int64_t, int64_t);
 void scale_bytes(float*, const uint8_t*, float, int64_t);
 void scale(float*, float, int64_t);
 
@@ -70,6 +72,8 @@ void softmax(float*, const float*, int64_t, int64_t);
 void log_softmax(float*, const float*, int64_t, int64_t);
 void softmax_backward(const SoftmaxBackward&);
 void log_softmax_backward(const SoftmaxBackward&);
+void cross_entropy(const CrossEntropy&, int64_t, int64_t);
+double pointwise_loss(const PointwiseLoss&);
 
 void adam(const AdamStep&);
 void sgd(const SgdStep&);

@@ -22,6 +22,12 @@ from pycnn.ops.arrays import kind_of
 from pycnn.preprocessing import Normalization
 
 FORMAT = 2  # of descriptions; a later one that older versions cannot read has a higher number
+# Kinds whose weight is a number a channel, and the argument that says how many.
+CHANNELWISE = {
+    "BatchNorm1d": "num_features",
+    "BatchNorm2d": "channels",
+    "ChannelAffine": "channels",
+}
 PARTS = {"dtype", "format", "input_shape", "layers", "normalization"}
 OPTIONAL = {"class_names"}  # is there if the model has names
 PROGRAM = {"inputs", "training", "eval"}  # of format 2, beside these
@@ -169,6 +175,11 @@ def _refuse_own_parameters(named: Mapping[str, Layer]) -> None:
 def _describe_calls(program: Program) -> dict[str, Any]:
     calls = []
     for node in program.nodes:
+        if not is_named(node) and any(True for _ in node.operation.named_parameters()):
+            raise TypeError(
+                f"describe: {node.label} computes with a Parameter of another layer; expected "
+                "layers.Combine or ChannelAffine with one of its own: files name layers."
+            )
         layer = node.name if is_named(node) else _describe(node.operation, node.name)
         calls.append([layer, list(program.ids(node.inputs)), list(program.ids(node.outputs))])
     return {"calls": calls, "outputs": list(program.ids(program.outputs))}
@@ -345,6 +356,9 @@ def _weight_shape(entry: Mapping[str, Any]) -> tuple[int, ...] | None:
             return KH, KW, entry["in_channels"] // entry["groups"], entry["out_channels"]
         if entry["kind"] == "Linear":
             return entry["in_features"], entry["out_features"]
-        return (entry["channels"],) if entry["kind"] == "BatchNorm2d" else None
+        if entry["kind"] == "Combine":
+            return tuple(entry["shape"])
+        kind = entry["kind"]
+        return (entry[CHANNELWISE[kind]],) if kind in list(CHANNELWISE) else None
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return ()

@@ -24,7 +24,8 @@ class Pattern:
 
     kinds: the classes of their layers, exactly these. make(*layers): the operators that run in
     their place, in order; the first takes the chain's input, the last gives its result, and where a
-    member has other operands (an addition) they are the last one's too, behind the chain's value.
+    member has other operands (an addition) they are the last one's too, behind the chain's value;
+    all of its operands have one shape.
     fits(*layers): a further condition. modes: when.
     """
 
@@ -34,12 +35,13 @@ class Pattern:
     modes: frozenset[str] = MODES
 
 
-_PHASES: tuple[list[Pattern], list[Pattern]] = ([], [])
+FOLDING, FIRST, OTHERS = range(3)
+_PHASES: tuple[list[Pattern], ...] = ([], [], [])
 
 
-def register(*patterns: Pattern, first: bool = False) -> None:
-    """Add lines to the table; those of the first phase run before all others, on plain nodes."""
-    table = _PHASES[0 if first else 1]
+def register(*patterns: Pattern, phase: int = OTHERS) -> None:
+    """Add lines to the table; those of an earlier phase run before all others, on plainer nodes."""
+    table = _PHASES[phase]
     table.extend(patterns)
     table.sort(key=lambda pattern: -len(pattern.kinds))  # the longest one wins
 
@@ -74,7 +76,7 @@ def fused(program: Program, mode: str) -> list[Step]:
         while lines and len(steps) != before:
             before = len(steps)
             steps = list(_replaced(steps, lines, outputs))
-            if phase or mode != "compiled":
+            if phase == OTHERS or mode != "compiled":
                 break  # folding goes on: a norm behind a norm
     return steps
 
@@ -134,10 +136,17 @@ def _chain(
         if type(steps[reading[0]].operation) is not kind:
             return None
         found.append(reading[0])
+    if not all(_is_even(steps[k]) for k in found):
+        return None
     layers = [steps[k].operation for k in found]
     if len({layer.training for layer in layers}) > 1 or not pattern.fits(*layers):
         return None
     return found
+
+
+def _is_even(step: Step) -> bool:
+    """Whether all that it reads has one shape: no operand repeats beside another."""
+    return len({x.known_shape for x in step.inputs}) == 1
 
 
 def _made(pattern: Pattern, chain: list[Step]) -> Iterator[Step]:

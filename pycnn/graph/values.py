@@ -7,7 +7,6 @@ with a Value is written down as a `Node` and gives new Values; nothing is comput
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -29,12 +28,13 @@ class Operation(Protocol):
 class Value:
     """An array that is not there yet: `shape` is known but for N, which is None.
 
-    Values are added, subtracted and multiplied with values of the same shape and with numbers, and
-    given to layers and to the functions of `pycnn.layers`.
+    Values are added, subtracted, multiplied and divided with values (which may repeat along axes of
+    extent 1), with numbers and with a model's Parameters, and given to layers and to the functions
+    of `pycnn.layers`.
     """
 
     __slots__ = ("_shape", "node", "trace")
-    # The operators + - *, set by `pycnn.layers.join`: name -> function of two operands.
+    # The operators + - * /, set by `pycnn.layers.arithmetic`: name -> function of two operands.
     operators: Mapping[str, Callable[[Any, Any], Value]] = {}
 
     def __init__(self, trace: Trace, shape: Shape | None, node: Node | None) -> None:
@@ -77,7 +77,7 @@ class Value:
         return self.operators["subtract"](self, other)
 
     def __rsub__(self, other: Any) -> Value:
-        """A number minus this."""
+        """A number or Parameter minus this."""
         return self.operators["subtract"](other, self)
 
     def __mul__(self, other: Any) -> Value:
@@ -87,10 +87,12 @@ class Value:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Value:
-        """The product with 1 / other, a number."""
-        if not isinstance(other, numbers.Real) or not other:
-            _refuse(f"a value / {_kind(other)}", "write x * (1 / number)")
-        return self.operators["multiply"](self, 1 / float(other))
+        """Elementwise quotient."""
+        return self.operators["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        """A number or Parameter by this."""
+        return self.operators["divide"](other, self)
 
     def __neg__(self) -> Value:
         """The product with -1."""
@@ -118,20 +120,20 @@ class Value:
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         """Refused: there is no number yet."""
-        _refuse("a NumPy array", "use layers and + - *, or write a layer (docs/write_a_layer.md)")
+        _refuse("a NumPy array", "use layers and + - * /, or write a layer (docs/write_a_layer.md)")
 
     def __array_ufunc__(self, function: Any, *_: Any, **__: Any) -> Any:
         """Refused: NumPy computes numbers."""
         _refuse(
             f"np.{function.__name__}, or an operator between it and an array,",
-            "use layers and + - *, or write a layer (docs/write_a_layer.md)",
+            "use layers and + - * / with Parameters, or write a layer (docs/write_a_layer.md)",
         )
 
     def __array_function__(self, function: Any, *_: Any, **__: Any) -> Any:
         """Refused: NumPy computes numbers."""
         _refuse(
             f"np.{getattr(function, '__name__', function)}",
-            "use layers and + - *, or write a layer (docs/write_a_layer.md)",
+            "use layers and + - * /, or write a layer (docs/write_a_layer.md)",
         )
 
     def _no_number(self, *_: Any) -> Any:
@@ -144,7 +146,7 @@ class Value:
         """Refused with what a Value has."""
         raise AttributeError(
             f"a Value has no attribute {name!r}: a network is traced once, for all inputs, before "
-            "there are numbers; it has shape and ndim. Use layers and + - *, or write a layer "
+            "there are numbers; it has shape and ndim. Use layers and + - * /, or write a layer "
             "(docs/write_a_layer.md)."
         )
 
@@ -239,7 +241,8 @@ class Trace:
 
     def _refuse_unknown(self, layer: Any) -> None:
         """A layer with parameters that model.parameters() would not list."""
-        if next(iter(layer.named_parameters()), None) is not None:
+        listed = {id(parameter) for _, parameter in self.root.named_parameters()}  # type: ignore[attr-defined]
+        if not {id(parameter) for _, parameter in layer.named_parameters()} <= listed:
             raise ValueError(
                 f"{label_of('', self.root)}: {layer!r} is called in forward but is no attribute of "
                 "the model, so its parameters would not be trained: write self.name = layer in "

@@ -5,26 +5,26 @@ A network is a `Module` (a forward of your own), a `Sequential` (a chain) or a `
 """
 
 from pycnn.layers.activation import Dropout, ReLU
+from pycnn.layers.arithmetic import (
+    Add,
+    Combine,
+    Divide,
+    Multiply,
+    Subtract,
+    add,
+    divide,
+    multiply,
+    subtract,
+)
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
 from pycnn.layers.functional import flatten, relu
-from pycnn.layers.join import (
-    Add,
-    Affine,
-    Concat,
-    Multiply,
-    Split,
-    Subtract,
-    add,
-    concat,
-    multiply,
-    split,
-    subtract,
-)
+from pycnn.layers.join import Concat, Split, concat, split
 from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.module import Module
 from pycnn.layers.network import Graph, Input
-from pycnn.layers.norm import BatchNorm2d
+from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
+from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from pycnn.layers.sequential import Sequential
@@ -35,9 +35,13 @@ __all__ = [
     "Add",
     "Affine",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
+    "ChannelAffine",
+    "Combine",
     "Concat",
     "Conv2d",
+    "Divide",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
@@ -46,15 +50,18 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Mean",
     "Module",
     "Multiply",
     "Parameter",
+    "Power",
     "ReLU",
     "Sequential",
     "Split",
     "Subtract",
     "add",
     "concat",
+    "divide",
     "flatten",
     "multiply",
     "relu",

@@ -11,11 +11,11 @@ from pycnn import ops
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape
 from pycnn.layers.activation import ReLU
+from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.conv import Conv2d
-from pycnn.layers.join import Add
 from pycnn.layers.linear import Linear
-from pycnn.layers.norm import BatchNorm2d
+from pycnn.layers.norm import BatchNorm, BatchNorm2d, Channelwise
 from pycnn.layers.pool import MaxPool2d
 from pycnn.ops import prepared
 from pycnn.ops.activations import RELU, relu_if
@@ -151,14 +151,14 @@ class ConvRelu(Fused):
 
 
 class NormRelu(Fused):
-    """A BatchNorm2d and the ReLU behind it, as one pass over the map in each direction.
+    """A batch normalisation and the ReLU behind it, as one pass over the map in each direction.
 
     y = relu((x - mean) / sqrt(var + eps) * weight + bias); the mask of relu is computed again.
     """
 
     gradient_in_place = 0
 
-    def __init__(self, norm: BatchNorm2d, relu: ReLU) -> None:
+    def __init__(self, norm: BatchNorm, relu: ReLU) -> None:
         """The parameters and statistics of the norm are used."""
         super().__init__(norm, relu)
         self.norm = norm
@@ -166,11 +166,12 @@ class NormRelu(Fused):
     @property
     def in_place(self) -> tuple[int, ...]:  # type: ignore[override]
         """As the norm."""
-        return self.norm.in_place
+        return tuple(self.norm.in_place)
 
     def infer_shape(self, x: Shape) -> Shape:
         """The shape of x."""
-        return self.norm.infer_shape(x)
+        places: tuple[int, ...] = self.norm.in_place
+        return places
 
     def keeps(self, x: Shape) -> Keeps:
         """What the norm keeps."""
@@ -285,10 +286,11 @@ class AddRelu(Fused):
     def __init__(self, add: Add, relu: ReLU) -> None:
         """Neither has parameters."""
         super().__init__(add, relu)
+        self._add = add
 
     def infer_shape(self, x: tuple[Shape, Shape]) -> Shape:
         """The shape of both."""
-        return self.layers()[0].infer_shape(x)  # type: ignore[no-any-return]
+        return self._add.infer_shape(x)
 
     def compute(self, x: tuple[Array, Array], out: Array) -> None:
         """relu(a + b)."""
@@ -296,7 +298,7 @@ class AddRelu(Fused):
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        to.net.add_add(to.x[0], to.x[1], to.y[0], RELU)
+        self._add.lower_with(to, RELU)
 
     def gradients(self, dy: Array, dx: Any, x: None, y: Array, saved: None) -> None:
         """Dy where y > 0, for both; the first may be dy itself, so it comes last."""
@@ -374,7 +376,7 @@ class ConvNorm(Fused):
 FOLD_FROM = 8
 
 
-def folded(conv: Conv2d, norm: BatchNorm2d) -> tuple[Array, Array]:
+def folded(conv: Conv2d, norm: Channelwise) -> tuple[Array, Array]:
     """(weight, bias) of the one convolution that norm(conv(x)) is in eval mode.
 
     w' = w * s, b' = shift + b * s, with the norm's s = weight / sqrt(var + eps) and

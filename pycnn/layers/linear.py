@@ -19,13 +19,14 @@ from pycnn.ops.arrays import Array
 
 
 class Linear(Layer):
-    """y = x @ weight + bias: [N, in_features] -> [N, out_features].
+    """y = x @ weight + bias: [N, ..., in_features] -> [N, ..., out_features], at least two axes.
 
     weight: [in_features, out_features], He normal at first (`init.he_normal`); bias:
     [out_features], zero at first, or None with `bias=False`. rng: where the initial weights come
     from, a np.random.Generator, an int that seeds a new one, or None (see `Conv2d`).
 
-    dweight = x^T @ dy, dbias = sum of dy over N, dx = dy @ weight^T.
+    dweight = x^T @ dy, dbias = sum of dy over all rows, dx = dy @ weight^T, where the rows of x and
+    dy are those of all axes but the last.
     """
 
     weight: Parameter
@@ -55,7 +56,7 @@ class Linear(Layer):
 
     def compute(self, x: Array, out: Array) -> None:
         """Out = x @ weight + bias."""
-        prepared.linear(x, self.weight.data, self.bias_data, out)
+        prepared.linear(_rows(x), self.weight.data, self.bias_data, _rows(out))
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -67,30 +68,37 @@ class Linear(Layer):
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """Three products and a sum."""
+        x, dy = _rows(x), _rows(dy)
         self.weight.add_gradient(lambda out: prepared.matmul(x, dy, out, transpose_a=True))
         if self.bias is not None:
-            rows = dy[:, None, None, :]  # a [N, 1, 1, C] image
-            self.bias.add_gradient(lambda out: prepared.conv2d_backward_bias(rows, out))
+            self.bias.add_gradient(lambda out: prepared.sum_to(dy, "", None, 1.0, out[None]))
         if dx is not None:
-            prepared.matmul(dy, self.weight.data, dx, transpose_b=True)
+            prepared.matmul(dy, self.weight.data, _rows(dx), transpose_b=True)
 
     def infer_shape(self, x: Shape) -> Shape:
-        """[N, in_features] -> [N, out_features]."""
-        self.expect_axes(x, "[N, in_features]", "put Flatten() before this layer for images")
-        if x[1] != self.in_features:
+        """[N, ..., in_features] -> [N, ..., out_features]."""
+        if len(x) < 2 or x[-1] != self.in_features:
+            axes = "[N, in_features]" if len(x) < 3 else "[N, ..., in_features]"
+            flat = math.prod(x[1:]) == self.in_features and len(x) > 2
             self.refuse(
-                f"x has shape {x}, {x[1]} features in [N, in_features]; "
-                f"expected in_features = {self.in_features}."
+                f"x has shape {x}, {x[-1]} features in {axes}; "
+                f"expected in_features = {self.in_features}"
+                + (": put Flatten() before this layer for images." if flat else ".")
             )
-        return x[0], self.out_features
+        return (*x[:-1], self.out_features)
 
     def flop_per_image(self, input_shape: tuple[int | None, ...]) -> int:
-        """2 * in_features * out_features."""
-        return 2 * self.weight.data.size
+        """2 * in_features * out_features, for each row."""
+        return 2 * self.weight.data.size * math.prod(n or 1 for n in input_shape[1:-1])
 
     def _arguments(self) -> str:
         no_bias = ", bias=False" if self.bias is None else ""
         return f"{self.in_features}, {self.out_features}{no_bias}"
+
+
+def _rows(x: Array) -> Array:
+    """[..., C] as [rows, C], a view."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 class Flatten(Layer):

@@ -19,7 +19,7 @@ SomeModule = TypeVar("SomeModule", bound="Module")
 
 
 class Module(Layer):
-    """A network: a layer whose `forward` is ordinary Python over layers and + - *.
+    """A network: a layer whose `forward` is ordinary Python over layers and + - * /.
 
         class Basic(layers.Module):  # the block of ResNet-18 and -34, He et al. 2015
             def __init__(self, C, OC, stride, rng):

@@ -74,7 +74,11 @@ class Graph(Module):
         ]
         self._input_ids, self._output_ids = program.ids(starts), program.ids(ends)
         layers = {id(layer): layer for layer, _, _ in self._calls}.values()
-        kept = [layer for layer in layers if not isinstance(layer, FUNCTIONS)]
+        kept = [
+            layer
+            for layer in layers
+            if not isinstance(layer, FUNCTIONS) or any(True for _ in layer.named_parameters())
+        ]
         self._named: dict[str, Layer] = {str(i): layer for i, layer in enumerate(kept)}
         self._alone = False  # whether eval mode has calls of its own
         self._eval_calls, self._eval_output_ids = self._calls, self._output_ids

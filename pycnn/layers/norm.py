@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""Normalisation, and scale and shift, channel by channel."""
 
 from __future__ import annotations
 
@@ -16,55 +16,121 @@ from pycnn.ops import prepared
 from pycnn.ops.arrays import Array, number
 
 
-class BatchNorm2d(Layer):
-    """Each channel with mean 0 and variance 1, then scaled and shifted: [N, H, W, C], same shape.
+class Channelwise(Layer):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, all [channels], with what `vectors` says.
 
-    y = (x - mean) / sqrt(var + eps) * weight + bias      (Ioffe & Szegedy 2015)
-
-    In training mean and var are those of the batch, over its M = N * H * W pixels; var is biased,
-    sum of (x - mean)^2 / M. Each training forward moves the running statistics, as in PyTorch:
-
-    running_mean <- (1 - momentum) * running_mean + momentum * mean
-    running_var  <- (1 - momentum) * running_var  + momentum * var * M / (M - 1)
-
-    In eval mode mean and var are the running ones, and `compile_inference` folds them into the
-    convolution before the layer. weight (gamma): [channels], ones at first; bias (beta):
-    [channels], zeros; weight decay skips both. running_mean, running_var: [channels], zeros and
-    ones at first, in `state_dict()` beside the parameters.
-
-    momentum: from 0 to 1; eps: above 0. A Conv2d right before needs no bias: the mean takes it
-    away, write `bias=False`. In a `Sequential` a ReLU right behind runs in the same pass. Raises
-    ValueError for arguments out of range, and in training for a batch of a single pixel.
+    weight: ones at first; bias: zeros; weight decay skips both.
     """
 
     weight: Parameter
     bias: Parameter
     gradient_in_place = 0
+    eps: float
+
+    def __init__(self, channels: int, name: str = "channels") -> None:
+        """The identity; name: of the argument."""
+        super().__init__()
+        self.channels = positive(type(self).__name__, name, channels)
+        self.weight = Parameter(np.ones(self.channels, np.float32), "weight", decays=False)
+        self.bias = Parameter(np.zeros(self.channels, np.float32), "bias", decays=False)
+
+    def vectors(self) -> tuple[Array, Array, Array, Array]:
+        """weight, bias, mean, var of eval mode."""
+        raise NotImplementedError
+
+    def apply(
+        self, x: Array, out: Array, relu: bool = False, residual: Array | None = None
+    ) -> None:
+        """Out = y + residual, then relu on request."""
+        prepared.batch_norm_inference(x, self.vectors(), self.eps, relu, residual, out)
+
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        self.lower_with(to)
+
+    def lower_with(self, to: Lowering, relu: bool = False, residual: int = -1) -> None:
+        """One step, with what stands behind it."""
+        to.net.add_batch_norm(to.x[0], to.y[0], *self.vectors(), self.eps, relu, residual)
+
+    def folded(self) -> tuple[Array, Array]:
+        """(scale, shift) of eval mode, float64 [C]: y = x * scale + shift."""
+        weight, bias, mean, var = (v.astype(np.float64) for v in self.vectors())
+        scale = weight / np.sqrt(var + self.eps)
+        return scale, bias - mean * scale
+
+
+class ChannelAffine(Channelwise):
+    """y = x * weight + bias, a trainable scale and shift for each channel: [N, ..., C], same shape.
+
+    dx = dy * weight; dweight = sum of dy * x, dbias = sum of dy, over all axes but C. weight:
+    [channels], ones at first; bias: [channels], zeros; weight decay skips both. In a compiled
+    network it goes into the weights of the Conv2d or Linear before it, or behind it.
+    """
+
+    in_place = (0,)
+    eps = 1e-300  # so that 1 + eps is 1: batch normalisation with mean 0 and variance 1, exactly
+
+    def __init__(self, channels: int) -> None:
+        """The identity."""
+        super().__init__(channels)
+
+    def vectors(self) -> tuple[Array, Array, Array, Array]:
+        """No mean, and variance 1."""
+        weight, bias = self.weight.data, self.bias.data
+        return weight, bias, np.zeros_like(weight), np.ones_like(weight)
+
+    def infer_shape(self, x: Shape) -> Shape:
+        """The shape of x."""
+        if len(x) < 2 or x[-1] != self.channels:
+            self.refuse(
+                f"x has shape {x}; expected [N, ..., C] with C = channels = {self.channels}."
+            )
+        return x
+
+    def compute(self, x: Array, out: Array) -> None:
+        """Out = x * weight + bias."""
+        self.apply(x, out)
+
+    def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: None) -> None:
+        """The sums of a normalisation whose statistics are fixed; dx may be dy."""
+        kept = np.stack(self.vectors())
+
+        def run(dweight: Array, dbias: Array) -> None:
+            out = None, dweight, dbias
+            prepared.batch_norm_backward(dy, x, kept, self.eps, False, None, None, out)
+
+        self.weight.add_gradient(lambda dw: self.bias.add_gradient(lambda db: run(dw, db)))
+        if dx is not None:
+            prepared.combine("multiply", dy, self.weight.data, dx)
+
+    def _arguments(self) -> str:
+        return f"{self.channels}"
+
+
+class BatchNorm(Channelwise):
+    """What `BatchNorm1d` and `BatchNorm2d` share: all but the axes of x."""
+
     _buffer_names = ("running_mean", "running_var")
 
-    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, momentum: float, eps: float, name: str) -> None:
         """The identity, but for the statistics."""
-        super().__init__()
-        self.channels = positive("BatchNorm2d", "channels", channels)
+        super().__init__(channels, name)
         self.momentum, self.eps = number(momentum), number(eps)
         if not 0 <= self.momentum <= 1:
             self.refuse(f"momentum is {momentum!r}; expected a number from 0 to 1.")
         if not 0 < self.eps < np.inf:
             self.refuse(f"eps is {eps!r}; expected a finite number above 0.")
-        self.weight = Parameter(np.ones(channels, np.float32), "weight", decays=False)
-        self.bias = Parameter(np.zeros(channels, np.float32), "bias", decays=False)
-        self.running_mean = np.zeros(channels, np.float32)
-        self.running_var = np.ones(channels, np.float32)
+        self.running_mean = np.zeros(self.channels, np.float32)
+        self.running_var = np.ones(self.channels, np.float32)
+
+    def vectors(self) -> tuple[Array, Array, Array, Array]:
+        """With the running statistics."""
+        return self.weight.data, self.bias.data, self.running_mean, self.running_var
 
     @property
     def in_place(self) -> tuple[int, ...]:  # type: ignore[override]
         """In training the statistics pass and backward read x."""
         return () if self.training else (0,)
-
-    def infer_shape(self, x: Shape) -> Shape:
-        """The shape of x."""
-        self.expect_channels(x, self.channels, "channels")
-        return x
 
     def keeps(self, x: Shape) -> Keeps:
         """weight, bias, mean and variance as forward saw them: [4, C]."""
@@ -112,15 +178,14 @@ class BatchNorm2d(Layer):
         residual: Array | None = None,
     ) -> None:
         """Out = norm(x) + residual, then relu on request."""
-        weight, bias, eps = self.weight.data, self.bias.data, self.eps
         if kept is None:
-            vectors = weight, bias, self.running_mean, self.running_var
-            prepared.batch_norm_inference(x, vectors, eps, relu, residual, out)
+            self.apply(x, out, relu, residual)
             return
         self.refuse_one_pixel(x.shape)
         # Backward computes with these: not with arrays that others may change in between.
-        kept[0], kept[1] = weight, bias
-        prepared.batch_norm(x, kept, self.moving(), self.momentum, eps, relu, residual, out)
+        kept[0], kept[1] = self.weight.data, self.bias.data
+        running, eps = self.moving(), self.eps
+        prepared.batch_norm(x, kept, running, self.momentum, eps, relu, residual, out)
 
     def moving(self) -> tuple[Array, Array]:
         """The statistics that a training forward moves; those of a slot, where there are slots."""
@@ -134,15 +199,6 @@ class BatchNorm2d(Layer):
                 f"x has shape {x} in training, one number a channel, whose variance is 0; "
                 "expected at least two: use a larger batch or larger images, or eval()."
             )
-
-    def lower(self, to: Lowering) -> None:
-        """One step."""
-        self.lower_with(to)
-
-    def lower_with(self, to: Lowering, relu: bool = False, residual: int = -1) -> None:
-        """One step, with what stands behind it."""
-        vectors = self.weight.data, self.bias.data, self.running_mean, self.running_var
-        to.net.add_batch_norm(to.x[0], to.y[0], *vectors, self.eps, relu, residual)
 
     def gradients(
         self, dy: Array, dx: Array | None, x: Array, y: None, saved: tuple[Array, ...]
@@ -200,10 +256,66 @@ class BatchNorm2d(Layer):
 
         self.weight.add_gradient(lambda dw: self.bias.add_gradient(lambda db: run(dw, db)))
 
-    def folded(self) -> tuple[Array, Array]:
-        """(scale, shift) of eval mode, float64 [C]: y = x * scale + shift."""
-        scale = self.weight.data / np.sqrt(self.running_var.astype(np.float64) + self.eps)
-        return scale, self.bias.data - self.running_mean * scale
-
     def _arguments(self) -> str:
         return f"{self.channels}, momentum={self.momentum}, eps={self.eps}"
+
+
+class BatchNorm2d(BatchNorm):
+    """Each channel with mean 0 and variance 1, then scaled and shifted: [N, H, W, C], same shape.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias      (Ioffe & Szegedy 2015)
+
+    In training mean and var are those of the batch, over its M = N * H * W pixels; var is biased,
+    sum of (x - mean)^2 / M. Each training forward moves the running statistics, as in PyTorch:
+
+    running_mean <- (1 - momentum) * running_mean + momentum * mean
+    running_var  <- (1 - momentum) * running_var  + momentum * var * M / (M - 1)
+
+    In eval mode mean and var are the running ones, and `compile_inference` folds them into the
+    convolution before the layer. weight (gamma): [channels], ones at first; bias (beta):
+    [channels], zeros; weight decay skips both. running_mean, running_var: [channels], zeros and
+    ones at first, in `state_dict()` beside the parameters.
+
+    momentum: from 0 to 1; eps: above 0. A Conv2d right before needs no bias: the mean takes it
+    away, write `bias=False`. In a `Sequential` a ReLU right behind runs in the same pass. Raises
+    ValueError for arguments out of range, and in training for a batch of a single pixel.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        """The identity, but for the statistics."""
+        super().__init__(channels, momentum, eps, "channels")
+
+    def infer_shape(self, x: Shape) -> Shape:
+        """The shape of x."""
+        self.expect_channels(x, self.channels, "channels")
+        return x
+
+
+class BatchNorm1d(BatchNorm):
+    """`BatchNorm2d` of vectors [N, C], over N, or of sequences [N, L, C], over N and L.
+
+    num_features: C; the other arguments and all arrays as there. (PyTorch's sequences are [N, C,
+    L].) Raises ValueError for arguments out of range, and in training for a single row.
+    """
+
+    def __init__(self, num_features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        """The identity, but for the statistics."""
+        super().__init__(num_features, momentum, eps, "num_features")
+
+    @property
+    def num_features(self) -> int:
+        """C."""
+        return self.channels
+
+    def infer_shape(self, x: Shape) -> Shape:
+        """The shape of x."""
+        if len(x) not in (2, 3):
+            self.refuse(f"x has shape {x}; expected [N, C] or [N, L, C]: images take BatchNorm2d.")
+        if x[-1] != self.channels:
+            turned = len(x) == 3 and x[1] == self.channels
+            self.refuse(
+                f"x has shape {x}, C = {x[-1]} in {'[N, C]' if len(x) == 2 else '[N, L, C]'}; "
+                f"expected num_features = {self.channels}"
+                + (": for [N, C, L] write x.transpose(0, 2, 1)." if turned else ".")
+            )
+        return x

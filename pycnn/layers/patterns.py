@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pycnn.graph.fuse import Pattern, register
+from pycnn.graph.fuse import FIRST, FOLDING, Pattern, register
 from pycnn.layers.activation import ReLU
+from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
 from pycnn.layers.fused import (
@@ -20,10 +21,10 @@ from pycnn.layers.fused import (
     folded,
 )
 from pycnn.layers.fused_pointwise import PointwiseNorm
-from pycnn.layers.join import Add
 from pycnn.layers.linear import Linear
-from pycnn.layers.norm import BatchNorm2d
+from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine, Channelwise
 from pycnn.layers.pool import MaxPool2d
+from pycnn.ops.arrays import Array
 
 
 def fits(pool: MaxPool2d) -> bool:
@@ -36,11 +37,58 @@ def fits(pool: MaxPool2d) -> bool:
     )
 
 
-def fold(conv: Conv2d, norm: BatchNorm2d) -> Conv2d:
+def fold(conv: Conv2d, norm: Channelwise) -> Conv2d:
     """norm(conv(x)) of eval mode as one convolution of its own."""
+    return _convolution(conv, *folded(conv, norm))
+
+
+def _convolution(conv: Conv2d, weight: Array, bias: Array) -> Conv2d:
     one = Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, **conv.geometry, rng=0)
     assert one.bias is not None
-    one.weight.data, one.bias.data = folded(conv, norm)
+    one.weight.data, one.bias.data = weight.astype(np.float32), bias.astype(np.float32)
+    return one.eval()
+
+
+def fold_before(norm: Channelwise, conv: Conv2d) -> Conv2d:
+    """conv(norm(x)) of eval mode: w' = w * s[c], b' = b + sum over taps and c of w * t[c]."""
+    scale, shift = norm.folded()
+    KH, KW, C, OC = conv.weight.data.shape
+    grouped = conv.weight.data.reshape(KH, KW, C, conv.groups, OC // conv.groups)
+    per_group = (v.reshape(conv.groups, C).T[:, :, None] for v in (scale, shift))  # [C, groups, 1]
+    s, t = per_group
+    bias = (grouped * t).sum(axis=(0, 1, 2)).reshape(OC)
+    if conv.bias is not None:
+        bias = bias + conv.bias.data
+    return _convolution(conv, (grouped * s).reshape(KH, KW, C, OC), bias)
+
+
+def _no_rim(norm: Channelwise, conv: Conv2d) -> bool:
+    """Padding is zeros behind the norm: it may not be shifted."""
+    bare = conv.padding in (0, (0, 0), ((0, 0), (0, 0)), "valid")
+    return _auto(conv) and (bare or not norm.folded()[1].any())
+
+
+def fold_linear(linear: Linear, norm: Channelwise) -> Linear:
+    """norm(linear(x)) of eval mode."""
+    scale, shift = norm.folded()
+    if linear.bias is not None:
+        shift = shift + linear.bias.data * scale
+    return _linear(linear.weight.data * scale, shift)
+
+
+def fold_before_linear(norm: Channelwise, linear: Linear) -> Linear:
+    """linear(norm(x)) of eval mode."""
+    scale, shift = norm.folded()
+    bias = (linear.weight.data * shift[:, None]).sum(axis=0)
+    if linear.bias is not None:
+        bias = bias + linear.bias.data
+    return _linear(linear.weight.data * scale[:, None], bias)
+
+
+def _linear(weight: Array, bias: Array) -> Linear:
+    one = Linear(*weight.shape, rng=0)
+    assert one.bias is not None
+    one.weight.data, one.bias.data = weight.astype(np.float32), bias.astype(np.float32)
     return one.eval()
 
 
@@ -65,11 +113,22 @@ def _keeps_order(conv: Conv2d, pool: MaxPool2d, norm: BatchNorm2d) -> bool:
 
 COMPILED, EVAL = frozenset({"compiled"}), frozenset({"eval"})
 TRAINING = frozenset({"training"})
-# Before all others. What a norm with fixed statistics does goes into the weights.
+# What a norm with fixed statistics does goes into the weights before it, or behind it.
 register(
     Pattern((Conv2d, BatchNorm2d), lambda c, n: [fold(c, n)], modes=COMPILED),
     Pattern((Conv2d, MaxPool2d, BatchNorm2d), lambda c, p, n: [fold(c, n), p], _keeps_order,
             modes=COMPILED),
+    Pattern((Conv2d, ChannelAffine), lambda c, n: [fold(c, n)], modes=COMPILED),
+    Pattern((ChannelAffine, Conv2d), lambda n, c: [fold_before(n, c)], _no_rim, COMPILED),
+    Pattern((BatchNorm2d, Conv2d), lambda n, c: [fold_before(n, c)], _no_rim, COMPILED),
+    *(Pattern((Linear, norm), lambda m, n: [fold_linear(m, n)], modes=COMPILED)
+      for norm in (BatchNorm1d, ChannelAffine)),
+    *(Pattern((norm, Linear), lambda n, m: [fold_before_linear(n, m)], modes=COMPILED)
+      for norm in (BatchNorm1d, ChannelAffine)),
+    phase=FOLDING,
+)  # fmt: skip
+# Before all others.
+register(
     Pattern((Conv2d, BatchNorm2d), lambda c, n: [ConvNorm(c, n)], _auto, EVAL),
     Pattern((Conv2d, BatchNorm2d, ReLU), lambda c, n, r: [ConvNorm(c, n, r)], _auto, EVAL),
     Pattern((Conv2d, BatchNorm2d, Add, ReLU), lambda c, n, a, r: [ConvNorm(c, n, a, r)],
@@ -82,12 +141,13 @@ register(
             _pointwise, TRAINING),
     # Before relu and pool change places: one pass less is more than relu on a quarter.
     Pattern((BatchNorm2d, ReLU), lambda n, r: [NormRelu(n, r)]),
+    Pattern((BatchNorm1d, ReLU), lambda n, r: [NormRelu(n, r)]),
     # relu never decreases, so max(relu(x)) = relu(max(x)). A positive (or NaN) maximum is the same
     # first pixel before and after relu, so its gradient goes to the same place. All other windows
     # give zero, and no gradient: relu's mask is zero on all their pixels. Equal in every bit, but
     # for the sign of a zero where a window holds -0.0; on a quarter of the pixels.
     Pattern((ReLU, MaxPool2d), lambda r, p: [p, r]),
-    first=True,
+    phase=FIRST,
 )  # fmt: skip
 register(
     Pattern((Conv2d, ReLU, MaxPool2d), lambda c, r, p: [ConvPool(c, p, r)],

@@ -1,4 +1,4 @@
-"""Matrix product, elementwise operators, softmax, loss."""
+"""Matrix product, elementwise operators, softmax."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pycnn.ops.activations import ActivationLike, parse
 from pycnn.ops.arrays import (
     Array,
     Result,
-    as_int64,
     check_updated,
     contiguous,
     flag,
     inputs,
-    number,
 )
 
 
@@ -109,45 +107,6 @@ def log_softmax_backward(dy: npt.ArrayLike, y: npt.ArrayLike, out: Array | None 
     result = Result(out, dy_array.shape, dy_array.dtype, "log_softmax_backward", False)
     _pycnn.softmax_backward(result.array, dy_array, y_array, True)
     return result.finish()
-
-
-def softmax_cross_entropy(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, *, label_smoothing: float = 0.0
-) -> tuple[float, Array]:
-    """Mean over the batch of the cross entropy of softmax(logits), and its gradient.
-
-    logits: [N, K]; labels: integers [N] in 0 .. K - 1, or one-hot (or any weights) [N, K] of
-    logits' type. Returns (loss, dlogits [N, K]). With t = (1 - label_smoothing) * target +
-    label_smoothing / K: loss = -1/N sum of t * log_softmax(logits); dlogits = (softmax(logits) *
-    sum of t - t) / N. Stable for any finite logits; (0.0, empty) for N = 0. Raises ValueError for a
-    label out of range (it names the row) or a smoothing outside 0 .. 1, TypeError for types.
-    """
-    op = "softmax_cross_entropy"
-    x, target = inputs(op, logits=logits, labels=labels)
-    column = target.ndim == 2 and target.shape[1] == 1 != x.shape[-1]  # of class numbers
-    if target.dtype.kind in "iu" and target.ndim == 2:
-        advice = "labels.ravel()" if column else "labels.astype(logits.dtype)"
-        raise TypeError(
-            f"{op}: labels is {target.dtype} of shape {target.shape}; expected class numbers [N], "
-            f"or one-hot rows that are floats: write {advice}."
-        )
-    if target.dtype.kind == "f" and (target.ndim == 1 or column):
-        raise TypeError(
-            f"{op}: labels is {target.dtype} of shape {target.shape}; expected class numbers "
-            f"[N] to be integers: write labels{'.ravel()' if column else ''}.astype(np.int64)."
-        )
-    if target.dtype.kind in "iu":
-        target = as_int64(target, op, "labels", ValueError, f"a class of logits {x.shape}")
-    elif target.dtype.kind not in "f":
-        raise TypeError(
-            f"{op}: labels is {target.dtype}; expected integers [N] or one-hot floats [N, K]."
-        )
-    smoothing = number(label_smoothing)
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"{op}: label_smoothing is {label_smoothing!r}; expected 0 to 1.")
-    result = Result(None, x.shape, x.dtype, op, False)
-    loss = _pycnn.softmax_cross_entropy(result.array, x, target, smoothing)
-    return loss, result.finish()
 
 
 def add_bias(y: Array, bias: npt.ArrayLike) -> None:

@@ -209,6 +209,16 @@ def batch_norm_backward(
     )
 
 
+def combine(op: str, a: Array, b: Array, out: Array) -> None:
+    """`ops.add`, `subtract`, `multiply` or `divide`; a and b may repeat beside out."""
+    _pycnn.combine(out, a, b, op, NONE)
+
+
+def sum_to(x: Array, op: str, other: Array | None, scale: float, out: Array) -> None:
+    """`ops.sum_to`; out has the axes of x."""
+    _pycnn.sum_to(out, x, op, other, scale)
+
+
 def relu(x: Array, out: Array) -> None:
     """`ops.relu`."""
     _pycnn.relu(out, x)

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pycnn._runtime.checks import is_whole
-from pycnn.layers import Affine, BatchNorm2d, Conv2d, Dropout, Graph, Layer, Module
+from pycnn.layers import (
+    Affine,
+    BatchNorm1d,
+    BatchNorm2d,
+    ChannelAffine,
+    Dropout,
+    Graph,
+    Layer,
+    Module,
+)
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 
 ROUNDING = 0.01  # of probabilities and their sum, which may be float16
@@ -152,10 +161,9 @@ def shown(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def differentiable(model: Module, shape: tuple[int, ...]) -> Module:
     """A network whose training mode computes what the model computes in eval mode.
 
-    backward needs training mode, in which BatchNorm2d would use the statistics of the one image and
-    Dropout would drop. So each BatchNorm2d becomes the depthwise 1 x 1 convolution that it is in
-    eval mode, y = x * scale + (bias - mean * scale) with scale = weight / sqrt(var + eps), and
-    Dropout a multiplication with 1. shape: of x.
+    backward needs training mode, in which a batch norm would use the statistics of the one image
+    and Dropout would drop. So each batch norm becomes the ChannelAffine that it is in eval mode,
+    and Dropout a multiplication with 1. shape: of x.
     """
     program = copy.deepcopy(model).eval().program(shape)
     replaced: dict[int, Layer] = {}
@@ -174,19 +182,11 @@ def differentiable(model: Module, shape: tuple[int, ...]) -> Module:
 
 
 def _like_in_eval(layer: Layer) -> Layer:
-    if isinstance(layer, BatchNorm2d):
-        return _as_convolution(layer)
+    if isinstance(layer, (BatchNorm1d, BatchNorm2d)):
+        affine = ChannelAffine(layer.channels).astype(layer.weight.data.dtype)
+        affine.weight.data[...], affine.bias.data[...] = layer.folded()
+        return affine
     return Affine() if isinstance(layer, Dropout) else layer
-
-
-def _as_convolution(norm: BatchNorm2d) -> Conv2d:
-    channels = norm.channels
-    conv = Conv2d(channels, channels, 1, groups=channels, rng=0).astype(norm.weight.data.dtype)
-    scale = norm.weight.data / np.sqrt(norm.running_var + norm.eps)
-    assert conv.bias is not None
-    conv.weight.data[...] = scale
-    conv.bias.data[...] = norm.bias.data - norm.running_mean * scale
-    return conv
 
 
 def verdict(model: Module, probabilities: Array) -> str:

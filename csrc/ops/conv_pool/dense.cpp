@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "ops/conv_pool/parts.h"
+#include "ops/maps/combine.h"
 #include "ops/maps/elementwise.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/scratch.h"

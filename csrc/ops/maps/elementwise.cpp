@@ -9,7 +9,6 @@
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
-#include "ops/runtime/scratch.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -105,19 +104,6 @@ void accumulate(T* total, const T* part, int64_t size) {
 }
 
 template <class T>
-void combine(const CombinationOf<T>& s) {
-    T* y = s.y;
-    const T *a = s.a, *b = s.b;
-    const Combine op = s.op;
-    for_elements(s.size, 3.0 * sizeof(T), [&](int64_t begin, int64_t end) {
-        if constexpr (vectorised<T>)
-            return kernels().combine({.y = y + begin, .a = a + begin, .b = b + begin, .size = end - begin, .op = op});
-        for (int64_t i = begin; i < end; ++i)
-            y[i] = op == Combine::subtract ? a[i] - b[i] : op == Combine::multiply ? a[i] * b[i] : a[i] + b[i];
-    });
-}
-
-template <class T>
 void affine(const AffineOf<T>& s) {
     T* y = s.y;
     const T* x = s.x;
@@ -130,41 +116,13 @@ void affine(const AffineOf<T>& s) {
     });
 }
 
-// In slots of rows whose number depends on the shape alone; slots are added in order.
-template <class T>
-void sum_rows(T* total, const T* x, int64_t rows, int64_t C) {
-    constexpr int64_t kSlots = 64;
-    const int64_t S = std::max<int64_t>(std::min(kSlots, rows / 16), 1);
-    Scratch scratch;
-    T* slots = scratch.array<T>(S * C);
-    std::fill(slots, slots + S * C, T(0));
-    parallel_for(S, grain_units(kGrainBytes, static_cast<double>(rows) * C * sizeof(T) / S),
-                 [&](int64_t begin, int64_t end) {
-                     for (int64_t slot = begin; slot < end; ++slot) {
-                         const int64_t first = slot * rows / S, last = (slot + 1) * rows / S;
-                         if constexpr (vectorised<T>)
-                             kernels().sum_rows(slots + slot * C, x + first * C, last - first, C);
-                         else
-                             for (int64_t r = first; r < last; ++r)
-                                 for (int64_t c = 0; c < C; ++c) slots[slot * C + c] += x[r * C + c];
-                     }
-                 });
-    std::copy(slots, slots + C, total);
-    for (int64_t slot = 1; slot < S; ++slot)
-        for (int64_t c = 0; c < C; ++c) total[c] += slots[slot * C + c];
-}
-
 template void finish(const FinishRowsOf<float>&);
 template void finish(const FinishRowsOf<double>&);
 template void relu_backward(float*, const float*, const float*, int64_t);
 template void relu_backward(double*, const double*, const double*, int64_t);
 template void accumulate(float*, const float*, int64_t);
 template void accumulate(double*, const double*, int64_t);
-template void combine(const CombinationOf<float>&);
-template void combine(const CombinationOf<double>&);
 template void affine(const AffineOf<float>&);
 template void affine(const AffineOf<double>&);
-template void sum_rows(float*, const float*, int64_t, int64_t);
-template void sum_rows(double*, const double*, int64_t, int64_t);
 
 }  // namespace pycnn

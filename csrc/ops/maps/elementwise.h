@@ -16,10 +16,6 @@ void relu_backward(T* dx, const T* dy, const T* y, int64_t size);  // dx may be 
 template <class T>
 void accumulate(T* total, const T* part, int64_t size);  // total += part
 template <class T>
-void combine(const CombinationOf<T>&);
-template <class T>
 void affine(const AffineOf<T>&);
-template <class T>
-void sum_rows(T* total, const T* x, int64_t rows, int64_t C);  // total [C] = column sums of x [rows][C]
 
 }  // namespace pycnn

@@ -1,11 +1,9 @@
-// Softmax, log-softmax, cross entropy: threads take rows.
+// Softmax and log-softmax: threads take rows.
 
 #include "ops/maps/softmax.h"
 
-#include <algorithm>
 #include <cmath>
 #include <type_traits>
-#include <vector>
 
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/parallel.h"
@@ -103,56 +101,6 @@ void log_softmax_backward(const SoftmaxBackwardOf<T>& s) {
     for_rows<T>(s.rows, s.K, [&](int64_t r, int64_t n) { Rows<T>::log_softmax_backward(rows_from(s, r, n)); });
 }
 
-namespace {
-
-// The loss of row i, and its gradient. p, log_p: its softmax and log-softmax; target: room for K numbers.
-template <class T>
-double row_of_cross_entropy(const CrossEntropy<T>& s, int64_t i, const T* p, const T* log_p, T* target) {
-    const int64_t K = s.K;
-    if (s.labels) {
-        std::fill(target, target + K, T(0));
-        target[s.labels[i]] = T(1);
-    } else {
-        std::copy(s.onehot + i * K, s.onehot + (i + 1) * K, target);
-    }
-    T total = T(0);
-    for (int64_t k = 0; k < K; ++k) {
-        target[k] = target[k] * (T(1) - s.smoothing) + s.smoothing / static_cast<T>(K);
-        total += target[k];
-    }
-    double loss = 0.0;
-    for (int64_t k = 0; k < K; ++k) {
-        // 0 times log 0 = -Inf counts as 0: a class that is not the target may have probability 0.
-        if (target[k] != T(0)) loss -= static_cast<double>(target[k]) * static_cast<double>(log_p[k]);
-        s.dlogits[i * K + k] = (p[k] * total - target[k]) / static_cast<T>(s.rows);
-    }
-    return loss;
-}
-
-}  // namespace
-
-template <class T>
-double softmax_cross_entropy(const CrossEntropy<T>& s) {
-    constexpr int64_t kTogether = 16;  // rows that the kernels take at a time
-    const int64_t rows = s.rows, K = s.K;
-    std::vector<double> losses(rows, 0.0);
-    for_rows<T>(rows, K, [&](int64_t first, int64_t count) {
-        std::vector<T> p(std::min(kTogether, count) * K), log_p(p.size()), target(K);
-        for (int64_t r = first; r < first + count; r += kTogether) {
-            const int64_t together = std::min(kTogether, first + count - r);
-            Rows<T>::log_softmax(log_p.data(), s.logits + r * K, together, K);
-            Rows<T>::softmax(p.data(), s.logits + r * K, together, K);
-            for (int64_t i = r; i < r + together; ++i) {
-                const int64_t at = (i - r) * K;
-                losses[i] = row_of_cross_entropy(s, i, p.data() + at, log_p.data() + at, target.data());
-            }
-        }
-    });
-    double sum = 0.0;
-    for (const double loss : losses) sum += loss;  // in order: the same bits for every thread count
-    return rows ? sum / static_cast<double>(rows) : 0.0;
-}
-
 template void softmax_forward(float*, const float*, int64_t, int64_t);
 template void softmax_forward(double*, const double*, int64_t, int64_t);
 template void log_softmax_forward(float*, const float*, int64_t, int64_t);
@@ -161,7 +109,5 @@ template void softmax_backward(const SoftmaxBackwardOf<float>&);
 template void softmax_backward(const SoftmaxBackwardOf<double>&);
 template void log_softmax_backward(const SoftmaxBackwardOf<float>&);
 template void log_softmax_backward(const SoftmaxBackwardOf<double>&);
-template double softmax_cross_entropy(const CrossEntropy<float>&);
-template double softmax_cross_entropy(const CrossEntropy<double>&);
 
 }  // namespace pycnn

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 
+#include "ops/maps/combine.h"
 #include "ops/maps/elementwise.h"
 #include "ops/maps/join.h"
 #include "ops/maps/norm.h"
@@ -26,6 +27,12 @@ std::shared_ptr<const Floats> copy(const float* data, int64_t size) {
 Pool2dShape with_batch(Pool2dShape s, int64_t N) {
     s.N = N;
     return s;
+}
+
+Sizes images(int64_t n, const Sizes& one) {
+    Sizes all{n};
+    all.insert(all.end(), one.begin(), one.end());
+    return all;
 }
 
 // Floats for an arena: those that this thread kept of its last run, if they suffice. A run that begins inside another
@@ -83,20 +90,32 @@ void Network::add_relu(Index x, Index y) {
     });
 }
 
-void Network::add_add(Index a, Index b, Index y, const Activation& activation) {
-    const int64_t size = floats(y);
+void Network::add_combine(const CombineOperand& a, const CombineOperand& b, Index y, const Sizes& y_shape, Combine op,
+                          const Activation& activation) {
+    const auto in_chunk = [](const CombineOperand& o, int64_t n) { return o.constant ? o.shape : images(n, o.shape); };
     add([=](Place at, int64_t n) {
-        finish<float>({.y = at[y],
-                       .x = at[a],
-                       .rows = 1,
-                       .C = n * size,
-                       .epilogue = {.residual = at[b], .activation = activation}});
+        const Broadcast shape(images(n, y_shape), in_chunk(a, n), in_chunk(b, n));
+        combine<float>({.y = at[y],
+                        .a = a.constant ? a.constant->data() : at[a.value],
+                        .b = b.constant ? b.constant->data() : at[b.value],
+                        .op = op,
+                        .shape = shape,
+                        .activation = activation});
     });
 }
 
-void Network::add_combine(Index a, Index b, Index y, Combine op) {
-    const int64_t size = floats(y);
-    add([=](Place at, int64_t n) { combine<float>({.y = at[y], .a = at[a], .b = at[b], .size = n * size, .op = op}); });
+void Network::add_sum_to(Index x, Index y, const Sizes& x_shape, const Sizes& y_shape, double scale) {
+    add([=](Place at, int64_t n) {
+        sum_to<float>(
+            {.y = at[y], .x = at[x], .x_shape = images(n, x_shape), .y_shape = images(n, y_shape), .scale = scale});
+    });
+}
+
+void Network::add_power(Index x, Index y, double exponent) {
+    const int64_t size = floats(x);
+    add([=](Place at, int64_t n) {
+        power<float>({.y = at[y], .x = at[x], .dy = nullptr, .size = n * size, .exponent = exponent, .factor = 1});
+    });
 }
 
 void Network::add_affine(Index x, Index y, float scale, float shift) {

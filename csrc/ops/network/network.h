@@ -13,12 +13,12 @@
 #include <vector>
 
 #include "ops/conv2d/conv2d.h"
+#include "ops/maps/combine.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
 
 enum class Pool { none, same, valid };  // 2 x 2 windows of stride 2
-enum class Combine;
 
 using Weights = std::shared_ptr<const float>;  // kept, not copied: nobody may write to them any more
 
@@ -35,9 +35,9 @@ struct Conv2dCall {
 };
 
 struct LinearCall {
-    Weights weight;     // [in][out]
-    const float* bias;  // [out] or null
-    int64_t in, out;
+    Weights weight;         // [in][out]
+    const float* bias;      // [out] or null
+    int64_t in, out, rows;  // rows: of an image
     Activation activation = {};
 };
 
@@ -46,6 +46,12 @@ struct NormCall {
     double eps;
     int64_t C;
     bool relu;
+};
+
+struct CombineOperand {  // a value, or numbers that stay the same
+    int64_t value;
+    std::shared_ptr<const std::vector<float>> constant;  // null: a value
+    Sizes shape;                                         // of the value for one image, or of the numbers, for all
 };
 
 struct NetworkValue {
@@ -59,8 +65,8 @@ class Network {
 
     Network(std::vector<NetworkValue> values, std::vector<Index> inputs, std::vector<Index> outputs, int64_t chunk);
 
-    // Shapes are of one image (N is ignored). residual may be kNone. y may lie where x lies in relu, add,
-    // combine (where a or b lies), affine and batch_norm (also where its residual lies), and where the residual of a
+    // Shapes are of one image (N is ignored, or left out in Sizes). residual may be kNone. y may lie where x lies in
+    // relu, combine (where a or b lies that does not repeat), power, affine and batch_norm (also where its residual lies), and where the residual of a
     // convolution lies; elsewhere it must not.
     using Step = std::function<void(float* const* place, int64_t n)>;  // of each value, in a chunk of n images
     void add(Step step) { steps_.push_back(std::move(step)); }
@@ -71,8 +77,10 @@ class Network {
     void add_avg_pool2d(Index x, Index y, const Pool2dShape&, bool count_include_pad);
     void add_batch_norm(Index x, Index y, const NormCall&, Index residual);
     void add_relu(Index x, Index y);
-    void add_add(Index a, Index b, Index y, const Activation&);
-    void add_combine(Index a, Index b, Index y, Combine);
+    void add_combine(const CombineOperand& a, const CombineOperand& b, Index y, const Sizes& y_shape, Combine,
+                     const Activation&);
+    void add_sum_to(Index x, Index y, const Sizes& x_shape, const Sizes& y_shape, double scale);  // as SumCall
+    void add_power(Index x, Index y, double exponent);
     void add_affine(Index x, Index y, float scale, float shift);
     void add_concat(const std::vector<Index>& xs, Index y, const std::vector<int64_t>& channels);
     void add_copy(Index x, Index y);

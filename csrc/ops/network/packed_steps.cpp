@@ -83,8 +83,9 @@ Network::Step Network::linear(Index x, Index y, const LinearCall& call) {
     step->bias = copy_or_empty(call.bias, call.out);
     step->in = call.in, step->out = call.out, step->activation = call.activation;
     step->packed_now();
+    const int64_t rows = call.rows;
     return [=](float* const* at, int64_t n) {
-        step->packed_now().run(at[y], at[x], n, {.bias = or_null(step->bias), .activation = step->activation});
+        step->packed_now().run(at[y], at[x], n * rows, {.bias = or_null(step->bias), .activation = step->activation});
     };
 }
 
