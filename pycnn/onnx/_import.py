@@ -10,9 +10,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pycnn._formats.files import FileError, FilePath
-from pycnn.graph.program import Program
-from pycnn.graph.values import Node, Value
-from pycnn.layers.network import FUNCTIONS, Graph, Input
+from pycnn.graph.values import Value
+from pycnn.layers.network import Graph, Input
 from pycnn.onnx import patterns
 from pycnn.onnx.nodes import OnnxGraph, OnnxInput, OnnxNode, load
 from pycnn.onnx.operators import OLDEST, readers
@@ -95,9 +94,9 @@ class Importer:
         model = self.network(graph.outputs)
         model.normalization = self.normalization
         shapes = [given.extents for given in graph.inputs]
-        if len(shapes) == 1 and None not in shapes[0][1:]:  # type: ignore[index]
-            model._input_shape = self.inputs[0].full_shape[1:]
-        else:  # what model files describe it with
+        if len(shapes) > 1 or None in shapes[0][1:]:  # type: ignore[index]
+            model._input_shape = None
+            # What model files describe it with.
             model._running.last_shapes = tuple((1, *x.full_shape[1:]) for x in self.inputs)
         # Another program's entry of that name may be anything, and is no part of the graph.
         with contextlib.suppress(TypeError, ValueError):
@@ -123,7 +122,9 @@ class Importer:
     def network(self, names: Sequence[str]) -> Graph:
         """What computes these outputs, in eval mode."""
         values = [self._output(name) for name in names]
-        return _graph(self.inputs, values, self.reading).eval()
+        network = Graph(self.inputs, values)
+        network.name_layers(self.reading.names)
+        return network.eval()
 
     def _refuse_problems(self, problems: Sequence[str]) -> None:
         if len(problems) == 1:
@@ -287,40 +288,3 @@ class Importer:
         ):
             return [0, 2, 1]
         return list(range(view.rank))
-
-
-def _graph(inputs: Sequence[Value], outputs: Sequence[Value], reading: Reading) -> Graph:
-    """The network of values, whose layers have the names that reading them gave."""
-    program = Program(inputs, outputs, _nodes(outputs))
-    calls = [
-        (node.operation, program.ids(node.inputs), program.ids(node.outputs))
-        for node in program.nodes
-    ]
-    used = {id(layer) for layer, _, _ in calls}
-    named = {
-        name: layer
-        for name, layer in reading.names.items()
-        if id(layer) in used
-        and (not isinstance(layer, FUNCTIONS) or next(layer.named_parameters(), None) is not None)
-    }
-    ends = program.ids(outputs)
-    modes = {True: calls, False: calls}
-    return Graph.from_calls(named, modes, len(inputs), {True: ends, False: ends})
-
-
-def _nodes(outputs: Sequence[Value]) -> list[Node]:
-    """What the outputs need, each behind those that it needs."""
-    done: set[int] = set()
-    order: list[Node] = []
-    waiting: list[tuple[Node, bool]] = [(y.node, False) for y in outputs if y.node is not None]
-    while waiting:
-        node, ready = waiting.pop()
-        if id(node) in done:
-            continue
-        if ready:
-            done.add(id(node))
-            order.append(node)
-        else:
-            waiting.append((node, True))
-            waiting += [(x.node, False) for x in reversed(node.inputs) if x.node is not None]
-    return order

@@ -118,8 +118,9 @@ class Reading:
 
     @property
     def once(self) -> bool:
-        """Whether nobody else reads the node's first input."""
-        return self.uses[self.node.inputs[0]] == 1
+        """Whether nobody else reads what the node reads of computed tensors."""
+        names = [n for n in self.node.inputs if isinstance(self.tensors.get(n), View)]
+        return all(self.uses[name] == 1 for name in names)
 
     # ---- what it makes --------------------------------------------------------------------
 
