@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
 import warnings
@@ -74,7 +75,7 @@ def describe(model: Graph, shapes: Sequence[tuple[int, ...]]) -> str:
 def timed(run: Callable[[], Any]) -> tuple[float, float]:
     """(minimum, median) in milliseconds."""
     run()
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(times) < 3:
         start = time.perf_counter()
@@ -90,7 +91,7 @@ def times(model: Graph, path: str, shapes: Sequence[tuple[int, ...]]) -> str:
     compiled = model.compile_inference(*shapes)
     rows = [("", "minimum", "median"), ("pycnn", *_ms(timed(lambda: compiled(*xs))))]
     try:
-        import onnxruntime
+        onnxruntime = importlib.import_module("onnxruntime")
     except ImportError:
         return f"{columns(rows)}\nONNX Runtime is not installed: pip install onnxruntime."
     options = onnxruntime.SessionOptions()

@@ -105,7 +105,7 @@ def _slice(node: OnnxNode, xs: Inputs) -> Array:
 
 def _squeeze(node: OnnxNode, xs: Inputs) -> Array:
     axes = axes_of(node, xs)
-    return np.squeeze(xs[0], axes)
+    return np.asarray(np.squeeze(xs[0], axes))
 
 
 def _unsqueeze(node: OnnxNode, xs: Inputs) -> Array:
@@ -125,7 +125,7 @@ def _divide(node: OnnxNode, xs: Inputs) -> Array:
     a, b = xs
     if np.issubdtype(a.dtype, np.integer):  # towards zero
         quotient = np.abs(a) // np.abs(b)
-        return np.where((a < 0) != (b < 0), -quotient, quotient).astype(a.dtype)
+        return np.asarray(np.where((a < 0) != (b < 0), -quotient, quotient), a.dtype)
     return np.asarray(a / b, a.dtype)
 
 
@@ -181,7 +181,7 @@ def _flatten(node: OnnxNode, xs: Inputs) -> Array:
 
 
 def _gather(node: OnnxNode, xs: Inputs) -> Array:
-    return np.take(xs[0], xs[1], node.get("axis", 0))
+    return np.asarray(np.take(xs[0], xs[1], node.get("axis", 0)))
 
 
 def _concat(node: OnnxNode, xs: Inputs) -> Array:
@@ -209,7 +209,7 @@ def _truth(function: Callable[..., Any]) -> Callable[[OnnxNode, Inputs], Array]:
 def _clip(node: OnnxNode, xs: Inputs) -> Array:
     low = xs[1] if len(xs) > 1 else node.get("min")
     high = xs[2] if len(xs) > 2 else node.get("max")
-    return xs[0] if low is None and high is None else np.clip(xs[0], low, high)
+    return np.asarray(xs[0] if low is None and high is None else np.clip(xs[0], low, high))
 
 
 def _mod(a: Array, b: Array) -> Array:

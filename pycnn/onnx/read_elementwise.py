@@ -265,8 +265,10 @@ def placed(x: View, c: Array, grow: bool = False) -> Array | None:
     None where x is the smaller one (unless grow), or the constant differs from image to image.
     """
     c = c.reshape((1,) * (x.rank - c.ndim) + c.shape)
-    split, where = [], []
-    for axis, extent in zip(x.axes, c.shape, strict=True):
+    split: list[int] = []
+    where: list[int] = []
+    extents: tuple[int, ...] = c.shape
+    for axis, extent in zip(x.axes, extents, strict=True):
         atoms = [x.extent(a) for a in axis]
         if extent == 1:
             split += [1] * len(axis)
@@ -279,7 +281,9 @@ def placed(x: View, c: Array, grow: bool = False) -> Array | None:
         where += axis
     rest = [a for a in range(x.value.ndim) if a not in where]
     c = c.reshape(split + [1] * len(rest))
-    return c.transpose(np.argsort(where + rest).tolist())
+    order: list[int] = np.argsort(where + rest).tolist()
+    placed_array: Array = c.transpose(order)
+    return placed_array
 
 
 def _with_number(r: Reading, operator: str, x: View, c: float, first: bool) -> View:

@@ -67,7 +67,7 @@ class Reading:
             return ()
         if folded:
             return fold.fold(node, xs)
-        if constant:
+        if constant or read is None:
             raise Unreadable("it reads nothing but constants, and pycnn does not compute it then")
         ys = read(self)
         for name in node.outputs[len(ys) if isinstance(ys, (list, tuple)) else 1 :]:

@@ -16,7 +16,7 @@ from typing import Any
 from pycnn.graph.values import Value
 
 Axes = tuple[tuple[int, ...], ...]
-Emit = Callable[..., Any]  # (kind of layer, its arguments, values) -> value
+Emit = Callable[..., Value]  # (kind of layer, its arguments, values) -> value
 
 
 class Unreadable(ValueError):
@@ -178,7 +178,8 @@ def regroup(emit: Emit, view: View, new: Sequence[int]) -> View:
     if all(len(part) == 1 for part in parts.values()):
         return view.with_axes([[atom for atom, _ in group] for group in groups])
     # Each axis of the value becomes its parts.
-    place, target = {}, []
+    place: dict[tuple[int, int], int] = {}
+    target: list[int] = []
     for atom in range(view.value.ndim):
         extents = parts.get(atom, [view.extent(atom)])
         for i, extent in enumerate(extents):
