@@ -73,8 +73,6 @@ class Importer:
         """Nothing is read yet."""
         self.graph, self.path, self.softmax, self.whole = graph, path, softmax, whole
         self.normalize = normalize
-        if graph.opset < OLDEST:
-            self.refuse(f"the graph: its opset is {graph.opset}; expected {OLDEST} or later")
         self.normalization = Normalization()
         self.inputs: list[Value] = []
         self.outputs: list[tuple[View, list[int | None]]] = []
@@ -85,7 +83,10 @@ class Importer:
 
     def model(self) -> Graph:
         """The network."""
-        graph, reading = self.graph, self.read()
+        graph = self.graph
+        if graph.opset < OLDEST:
+            self.refuse(f"the graph: its opset is {graph.opset}; expected {OLDEST} or later")
+        reading = self.read()
         for name in graph.outputs:
             if isinstance(reading.tensors.get(name), np.ndarray):
                 self.refuse(

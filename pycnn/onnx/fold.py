@@ -212,8 +212,8 @@ def _clip(node: OnnxNode, xs: Inputs) -> Array:
     return np.asarray(xs[0] if low is None and high is None else np.clip(xs[0], low, high))
 
 
-def _mod(a: Array, b: Array) -> Array:
-    return np.mod(a, b)
+def _mod(node: OnnxNode, xs: Inputs) -> Array:
+    return np.asarray((np.fmod if node.get("fmod", 0) else np.mod)(*xs))
 
 
 FOLDED: dict[str, Callable[[OnnxNode, Inputs], Any]] = {
@@ -225,7 +225,7 @@ FOLDED: dict[str, Callable[[OnnxNode, Inputs], Any]] = {
     "GreaterOrEqual": _truth(np.greater_equal), "Identity": lambda node, xs: xs[0],
     "Less": _truth(np.less), "LessOrEqual": _truth(np.less_equal), "Log": _same(np.log),
     "MatMul": lambda node, xs: np.matmul(*xs), "Max": _same(np.maximum),
-    "Min": _same(np.minimum), "Mod": _same(_mod), "Mul": _same(np.multiply),
+    "Min": _same(np.minimum), "Mod": _mod, "Mul": _same(np.multiply),
     "Neg": _same(np.negative), "Not": _truth(np.logical_not), "Or": _truth(np.logical_or),
     "Pow": _same(np.power), "Range": _range,
     "Reciprocal": _same(np.reciprocal), "ReduceMax": _reduce(np.max),

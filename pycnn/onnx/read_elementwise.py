@@ -103,25 +103,37 @@ def clipped(r: Reading, x: View, low: float, high: float) -> View:
     return each(r, x, "Clip", low, min(high, math.inf))
 
 
-def extreme(r: Reading) -> View:
-    """Max and Min with numbers."""
-    if len(r.node.inputs) == 1:
-        return r.view()
-    i = next((i for i in (0, 1) if isinstance(r.tensor(i), np.ndarray)), None)
-    if i is None or len(r.node.inputs) != 2 or r.constant(i).size != 1:
-        raise Unreadable("expected a computed value and one number")
-    number = float(r.constant(i).reshape(-1)[0])
-    low, high = (number, math.inf) if r.node.operator == "Max" else (-math.inf, number)
-    return clipped(r, r.view(1 - i), low, high)
+def extreme(r: Reading) -> Any:
+    """Max and Min: of a number, Clip; else max(a, b) = b + relu(a - b), min(a, b) = b - relu(b - a)."""
+    y = r.tensor(0)
+    for i in range(1, len(r.node.inputs)):
+        y = _larger(r, y, r.tensor(i)) if r.node.operator == "Max" else _smaller(r, y, r.tensor(i))
+    return y
+
+
+def _larger(r: Reading, a: Any, b: Any) -> Any:
+    for x, number in ((a, b), (b, a)):
+        if isinstance(x, View) and isinstance(number, np.ndarray) and number.size == 1:
+            return padded(clipped(r, x, float(number.reshape(-1)[0]), math.inf), number.ndim)
+    return combine(r, "Add", b, each(r, combine(r, "Sub", a, b), "ReLU"))
+
+
+def _smaller(r: Reading, a: Any, b: Any) -> Any:
+    for x, number in ((a, b), (b, a)):
+        if isinstance(x, View) and isinstance(number, np.ndarray) and number.size == 1:
+            return padded(clipped(r, x, -math.inf, float(number.reshape(-1)[0])), number.ndim)
+    return combine(r, "Sub", b, each(r, combine(r, "Sub", b, a), "ReLU"))
 
 
 def prelu(r: Reading) -> View:
-    """PRelu with one slope, or one a channel."""
+    """PRelu with one slope, or one a channel; of other slopes relu(x) + slope (x - relu(x))."""
     x, slope = r.view(), r.floats(1)
     if slope.size > 1:
         array = placed(x, slope)
         if array is None or array.size != array.shape[-1]:
-            raise Unreadable(f"its slope has shape {slope.shape}; expected one number a channel")
+            positive = each(r, x, "ReLU")
+            below = combine(r, "Mul", combine(r, "Sub", x, positive), slope)
+            return combine(r, "Add", positive, below)  # type: ignore[no-any-return]
         slope = array
     layer = r.filled("PReLU", slope.size, arrays={"weight": slope.reshape(-1).copy()})
     return x.on(r.call(layer, x.value, like=r.node.inputs[1]))
@@ -206,7 +218,7 @@ def _joined(r: Reading, operator: str, a: View, b: View) -> View:
 
 
 def padded(x: View, rank: int) -> View:
-    """With axes of one number in front."""
+    """With axes of one number in front, as many as it lacks."""
     return x.with_axes(((),) * (rank - x.rank) + x.axes)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.onnx import fold
+from pycnn.onnx import fold, views
 from pycnn.onnx.read_convs import image_of, image_view, two, unflattened, window
 from pycnn.onnx.read_elementwise import affine, common_order, each, from_order
 from pycnn.onnx.reading import Reading
-from pycnn.onnx.views import Unreadable, View, default_order, own_order, shown
+from pycnn.onnx.views import Unreadable, View, arrange, default_order, own_order, shown
 
 
 def max_pool(r: Reading) -> View:
@@ -51,37 +51,57 @@ def pooled(r: Reading, x: View, kind: str) -> View:
     return View(r.emit(kind, (), image_of(r, flat)), ((0,), (1,), *((),) * (x.rank - 2)), x.batch)
 
 
-def reduce(r: Reading) -> View:
-    """ReduceMean, ReduceSum, and ReduceMax over space."""
-    x, node = r.view(), r.node
-    given = r.whole(1) if r.tensor(1) is not None else node.get("axes")
+def _reduced_axes(r: Reading, x: View) -> list[int]:
+    """The axes of the tensor that a mean, sum or maximum is over."""
+    given = r.whole(1) if r.tensor(1) is not None else r.node.get("axes")
     if not given:
-        if node.get("noop_with_empty_axes", 0):
-            return x
-        given = range(x.rank)
-    axes = sorted({axis % x.rank for axis in given})
+        given = [] if r.node.get("noop_with_empty_axes", 0) else range(x.rank)
+    return sorted({axis % x.rank for axis in given})
+
+
+def reduce(r: Reading) -> View:
+    """ReduceMean, ReduceSum, ReduceMax and ReduceMin."""
+    x, node = r.view(), r.node
+    axes = _reduced_axes(r, x)
     atoms = sorted(atom for axis in axes for atom in x.atoms(axis))
-    size = math.prod(x.extent(atom) for atom in atoms)
     if 0 in atoms and x.batch == 1:
         atoms.remove(0)
     if 0 in atoms:
-        raise Unreadable(f"axes are {axes} of {shown(x)}; expected no mean of the images")
-    if node.operator == "ReduceMax":
-        if x.rank not in (3, 4) or axes != list(range(2, x.rank)):
-            raise Unreadable(f"axes are {axes} of {shown(x)}; expected those of space")
-        y = pooled(r, x, "GlobalMaxPool2d")
-    elif atoms == [1, 2] and x.value.ndim == 4:
-        place = {0: 0, 3: 1}
-        left = [[place[a] for a in axis if a in place] for axis in x.axes]
-        y = View(r.emit("GlobalAvgPool2d", (), x.value), left, x.batch)
-    elif atoms:
-        y = x.on(r.emit("Mean", (tuple(atoms), True), x.value))
-        y = y.with_axes([() if i in axes else axis for i, axis in enumerate(y.axes)])
-    else:
+        raise Unreadable(f"axes are {axes} of {shown(x)}; expected others than the images")
+    if not atoms:
         y = x
+    elif node.operator == "ReduceMax":
+        y = _largest(r, x, atoms)
+    elif node.operator == "ReduceMin":
+        y = affine(r, _largest(r, affine(r, x, -1.0, 0.0), atoms), -1.0, 0.0)
+    else:
+        y = _mean(r, x, atoms)
+    y = y.with_axes([() if i in axes else axis for i, axis in enumerate(y.axes)])
     if not node.get("keepdims", 1):
         y = y.with_axes([axis for i, axis in enumerate(y.axes) if i not in axes])
+    size = math.prod(x.extent(atom) for atom in atoms)
     return affine(r, y, float(size), 0.0) if node.operator == "ReduceSum" else y
+
+
+def _mean(r: Reading, x: View, atoms: list[int]) -> View:
+    """Over axes of the value."""
+    if atoms != [1, 2] or x.value.ndim != 4:
+        return x.on(r.emit("Mean", (tuple(atoms), True), x.value))
+    place = {0: 0, 3: 1}
+    left = [[place[a] for a in axis if a in place] for axis in x.axes]
+    return View(r.emit("GlobalAvgPool2d", (), x.value), left, x.batch)
+
+
+def _largest(r: Reading, x: View, atoms: list[int]) -> View:
+    """The maximum over axes of the value, as a global pool of [N, those, 1, all others]."""
+    rest = [a for a in range(1, x.value.ndim) if a not in atoms]
+    value = arrange(r.emit, x, [[0], atoms, [], rest])
+    pooled_value = r.emit("GlobalMaxPool2d", (), value)
+    if len(rest) > 1:
+        pooled_value = views.reshape(r.emit, pooled_value, tuple(map(x.extent, rest)))
+    place = {0: 0} | {a: i + 1 for i, a in enumerate(rest)}
+    left = [[place[a] for a in axis if a in place] for axis in x.axes]
+    return View(pooled_value, left, x.batch)
 
 
 def softmax(r: Reading) -> View:
@@ -169,16 +189,19 @@ def concat(r: Reading) -> View:
     if any(isinstance(r.tensor(i), np.ndarray) for i in range(len(r.node.inputs))):
         raise Unreadable("one of its inputs is a constant; expected computed ones")
     xs = [r.view(i) for i in range(len(r.node.inputs))]
-    first, axis = xs[0], r.node.get("axis", 1) % xs[0].rank
+    return side_by_side(r, xs, r.node.get("axis", 1) % xs[0].rank)
+
+
+def side_by_side(r: Reading, xs: list[View], axis: int) -> View:
+    """Tensors one after the other along an axis."""
+    first = xs[0]
     if len(xs) == 1:
         return first
     order = own_order(first, first.rank)
     if order is None or axis not in order or len(order) < first.value.ndim:
         order = common_order(xs)
-    if (
-        any(x.shape[o] != 1 for x in xs for o in range(x.rank) if o not in order)
-        or axis not in order
-    ):
+    needed = {o for x in xs for o in range(x.rank) if x.shape[o] != 1} | {axis}
+    if not needed <= set(order):
         order = default_order(first.rank, 0 in first.axes[0])
     place = order.index(axis)
     if place == 0:
@@ -226,19 +249,35 @@ def taken_from(r: Reading, x: View, axis: int, start: int, stop: int | None, ste
 
 
 def gather(r: Reading) -> View:
-    """Gather of one entry, or of entries at equal distances."""
+    """Gather: a Slice of indices at equal distances, else several, side by side."""
     x, indices = r.view(), r.constant(1)
     axis = r.node.get("axis", 0) % x.rank
     found = [int(i) % x.shape[axis] for i in indices.reshape(-1)]
-    steps = {b - a for a, b in itertools.pairwise(found)} or {1}
-    if len(steps) != 1 or 0 in steps or indices.ndim > 1:
-        raise Unreadable(f"its indices are {found}; expected one, or a range")
-    (step,) = steps
-    stop = found[-1] + (1 if step > 0 else -1)
-    y = x
-    if len(found) < x.shape[axis] or step != 1:
-        y = taken_from(r, x, axis, found[0], stop if stop >= 0 else None, step)
-    return y if indices.ndim else y.with_axes([a for i, a in enumerate(y.axes) if i != axis])
+    parts = [
+        taken_from(r, x, axis, run[0], stop if (stop := run[-1] + step) >= 0 else None, step)
+        for run, step in _runs(found)
+    ]
+    y = parts[0] if len(parts) == 1 else side_by_side(r, parts, axis)
+    if indices.ndim == 1:
+        return y
+    if not indices.ndim:
+        return y.with_axes([a for i, a in enumerate(y.axes) if i != axis])
+    return r.regroup(y, (*y.shape[:axis], *indices.shape, *y.shape[axis + 1 :]))
+
+
+def _runs(found: list[int]) -> list[tuple[list[int], int]]:
+    """Lists of indices at equal distances, and those."""
+    runs: list[tuple[list[int], int]] = []
+    for i in found:
+        if runs:
+            run, step = runs[-1]
+            if len(run) == 1 and i != run[0]:
+                step = i - run[0]
+            if i == run[-1] + step:
+                runs[-1] = [*run, i], step
+                continue
+        runs.append(([i], 1))
+    return runs
 
 
 def pad(r: Reading) -> View:

@@ -170,6 +170,8 @@ def shown(view: View) -> str:
 def regroup(emit: Emit, view: View, new: Sequence[int]) -> View:
     """Reshape: the axes are grouped anew; an axis of the value is split where it must be."""
     atoms = [atom for axis in range(view.rank) for atom in view.atoms(axis)]
+    if 0 in new:
+        raise Unreadable(f"its shape is {list(new)}, without numbers")
     cut = _cut(view, atoms, new)
     if cut is None:
         return _reshaped(emit, view, new)
