@@ -96,6 +96,8 @@ def load(path: FilePath) -> OnnxGraph:
     try:
         proto = onnx.load(str(path))
         large = _apart(proto)
+        # Before version 4 arrays had to be inputs as well, which few programs mind.
+        proto.ir_version = max(proto.ir_version, 4)
         onnx.checker.check_model(proto)
         return graph_of(onnx, proto, large)
     except OSError as error:

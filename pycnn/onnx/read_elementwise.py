@@ -104,7 +104,7 @@ def clipped(r: Reading, x: View, low: float, high: float) -> View:
 
 
 def extreme(r: Reading) -> Any:
-    """Max and Min: of a number, Clip; else max(a, b) = b + relu(a - b), min(a, b) = b - relu(b - a)."""
+    """Max, Min: Clip where one is a number, else b + relu(a - b) and b - relu(b - a)."""
     y = r.tensor(0)
     for i in range(1, len(r.node.inputs)):
         y = _larger(r, y, r.tensor(i)) if r.node.operator == "Max" else _smaller(r, y, r.tensor(i))
