@@ -73,6 +73,8 @@ class Importer:
         """Nothing is read yet."""
         self.graph, self.path, self.softmax, self.whole = graph, path, softmax, whole
         self.normalize = normalize
+        uses = graph.uses()  # Keras leaves inputs behind that nothing reads
+        graph.inputs = [given for given in graph.inputs if uses[given.name]]
         self.normalization = Normalization()
         self.inputs: list[Value] = []
         self.outputs: list[tuple[View, list[int | None]]] = []
