@@ -327,9 +327,10 @@ def _with_channels(r: Reading, operator: str, x: View, c: Array, first: bool) ->
     one, zero = np.ones_like(c), np.zeros_like(c)
     if operator == "Div" and first:
         x, operator = raised(r, x, -1.0), "Mul"
+    if operator == "Div":
+        operator, c = "Mul", 1 / c
     weight, bias = {
-        "Add": (one, c), "Sub": (-one, c) if first else (one, -c),
-        "Mul": (c, zero), "Div": (1 / c, zero),
+        "Add": (one, c), "Sub": (-one, c) if first else (one, -c), "Mul": (c, zero),
     }[operator]  # fmt: skip
     node, inputs = x.value.node, [x.value]
     before: Any = None if node is None else node.operation
