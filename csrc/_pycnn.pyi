@@ -1,6 +1,6 @@
 """The compiled module: checked arrays in, results in place. `pycnn.ops` is its public face."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,8 +155,23 @@ class Network:
         self, x: int, y: int, x_shape: tuple[int, ...], y_shape: tuple[int, ...], scale: float
     ) -> None: ...
     def add_affine(self, x: int, y: int, scale: float, shift: float) -> None: ...
-    def add_concat(self, xs: list[int], y: int, channels: list[int]) -> None: ...
+    def add_move(
+        self,
+        xs: list[int],
+        ys: list[int],
+        pieces: list[tuple[int, int, int, int, list[tuple[int, int, int]]]],
+        value: float = 0.0,
+    ) -> None: ...
     def add_copy(self, x: int, y: int) -> None: ...
+    def add_resample(
+        self,
+        x: int,
+        y: int,
+        shape: tuple[int, int, int],
+        rows: tuple[_Array, _Array, _Array],
+        columns: tuple[_Array, _Array, _Array],
+        outside: float,
+    ) -> None: ...
     def add_python(
         self,
         function: Callable[[list[_Array], list[_Array]], object],
@@ -272,8 +287,20 @@ def combine(y: _Array, a: _Array, b: _Array, op: str, activation: Activation) ->
 def power(y: _Array, x: _Array, dy: _Array | None, exponent: float, factor: float) -> None: ...
 def sum_to(y: _Array, x: _Array, op: str, other: _Array | None, scale: float) -> None: ...
 def affine(y: _Array, x: _Array, scale: float, shift: float) -> None: ...
-def concat(y: _Array, arrays: list[_Array]) -> None: ...
-def split(x: _Array, sizes: list[int], outs: list[_Array | None]) -> None: ...
+def check_move(
+    op: str,
+    sources: Sequence[tuple[str, _Array]],
+    targets: Sequence[tuple[str, _Array | None, tuple[int, ...], str]],
+    in_place: bool = False,
+) -> None: ...
+def move(pieces: list[tuple[_Array, _Array]]) -> None: ...
+def resample(
+    y: _Array,
+    x: _Array,
+    rows: tuple[_Array, _Array, _Array],
+    columns: tuple[_Array, _Array, _Array],
+    outside: float,
+) -> None: ...
 def adam_step(
     param: _Array,
     grad: _Array,

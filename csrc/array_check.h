@@ -154,7 +154,7 @@ void bind_conv2d(py::module_&);
 void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);
 void bind_images(py::module_&);
-void bind_join(py::module_&);
+void bind_moves(py::module_&);
 void bind_losses(py::module_&);
 void bind_network(py::module_&);
 void bind_norm(py::module_&);

@@ -187,7 +187,7 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_conv_norm(m);
     pycnn::bind_pool2d(m);
     pycnn::bind_images(m);
-    pycnn::bind_join(m);
+    pycnn::bind_moves(m);
     pycnn::bind_losses(m);
     pycnn::bind_network(m);
     pycnn::bind_norm(m);

@@ -9,6 +9,7 @@
 #include "array_check.h"
 #include "bindings_network.h"
 #include "ops/maps/combine.h"
+#include "ops/maps/elementwise.h"
 
 namespace pycnn {
 namespace combine_bindings {
@@ -184,6 +185,25 @@ void add_sum_to(Program& p, Index x, Index y, const Extents& x_shape, const Exte
     step.done();
 }
 
+void affine_of(py::array y, const py::array& x, double scale, double shift) {
+    const char* op = "affine";
+    const bool float64 = check_floating(x, {op, "x"});
+    check_contiguous(x, {op, "x"});
+    check_output(y, {op, "out"}, float64, "x", extents(x), "as x");
+    check_apart(y, {op, "out"}, x, "x", true);
+    void* result = y.mutable_data();
+    const int64_t size = x.size();
+    by_type(float64, [&](auto zero) {
+        using T = decltype(zero);
+        const WithoutGil running;
+        affine<T>({.y = static_cast<T*>(result),
+                   .x = readable<T>(x),
+                   .size = size,
+                   .scale = static_cast<T>(scale),
+                   .shift = static_cast<T>(shift)});
+    });
+}
+
 }  // namespace
 }  // namespace combine_bindings
 
@@ -191,6 +211,7 @@ void bind_combine(py::module_& m) {
     using namespace combine_bindings;
     m.def("combine", combine_arrays, py::arg("y"), py::arg("a"), py::arg("b"), py::arg("op"), py::arg("activation"));
     m.def("power", power_of, py::arg("y"), py::arg("x"), py::arg("dy"), py::arg("exponent"), py::arg("factor"));
+    m.def("affine", affine_of, py::arg("y"), py::arg("x"), py::arg("scale"), py::arg("shift"));
     m.def("sum_to", sum_arrays, py::arg("y"), py::arg("x"), py::arg("op"), py::arg("other"), py::arg("scale"));
 }
 

@@ -202,34 +202,6 @@ void add_affine(Program& p, Index x, Index y, double scale, double shift) {
     step.done();
 }
 
-void add_concat(Program& p, const Indices& xs, Index y, const Indices& channels) {
-    Adding step(p, "add_concat");
-    if (xs.empty() || xs.size() != channels.size())
-        step.refuse("xs has " + std::to_string(xs.size()) + " values and channels " + std::to_string(channels.size()) +
-                    " numbers; expected as many, at least one.");
-    int64_t total = 0, rows = 0;
-    for (std::size_t i = 0; i < xs.size(); ++i) {
-        const std::string name = "xs[" + std::to_string(i) + "]";
-        const int64_t size = step.floats(xs[i], name), C = channels[i];
-        if (C < 1 || size % C || (i > 0 && size / C != rows))
-            step.refuse(name + " is " + value_text(xs[i]) + " with " + std::to_string(size) + " floats an image and " +
-                        std::to_string(C) + " channels; expected a multiple, of as many pixels as xs[0].");
-        rows = size / C, total += size;
-        step.reads(xs[i], name, size);
-    }
-    step.writes(y, "y", total);
-    p.net.add_concat(xs, y, channels);
-    step.done();
-}
-
-void add_copy(Program& p, Index x, Index y) {
-    Adding step(p, "add_copy");
-    step.reads(x, "x", step.floats(x, "x"));
-    step.writes(y, "y", step.floats(x, "x"));
-    p.net.add_copy(x, y);
-    step.done();
-}
-
 void add_python(Program& p, const py::object& function, const Indices& xs, const Indices& ys,
                 const std::vector<Extents>& x_shapes, const std::vector<Extents>& y_shapes) {
     Adding step(p, "add_python");
@@ -255,6 +227,7 @@ void bind_network(py::module_& m) {
     using namespace network_bindings;
     py::class_<Program> network(m, "Network");
     bind_network_combine(network);
+    bind_network_moves(network);
     network
         .def(py::init(&make_network), py::arg("floats"), py::arg("offsets"), py::arg("inputs"), py::arg("outputs"),
              py::arg("chunk"))
@@ -269,8 +242,6 @@ void bind_network(py::module_& m) {
              py::arg("activation"))
         .def("add_relu", add_relu, py::arg("x"), py::arg("y"))
         .def("add_affine", add_affine, py::arg("x"), py::arg("y"), py::arg("scale"), py::arg("shift"))
-        .def("add_concat", add_concat, py::arg("xs"), py::arg("y"), py::arg("channels"))
-        .def("add_copy", add_copy, py::arg("x"), py::arg("y"))
         .def("add_python", add_python, py::arg("function"), py::arg("xs"), py::arg("ys"), py::arg("x_shapes"),
              py::arg("y_shapes"))
         .def_property_readonly(

@@ -122,6 +122,9 @@ class Adding {
     Indices written_;
 };
 
+// The steps that move and resample, in bindings_network_moves.cpp.
+void bind_network_moves(py::class_<Program>&);
+
 // arrays [N, ...] of the inputs -> fresh ones of the outputs, in these shapes (bindings_network_run.cpp).
 std::vector<py::array> run_network(Program&, const std::vector<py::object>& arrays, const std::vector<Extents>& shapes);
 

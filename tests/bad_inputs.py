@@ -7,6 +7,7 @@ test_errors.py.
 
 import bad_arithmetic
 import numpy as np
+import op_moves
 from bad_losses import LOSSES_BAD, Bad, unlike
 from op_table import OPERATORS, normal
 
@@ -199,16 +200,7 @@ BAD = {
         "shape": Bad({"part": normal(10, 5)}, ValueError, ("part", "10, 5", "5, 10")),
         **_lists("total"),
     },
-    "split": {
-        "sum": Bad({"sizes": [3, 13]}, ValueError, ("sizes", "16", "17", "last axis")),
-        "negative": Bad({"sizes": [20, -3]}, ValueError, (r"sizes\[1\]", "-3", "0 to")),
-        "float": Bad({"sizes": [16.0, 1]}, ValueError, (r"sizes\[0\]", "16.0", "int")),
-        "huge": Bad({"sizes": [2**63, 1]}, ValueError, (r"sizes\[0\]", str(2**63), _LIMIT)),
-        "number": Bad({"sizes": 17}, TypeError, ("sizes", "an int", "list")),
-        "no_axis": Bad({"x": np.array(1, np.float32)}, ValueError, ("x", "no axes", "last")),
-        "fewer_out": Bad({"out": [None]}, ValueError, ("sizes", "1 arrays")),
-        "out_text": Bad({"out": [None, "x", None]}, TypeError, (r"out\[1\]", "a str")),
-    },
+    **op_moves.bad(Bad),
     "adam_step": {
         **unlike("grad", "m", "v"),
         "step_0": Bad({"step": 0}, ValueError, ("step", "0", "1")),

@@ -204,6 +204,18 @@ def elementwise():
         parts = [shape[-1] // 3, shape[-1] - shape[-1] // 3]
         compare(lambda a, out, parts=parts: tuple(ops.split(a, parts, out=out)), (a,))
         compare(lambda a, b, out: ops.concat([a, b], out=out), (a, b))
+        compare(lambda a, out: ops.permute(a, (1, 0), out=out), (a,))
+        compare(lambda a, out: ops.slice_axis(a, step=-2, out=out), (a,))
+        compare(lambda a, out: ops.pad(a, ((2, 1),), out=out), (a,))
+    for shape in ((1, 2, 3, 19), (2, 3, 1, 80), (1, 1, 2, 3)):
+        x, how = normal(*shape), {"scale": (1.5, 2), "mode": "bilinear"}
+        compare(lambda x, out: ops.dropout2d(x, 0.3, seed=1, out=out), (x,))
+        dy = ops.resize(x, **how)
+        compare(lambda x, out, how=how: ops.resize(x, out=out, **how), (x,))
+        compare(
+            lambda dy, out, shape=shape, how=how: ops.resize_backward(dy, shape, out=out, **how),
+            (dy,),
+        )
 
 
 def optimizers():

@@ -93,6 +93,54 @@ CASES = {
         (4, 5),
         lambda x, p: reference.matmul(x, p[0]),
     ),
+    "slice": (
+        lambda: layers.Slice(1, 4, 2, axis=1),
+        (2, 5, 4, 3),
+        lambda x, p: reference.slice_axis(x, 1, 4, 2, 1),
+    ),
+    "permute": (
+        lambda: layers.Permute((0, 3, 1, 2)),
+        (2, 5, 4, 3),
+        lambda x, p: reference.permute(x, (0, 3, 1, 2)),
+    ),
+    "shuffle": (
+        lambda: layers.ChannelShuffle(2),
+        (2, 5, 6),
+        lambda x, p: reference.channel_shuffle(x, 2),
+    ),
+    "reshape": (lambda: layers.Reshape((-1, 6)), (2, 3, 4, 2), lambda x, p: x.reshape(2, 4, 6)),
+    "pad": (
+        lambda: layers.Pad(PADS, value=2.5),
+        (2, 3, 4, 2),
+        lambda x, p: reference.pad(x, PADS, value=2.5),
+    ),
+    "pad_reflect": (
+        lambda: layers.Pad(PADS, "reflect"),
+        (2, 3, 4, 2),
+        lambda x, p: reference.pad(x, PADS, "reflect"),
+    ),
+    "crop": (lambda: layers.Crop(PADS), (2, 5, 4, 2), lambda x, p: reference.crop(x, PADS)),
+    "depth_to_space": (
+        lambda: layers.DepthToSpace(2, "CRD"),
+        (2, 3, 2, 8),
+        lambda x, p: reference.depth_to_space(x, 2, "CRD"),
+    ),
+    "space_to_depth": (
+        lambda: layers.SpaceToDepth(2),
+        (2, 4, 6, 3),
+        lambda x, p: reference.space_to_depth(x, 2),
+    ),
+    "resize": (
+        lambda: layers.Resize((5, 3), mode="bilinear"),
+        (2, 3, 4, 2),
+        lambda x, p: reference.resize(x, size=(5, 3), mode="bilinear"),
+    ),
+    "upsample": (
+        lambda: layers.Upsample(scale=2),
+        (2, 3, 4, 2),
+        lambda x, p: reference.resize(x, scale=2),
+    ),
+    "dropout2d": (lambda: layers.Dropout2d(0.4, rng=3), (3, 2, 3, 4), None),
     "dropout": (lambda: layers.Dropout(0.4, rng=3), (4, 6), None),
 }
 every_layer = pytest.mark.parametrize("name", CASES)

@@ -6,6 +6,7 @@ import _pycnn
 import numpy as np
 import reference
 
+from pycnn.ops import moves
 from pycnn.ops.activations import NONE, parse
 from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
@@ -115,11 +116,12 @@ class Built:
         )
 
     def concat(self, xs):
-        channels = [self.shapes[x][-1] for x in xs]
-        y = self.value((*self.shapes[xs[0]][:-1], sum(channels)))
-        return self.step(
-            "concat", y, lambda v: np.concatenate([v[x] for x in xs], axis=-1), xs, y, channels
-        )
+        shapes = [(1, *self.shapes[x]) for x in xs]
+        (shape,) = moves.Concat().shapes(*shapes)
+        y = self.value(shape[1:])
+        pieces, _ = moves.Concat().steps(shapes)
+        joined = lambda v: np.concatenate([v[x] for x in xs], axis=-1)  # noqa: E731
+        return self.step("move", y, joined, xs, [y], pieces)
 
     def network(self, outputs, chunk=1000):
         """The outputs' places become the caller's."""

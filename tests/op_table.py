@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import op_moves
 import op_rows_arithmetic
 import reference
 import tolerance
@@ -248,15 +249,7 @@ _ALL = [
         has_out=False,
     ),
     *op_rows_arithmetic.rows(Operator),
-    Operator(
-        "split",
-        ("x",),
-        {
-            "images": Sample((normal(2, 7, 5, 17),), {"sizes": [3, 13, 1]}),
-            "one_axis": Sample((normal(40),), {"sizes": (16, 24)}),
-        },
-        batch=("x",),
-    ),
+    *op_moves.rows(Operator),
     Operator(
         "adam_step",
         ("param", "grad", "m", "v"),

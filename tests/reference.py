@@ -21,6 +21,17 @@ from arithmetic_reference import (  # noqa: F401
 )
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
+from moves_reference import (  # noqa: F401
+    channel_shuffle,
+    crop,
+    depth_to_space,
+    pad,
+    permute,
+    slice_axis,
+    space_to_depth,
+    split,
+)
+from resize_reference import pad_backward, resize, resize_backward  # noqa: F401
 
 
 def pair(value):
@@ -238,11 +249,6 @@ def accumulate(total, part):
     return np.float64(total) + np.float64(part)
 
 
-def split(x, sizes):
-    ends = np.cumsum([0, *sizes])
-    return tuple(np.float64(x)[..., a:b] for a, b in itertools.pairwise(ends))
-
-
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
     """(image * scale - mean) / std of these indices; scale is 1/255 for bytes, else 1."""
     if scale is None:
@@ -330,4 +336,11 @@ def dropout_draws(size, seed, calls=0):
 def dropout(x, p, seed, calls=0):
     """X times 1 / (1 - p) where the draw is at least p, else times 0."""
     keep = dropout_draws(x.size, seed, calls).reshape(x.shape) >= p
+    return np.float64(x) * keep / (1 - p)
+
+
+def dropout2d(x, p, seed, calls=0):
+    """One draw for each image and channel."""
+    N, _, _, C = x.shape
+    keep = dropout_draws(N * C, seed, calls).reshape(N, 1, 1, C) >= p
     return np.float64(x) * keep / (1 - p)

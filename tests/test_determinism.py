@@ -81,6 +81,7 @@ def conv_cases():
     yield "bias", ("conv2d_backward_bias", ((61, 28, 28, 32),), {})
 
 
+RESIZED = {"scale": (1.7, 2.0), "mode": "bilinear"}
 POOL = {"kernel_size": 3, "stride": 2, "padding": "same"}
 SHAPES = {
     "max_pool2d": [((61, 28, 28, 32),)],
@@ -121,6 +122,10 @@ SHAPES = {
         ((67, 13, 13, 20), (67, 13, 13, 20), *((20,),) * 3, "twenty"),
     ],
     "dropout": [((700_001,),)],
+    "dropout2d": [((61, 28, 28, 32),)],
+    "permute": [((61, 28, 28, 33),)],
+    "resize": [((61, 28, 28, 20),)],
+    "resize_backward": [((61, 47, 56, 20),)],
     "global_avg_pool2d": [((61, 28, 28, 32),)],
     "global_avg_pool2d_backward": [((61, 32),)],
     "gather_images": [("bytes", "indices")],
@@ -140,6 +145,10 @@ OPTIONS = {
     "l1_loss": {"sample_weight": np.linspace(0, 1, 6001, dtype=np.float32)},
     "binary_cross_entropy_with_logits": {"pos_weight": np.arange(101)},
     "dropout": {"p": 0.3, "seed": 12345, "calls": 6},
+    "dropout2d": {"p": 0.3, "seed": 12345, "calls": 6},
+    "permute": {"axes": (0, 3, 1, 2)},
+    "resize": RESIZED,
+    "resize_backward": {"input_shape": (61, 28, 28, 20), **RESIZED},
     "global_avg_pool2d_backward": {"input_shape": (61, 28, 28, 32)},
 }
 POSITIVE = {"positive": 32, "four": 4, "twenty": 20}

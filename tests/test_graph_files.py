@@ -159,6 +159,9 @@ def test_todays_chains_are_as_they_were():
 @pytest.mark.parametrize("kind", sorted(description.KINDS))
 def test_every_argument_of_a_kind_is_an_attribute(kind):
     made = {"Conv2d": (2, 4, 3), "Linear": (2, 3), "BatchNorm2d": (2,), "Split": ([1, 2],),
+            "ChannelShuffle": (2,), "Permute": ((0, 1),), "Reshape": ((-1,),), "DepthToSpace": (2,),
+            "SpaceToDepth": (2,), "Resize": (2,), "Upsample": (2,),
+            "Pad": (((1, 0), (0, 2)),), "Crop": (((1, 0), (0, 2)),),
             "MaxPool2d": (2,), "AvgPool2d": (2,),
             "BatchNorm1d": (3,), "ChannelAffine": (3,), "Combine": ("divide", (2, 1), True),
             "Mean": ((1, -1), True), "Power": (0.5,)}  # fmt: skip

@@ -156,15 +156,36 @@ BAD = {
         lambda n: n.add_python(doubled, [1], [2], [(120, 0)], [(120,)]),
         r"xs\[0\] is value 1 .*another shape",
     ),
-    "concat_none": (lambda n: n.add_concat([], 2, []), "xs has 0 values"),
-    "concat_counts": (lambda n: n.add_concat([1, 4], 2, [4]), "xs has 2 values and channels 1"),
-    "concat_channels": (lambda n: n.add_concat([1], 2, [7]), r"xs\[0\] is value 1 .* 7 channels"),
-    "concat_zero": (lambda n: n.add_concat([1], 2, [0]), "0 channels"),
-    "concat_pixels": (
-        lambda n: n.add_concat([0, 1], 2, [4, 8]),
-        r"xs\[1\] is value 1 .*8 channels",
-    ),
-    "concat_total": (lambda n: n.add_concat([0, 1], 2, [4, 4]), "y is value 2 .* expected 240"),
+    **{
+        f"move_{name}": (lambda n, a=arguments: n.add_move(*a), words)
+        for name, arguments, words in (
+            (
+                "y_index",
+                ([1], [2], [(1, 0, 0, 0, [])]),
+                "piece 0 moves x 0 to y 1; .*one of 1 and 1",
+            ),
+            ("x_index", ([1], [2], [(0, 1, 0, 0, [])]), "piece 0 moves x 1 to y 0"),
+            ("x_low", ([1], [2], [(0, -2, 0, 0, [])]), "piece 0 moves x -2 to y 0"),
+            ("nothing", ([1], [2], []), r"the pieces of ys\[0\] leave 120 floats"),
+            (
+                "count_0",
+                ([1], [2], [(0, 0, 0, 0, [(0, 1, 1)])]),
+                "piece 0 reaches beyond its value",
+            ),
+            ("y_beyond", ([1], [2], [(0, 0, 1, 0, [(120, 1, 1)])]), "piece 0 reaches beyond"),
+            ("x_beyond", ([1], [2], [(0, 0, 0, 1, [(120, 1, 1)])]), "piece 0 reaches beyond"),
+            ("x_before", ([1], [2], [(0, 0, 0, 118, [(120, 1, -1)])]), "piece 0 reaches beyond"),
+            ("step_huge", ([1], [2], [(0, 0, 0, 0, [(2, 2**62, 1)])]), "piece 0 reaches beyond"),
+            ("more", ([1], [4], [(0, 0, 0, 0, [(24, 1, 1)])] * 2), "leave -24 floats"),
+            ("fill_x", ([1], [2], [(0, -1, 0, 0, [(120, 1, 1)])]), "piece 0 reaches beyond"),
+            ("over", ([1], [6], [(0, 0, 0, 0, [(120, 1, 1)])]), r"ys\[0\] .* lies over xs\[0\]"),
+            (
+                "unwritten",
+                ([2], [5], [(0, 0, 0, 0, [(120, 1, 1)])]),
+                r"xs\[0\] is value 2, which no",
+            ),
+        )
+    },
     "python_shape": (
         lambda n: n.add_python(doubled, [1], [2], [(119,)], [(120,)]),
         r"xs\[0\] is value 1 with 120 floats an image; expected 119",

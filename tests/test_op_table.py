@@ -28,7 +28,7 @@ NO_OPERATORS = {  # shapes, explanations and types
     "explain_conv2d",
     "pool2d_output_shape",
 }
-LISTS = {"concat"}  # of arrays, as argument: test_join.py
+LISTS = {"concat"}  # of arrays, as argument: test_moves.py
 BLOCKS = {
     "conv_pool",
     "conv_pool_backward",

@@ -35,7 +35,7 @@ class Scale(layers.Layer):
 @pytest.mark.parametrize("name", CASES)
 def test_pycnns_layers_pass(name):
     make, shape, _ = CASES[name]
-    if name != "dropout":  # its eval mode is a view; masks differ from call to call
+    if not name.startswith("dropout"):  # its eval mode is a view; masks differ from call to call
         check_layer(make(), shape)
 
 

@@ -21,6 +21,7 @@ Each bound takes the arguments of the operator and returns one array for each of
 
 import augment_reference
 import numpy as np
+import op_moves
 import reference
 from loss_tolerance import *  # noqa: F403
 from rounding import EXP_ROUNDINGS, TINY, gamma, unit_roundoff
@@ -141,6 +142,10 @@ def avg_pool2d_backward(dy, input_shape, kernel_size, **options):
     return gamma(k + 3, dy.dtype) * magnitude
 
 
+resize, resize_backward = op_moves.resize_bound, op_moves.resize_backward_bound
+pad_backward = op_moves.pad_backward_bound
+
+
 def exact(*arrays, **options):
     """No rounding at all: relu, a maximum, a copy."""
     return 0.0
@@ -250,6 +255,10 @@ def global_avg_pool2d_backward(dy, input_shape):
 def dropout(x, p, seed, calls=0):
     """The factor 1 / (1 - p) and the product."""
     return gamma(2, x.dtype) * np.abs(reference.dropout(x, p, seed, calls))
+
+
+def dropout2d(x, p, seed, calls=0):
+    return gamma(2, x.dtype) * np.abs(reference.dropout2d(x, p, seed, calls))
 
 
 def batch_norm_inference(

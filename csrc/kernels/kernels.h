@@ -368,6 +368,8 @@ struct Kernels {
     void (*norm_gradient)(const NormGradient&, const NormRows&);
     void (*dropout)(const Dropout&);
 
+    void (*copy_rows)(const CopyRows&);
+    void (*resample_row)(const ResampleRow&);
     void (*map_bytes)(float* y, const uint8_t* x, const PixelMap&, int64_t size);
     void (*map_floats)(float* y, const float* x, const PixelMap&, int64_t size);
     void (*sample_row)(const SampleRow&);

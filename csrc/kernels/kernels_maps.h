@@ -52,6 +52,25 @@ struct Dropout {
     float scale;          // 1 / (1 - p)
 };
 
+struct CopyRows {  // y[i * to + c] = x[i * from + c]
+    float* y;
+    const float* x;
+    int64_t rows, to, from, count;
+    bool stream;  // past the caches: whole vectors at multiples of 64 bytes only
+};
+
+// A row of pixels, each a sum of pixels of another image:
+//   y[j] = sum over r < rows, over first[j] <= t < first[j + 1], of row_weight[r] * weight[t] * x[row[r] + column[t]]
+struct ResampleRow {
+    float* y;        // [columns][C]
+    const float* x;  // an image
+    int64_t C, columns, rows;
+    const int64_t *row, *first, *column;  // row, column: floats before the pixel's row, and in it
+    const float *row_weight, *weight;
+    float outside;  // what a pixel without a tap is
+    bool stream;    // past the caches: whole vectors at multiples of 64 bytes only
+};
+
 // What becomes of a pixel: (pixel * scale - mean) / std. mean and std repeat every `period` numbers, a multiple of 16;
 // null: neither is applied.
 struct PixelMap {

@@ -62,6 +62,8 @@ void norm_apply(float*, const float*, const NormRows&);
 void norm_gradient_sums(float*, const float*, const float*, const NormRows&);
 void norm_gradient(const NormGradient&, const NormRows&);
 void dropout(const Dropout&);
+void copy_rows(const CopyRows&);
+void resample_row(const ResampleRow&);
 void map_bytes(float*, const uint8_t*, const PixelMap&, int64_t);
 void map_floats(float*, const float*, const PixelMap&, int64_t);
 

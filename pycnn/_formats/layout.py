@@ -13,6 +13,7 @@ from pycnn.layers import (
     Affine,
     AvgPool2d,
     BatchNorm2d,
+    ChannelShuffle,
     Concat,
     Conv2d,
     Dropout,
@@ -22,11 +23,14 @@ from pycnn.layers import (
     MaxPool2d,
     Multiply,
     ReLU,
+    Resize,
     Subtract,
+    Upsample,
 )
 from pycnn.ops.arrays import Array
 
-KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, ReLU, Dropout, Affine, Add, Subtract, Multiply)
+KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, ReLU, Dropout, Affine, Add, Subtract, Multiply,
+                  ChannelShuffle, Concat, Resize, Upsample)  # fmt: skip
 
 
 def linear_channels(who: str, program: Program) -> dict[int, int]:
@@ -75,7 +79,7 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
         return layer.out_channels
     if isinstance(layer, BatchNorm2d):
         return layer.channels
-    if isinstance(layer, Concat):
+    if isinstance(layer, Concat) and layer.axis in (-1, 3):
         parts = [_channels_of(x, makers) for x in node.inputs]
         return None if None in parts else sum(parts)  # type: ignore[arg-type]
     return _channels_of(node.inputs[0], makers) if type(layer) in KEEPS_CHANNELS else None

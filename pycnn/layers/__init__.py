@@ -4,7 +4,7 @@ A network is a `Module` (a forward of your own), a `Sequential` (a chain) or a `
 `Input` on). `Layer` says how to write a layer.
 """
 
-from pycnn.layers.activation import Dropout, ReLU
+from pycnn.layers.activation import ReLU
 from pycnn.layers.arithmetic import (
     Add,
     Combine,
@@ -18,15 +18,30 @@ from pycnn.layers.arithmetic import (
 )
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Conv2d
+from pycnn.layers.dropout import Dropout, Dropout2d
 from pycnn.layers.functional import flatten, relu
-from pycnn.layers.join import Concat, Split, concat, split
 from pycnn.layers.linear import Flatten, Linear
 from pycnn.layers.module import Module
+from pycnn.layers.moves import (
+    ChannelShuffle,
+    Concat,
+    Crop,
+    DepthToSpace,
+    Pad,
+    Permute,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Split,
+    concat,
+    split,
+)
 from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
 from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from pycnn.layers.resize import Resize, Upsample
 from pycnn.layers.sequential import Sequential
 
 from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
@@ -38,11 +53,15 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "ChannelAffine",
+    "ChannelShuffle",
     "Combine",
     "Concat",
     "Conv2d",
+    "Crop",
+    "DepthToSpace",
     "Divide",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "GlobalAvgPool2d",
     "Graph",
@@ -53,12 +72,19 @@ __all__ = [
     "Mean",
     "Module",
     "Multiply",
+    "Pad",
     "Parameter",
+    "Permute",
     "Power",
     "ReLU",
+    "Reshape",
+    "Resize",
     "Sequential",
+    "Slice",
+    "SpaceToDepth",
     "Split",
     "Subtract",
+    "Upsample",
     "add",
     "concat",
     "divide",

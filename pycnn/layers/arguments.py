@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from pycnn.ops.arrays import Padding
 
 if TYPE_CHECKING:
     from pycnn.layers.base import Layer
+
+T = TypeVar("T")
 
 
 def positive(who: str, name: str, value: Any) -> int:
@@ -34,7 +36,12 @@ def shape_by(
     layer: Layer, rule: Callable[..., tuple[int, ...]], *arguments: Any, **keywords: Any
 ) -> tuple[int, ...]:
     """`rule(...)`, one of `ops`, whose errors then name the layer."""
+    return tuple(checked(layer, rule, *arguments, **keywords))
+
+
+def checked(layer: Layer, rule: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
+    """`rule(...)`, of `ops` as well, whose errors then name the layer."""
     try:
-        return tuple(rule(*arguments, **keywords))
+        return rule(*arguments, **keywords)
     except (TypeError, ValueError) as error:
         layer.refuse(str(error), type(error))

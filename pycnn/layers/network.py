@@ -7,10 +7,12 @@ from typing import Any
 
 from pycnn.graph.program import Program
 from pycnn.graph.values import Node, Trace, Value, infer, label_of
-from pycnn.layers import summary
+from pycnn.layers import arithmetic, moves, summary
 from pycnn.layers.base import Layer
-from pycnn.layers.join import FUNCTIONS
 from pycnn.layers.module import Module
+
+# What operators and functions of values make; such layers have no names of their own.
+FUNCTIONS = *arithmetic.FUNCTIONS, moves.Concat, moves.Split
 
 
 class _Free(Trace):

@@ -10,32 +10,7 @@ import numpy as np
 
 from pycnn import init as initial_rng
 from pycnn import layers
-from pycnn.layers import BatchNorm2d, Conv2d, Layer, MaxPool2d, Module, ReLU, Sequential
-
-
-class Upsample(Layer):
-    """Each pixel four times: [N, H, W, C] -> [N, 2 H, 2 W, C]."""
-
-    reads = ""
-
-    def infer_shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
-        """Twice H and W."""
-        N, H, W, C = x
-        return N, 2 * H, 2 * W, C
-
-    def compute(self, x: Any, out: Any) -> None:
-        """Copies."""
-        N, H, W, C = x.shape
-        out.reshape(N, H, 2, W, 2, C)[...] = x[:, :, None, :, None, :]
-
-    def gradients(self, dy: Any, dx: Any, x: None, y: None, saved: Any) -> None:
-        """Sums of four."""
-        if dx is not None:
-            N, H, W, C = dx.shape
-            parts = dy.reshape(N, H, 2, W, 2, C)
-            np.add(parts[:, :, 0, :, 0], parts[:, :, 0, :, 1], out=dx)
-            dx += parts[:, :, 1, :, 0]
-            dx += parts[:, :, 1, :, 1]
+from pycnn.layers import BatchNorm2d, Conv2d, Layer, MaxPool2d, Module, ReLU, Sequential, Upsample
 
 
 def double(before: int, channels: int, rng: np.random.Generator) -> Sequential:
@@ -63,7 +38,7 @@ class UNet(Module):
         widths = list(itertools.pairwise((in_channels, *channels)))
         self.down = [double(before, width, rng) for before, width in widths]
         self.up = [double(wide + width, width, rng) for width, wide in reversed(widths[1:])]
-        self.pool, self.upsample = MaxPool2d(2), Upsample()
+        self.pool, self.upsample = MaxPool2d(2), Upsample(scale=2)
         self.last = Conv2d(channels[0], num_classes, 1, rng=rng)
 
     def forward(self, x: Any) -> Any:

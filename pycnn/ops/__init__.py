@@ -43,16 +43,15 @@ from pycnn.ops.dense import (
     softmax,
     softmax_backward,
 )
+from pycnn.ops.dropout import dropout, dropout2d
 from pycnn.ops.images import augment_images, gather_images
 from pycnn.ops.join import (
     add,
     affine,
-    concat,
     divide,
     multiply,
     power,
     power_backward,
-    split,
     subtract,
     sum_to,
 )
@@ -63,13 +62,24 @@ from pycnn.ops.losses import (
     mse_loss,
     softmax_cross_entropy,
 )
+from pycnn.ops.moved import (
+    channel_shuffle,
+    concat,
+    crop,
+    depth_to_space,
+    pad,
+    pad_backward,
+    permute,
+    slice_axis,
+    space_to_depth,
+    split,
+)
 from pycnn.ops.norm import (
     BatchNorm,
     BatchNormGradients,
     batch_norm,
     batch_norm_backward,
     batch_norm_inference,
-    dropout,
 )
 from pycnn.ops.optim import adam_step, rmsprop_step, sgd_step
 from pycnn.ops.pool2d import (
@@ -81,6 +91,7 @@ from pycnn.ops.pool2d import (
     max_pool2d_backward,
     pool2d_output_shape,
 )
+from pycnn.ops.resized import resize, resize_backward
 
 __all__ = [
     "BatchNorm",
@@ -101,6 +112,7 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_inference",
     "binary_cross_entropy_with_logits",
+    "channel_shuffle",
     "concat",
     "conv2d",
     "conv2d_backward_bias",
@@ -112,8 +124,11 @@ __all__ = [
     "conv2d_relu_backward",
     "conv_pool",
     "conv_pool_backward",
+    "crop",
+    "depth_to_space",
     "divide",
     "dropout",
+    "dropout2d",
     "explain_conv2d",
     "gather_images",
     "global_avg_pool2d",
@@ -128,16 +143,23 @@ __all__ = [
     "max_pool2d_backward",
     "mse_loss",
     "multiply",
+    "pad",
+    "pad_backward",
+    "permute",
     "pool2d_output_shape",
     "power",
     "power_backward",
     "relu",
     "relu_backward",
+    "resize",
+    "resize_backward",
     "rmsprop_step",
     "sgd_step",
+    "slice_axis",
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
+    "space_to_depth",
     "split",
     "subtract",
     "sum_to",

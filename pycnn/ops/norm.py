@@ -8,7 +8,6 @@ from typing import NamedTuple
 import _pycnn
 import numpy.typing as npt
 
-from pycnn._runtime.checks import is_whole
 from pycnn.ops.arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
 
 
@@ -186,29 +185,6 @@ def batch_norm_backward(
         residual_gradient,
     )
     return BatchNormGradients(dx, dweight, dbias)
-
-
-def dropout(
-    x: npt.ArrayLike, p: float = 0.5, *, seed: int, calls: int = 0, out: Array | None = None
-) -> Array:
-    """Y = x * mask: mask is 1 / (1 - p) where the element's draw is at least p, else 0.
-
-    x: any shape; p: at least 0 and below 1; seed, calls: 0 to 2**64 - 1. A draw is 24 bits of a
-    hash of (seed, calls, position in memory order): the same for any thread count and machine, and
-    for float32 and float64. So the gradient is `dropout(dy, p, seed=seed, calls=calls)`. `out` may
-    be x itself. Raises ValueError for options out of range, TypeError for types.
-    """
-    op = "dropout"
-    x_array = contiguous(x, op, "x")
-    share = number(p)
-    if not 0.0 <= share < 1.0:
-        raise ValueError(f"{op}: p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
-    for name, value in (("seed", seed), ("calls", calls)):
-        if not is_whole(value, 0, 2**64 - 1):
-            raise ValueError(f"{op}: {name} is {value!r}; expected an int from 0 to 2**64 - 1.")
-    result = Result(out, x_array.shape, x_array.dtype, op, False)
-    _pycnn.dropout(result.array, x_array, share, int(seed), int(calls))
-    return result.finish()
 
 
 def _triple(

@@ -2,12 +2,10 @@
 
 #include "ops/network/network.h"
 
-#include <cstring>
 #include <new>
 
 #include "ops/maps/combine.h"
 #include "ops/maps/elementwise.h"
-#include "ops/maps/join.h"
 #include "ops/maps/norm.h"
 #include "ops/maps/pool2d.h"
 #include "ops/runtime/memory.h"
@@ -125,26 +123,24 @@ void Network::add_affine(Index x, Index y, float scale, float shift) {
     });
 }
 
-void Network::add_concat(const std::vector<Index>& xs, Index y, const std::vector<int64_t>& channels) {
-    const int64_t rows = floats(xs.front()) / channels.front();
-    add([=](Place at, int64_t n) {
-        std::vector<Part> parts;
-        for (std::size_t i = 0; i < xs.size(); ++i)
-            parts.push_back(
-                {reinterpret_cast<std::byte*>(at[xs[i]]), static_cast<std::size_t>(channels[i]) * sizeof(float)});
-        concat(reinterpret_cast<std::byte*>(at[y]), parts, n * rows);
+void Network::add_move(std::vector<MovePiece> pieces) {
+    for (MovePiece& piece : pieces)
+        piece.axes.push_back({0, floats(piece.y), piece.x == kNone ? 0 : floats(piece.x)});  // the images
+    add([pieces = std::move(pieces)](Place at, int64_t n) {
+        for (const MovePiece& piece : pieces) {
+            std::vector<CopyAxis> axes = piece.axes;
+            axes.back().count = n;
+            strided_copy(at[piece.y] + piece.to, piece.x == kNone ? &piece.value : at[piece.x] + piece.from,
+                         std::move(axes));
+        }
     });
 }
 
-void Network::add_copy(Index x, Index y) {
-    const int64_t size = floats(x);
-    add([=](Place at, int64_t n) {
-        const float* from = at[x];
-        float* to = at[y];
-        parallel_for(n, grain_units(kGrainBytes, 8.0 * static_cast<double>(size)), [&](int64_t begin, int64_t end) {
-            std::memcpy(to + begin * size, from + begin * size,
-                        sizeof(float) * static_cast<std::size_t>((end - begin) * size));
-        });
+void Network::add_resample(Index x, Index y, Resampling<float> call, Taps rows, Taps columns) {
+    add([=, rows = std::move(rows), columns = std::move(columns)](Place at, int64_t n) {
+        Resampling<float> now = call;
+        now.y = at[y], now.x = at[x], now.N = n, now.rows = &rows, now.columns = &columns;
+        resample(now);
     });
 }
 

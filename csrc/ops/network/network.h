@@ -14,6 +14,8 @@
 
 #include "ops/conv2d/conv2d.h"
 #include "ops/maps/combine.h"
+#include "ops/maps/copy.h"
+#include "ops/maps/resample.h"
 #include "ops/shapes.h"
 
 namespace pycnn {
@@ -46,6 +48,14 @@ struct NormCall {
     double eps;
     int64_t C;
     bool relu;
+};
+
+// A part of a step that moves numbers: from `from` floats into an image of x (or `value` everywhere, where x is kNone)
+// to `to` floats into one of y.
+struct MovePiece {
+    int64_t y, x, to, from;
+    float value;
+    std::vector<CopyAxis> axes;
 };
 
 struct CombineOperand {  // a value, or numbers that stay the same
@@ -82,8 +92,9 @@ class Network {
     void add_sum_to(Index x, Index y, const Sizes& x_shape, const Sizes& y_shape, double scale);  // as SumCall
     void add_power(Index x, Index y, double exponent);
     void add_affine(Index x, Index y, float scale, float shift);
-    void add_concat(const std::vector<Index>& xs, Index y, const std::vector<int64_t>& channels);
-    void add_copy(Index x, Index y);
+    void add_move(std::vector<MovePiece> pieces);
+    // x [H][W][C] of the call; its pointers, its N and its tables do not count.
+    void add_resample(Index x, Index y, Resampling<float> call, Taps rows, Taps columns);
     void add_foreign();  // a step of the caller, who gets control back there: NetworkRun::advance
 
     const std::vector<NetworkValue>& values() const { return values_; }
