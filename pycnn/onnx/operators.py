@@ -99,7 +99,7 @@ OPERATORS: dict[str, Operator] = {
 }
 # What patterns.py makes of several nodes.
 PATTERNS: dict[str, Callable[[Reading], Any]] = {
-    "pycnn.GELU": plain("GELU"), "pycnn.Hardswish": plain("Hardswish"), "pycnn.SiLU": plain("SiLU"),
+    "pycnn.GELU": plain("GELU"), "pycnn.GELU.tanh": plain("GELU", "tanh"), "pycnn.Hardswish": plain("Hardswish"), "pycnn.SiLU": plain("SiLU"),
 }  # fmt: skip
 
 

@@ -55,12 +55,11 @@ class _Match:
 
     def apart(self, node: OnnxNode) -> tuple[str, float] | None:
         """(x, c) of a node that computes x operator c; of a sum or a product also c operator x."""
-        for x, c in (node.inputs, node.inputs[::-1]) if len(node.inputs) == 2 else ():
+        pairs = [node.inputs, node.inputs[::-1]] if len(node.inputs) == 2 else []
+        for x, c in pairs if node.operator in ("Add", "Mul") else pairs[:1]:
             number = self.number(c)
             if number is not None:
                 return x, number
-            if node.operator not in ("Add", "Mul"):
-                break
         return None
 
     def factors(self, name: str, root: bool = False) -> Iterator[str | float]:
@@ -86,9 +85,7 @@ class _Match:
 
     def activation(self, node: OnnxNode) -> tuple[str, str] | None:
         """(the name of a layer, its x)."""
-        found = list(self.factors(node.outputs[0], root=True))
-        names = [f for f in found if isinstance(f, str)]
-        scale = math.prod(f for f in found if not isinstance(f, str))
+        names, scale = self._product(node.outputs[0], root=True)
         if len(names) != 2:
             return None
         for x, gate in (names, names[::-1]):
@@ -116,13 +113,32 @@ class _Match:
             )
         if gate.operator == "Add" and _close(scale, 0.5):
             parts = self.apart(gate)
-            erf = self.made.get(parts[0]) if parts and parts[1] == 1 else None
-            if erf is not None and erf.operator == "Erf":
-                inner = list(self.factors(erf.inputs[0]))
-                rest = math.prod(f for f in inner if not isinstance(f, str))
-                if [f for f in inner if isinstance(f, str)] == [x] and _close(rest, 0.5**0.5):
-                    return "GELU"
+            inner = self.made.get(parts[0]) if parts and parts[1] == 1 else None
+            return None if inner is None else self._gelu(x, inner)
         return None
+
+    def _gelu(self, x: str, inner: OnnxNode) -> str | None:
+        """Which GELU has 1 + inner as the gate of x."""
+        names, scale = self._product(inner.inputs[0])
+        if inner.operator == "Erf":
+            return "GELU" if names == [x] and _close(scale, 0.5**0.5) else None
+        if inner.operator != "Tanh" or len(names) != 1 or not _close(scale, (2 / math.pi) ** 0.5):
+            return None
+        total = self.made.get(names[0])  # x + 0.044715 x^3
+        if total is None or total.operator != "Add" or x not in total.inputs:
+            return None
+        cube, scale = self._product(next(name for name in total.inputs if name != x))
+        power = self.made.get(cube[0]) if len(cube) == 1 else None
+        cubed = cube == [x] * 3 or (
+            power is not None and power.operator == "Pow" and self.apart(power) == (x, 3)
+        )
+        return "GELU.tanh" if cubed and _close(scale, 0.044715) else None
+
+    def _product(self, name: str, root: bool = False) -> tuple[list[str], float]:
+        """(the factors that are no numbers, the product of those that are)."""
+        found = list(self.factors(name, root))
+        names = [f for f in found if isinstance(f, str)]
+        return names, math.prod(f for f in found if not isinstance(f, str))
 
     def _is(self, name: str, operator: str, x: str, number: float) -> bool:
         node = self.made.get(name)

@@ -28,9 +28,9 @@ def each(r: Reading, x: View, kind: str, *arguments: Any) -> View:
     return x.on(r.emit(kind, arguments, x.value))
 
 
-def plain(kind: str) -> Callable[[Reading], View]:
-    """A reader of an operator that is a layer without arguments."""
-    return lambda r: each(r, r.view(), kind)
+def plain(kind: str, *arguments: Any) -> Callable[[Reading], View]:
+    """A reader of an operator that is a layer, always with the same arguments."""
+    return lambda r: each(r, r.view(), kind, *arguments)
 
 
 def dropout(r: Reading) -> View:
