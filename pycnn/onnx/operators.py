@@ -68,6 +68,7 @@ OPERATORS: dict[str, Operator] = {
     "MaxPool": Operator(M.max_pool, "MaxPool2d"),
     "Mean": Operator(E.total, "Add, Affine", since=8),
     "Min": Operator(E.extreme, "Clip, ReLU, Subtract"),
+    "Mish": Operator(E.mish, "Softplus, Tanh, Multiply", since=18),
     "Mul": Operator(E.join, "Multiply, Affine, ChannelAffine, Combine"),
     "Neg": Operator(E.negative, "Affine"),
     "PRelu": Operator(E.prelu, "PReLU", (1,)),
@@ -93,14 +94,19 @@ OPERATORS: dict[str, Operator] = {
     "Sub": Operator(E.join, "Subtract, Affine, ChannelAffine, Combine"),
     "Sum": Operator(E.total, "Add", since=8),
     "Tanh": Operator(plain("Tanh"), "Tanh"),
+    "Tile": Operator(M.tile, "Concat, Combine", (1,)),
     "Transpose": Operator(M.transpose, "nothing, Permute"),
     "Unsqueeze": Operator(M.unsqueeze, "nothing", (1,)),
     "Upsample": Operator(M.resize, "Resize", (1,), until=9),
 }
 # What patterns.py makes of several nodes.
 PATTERNS: dict[str, Callable[[Reading], Any]] = {
-    "pycnn.GELU": plain("GELU"), "pycnn.GELU.tanh": plain("GELU", "tanh"), "pycnn.Hardswish": plain("Hardswish"), "pycnn.SiLU": plain("SiLU"),
-}  # fmt: skip
+    "pycnn.GELU": plain("GELU"),
+    "pycnn.GELU.tanh": plain("GELU", "tanh"),
+    "pycnn.Hardswish": plain("Hardswish"),
+    "pycnn.SiLU": plain("SiLU"),
+    "pycnn.Softplus": plain("Softplus"),
+}
 
 
 def readers(opset: int) -> dict[str, Callable[[Reading], Any]]:

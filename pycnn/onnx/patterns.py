@@ -19,7 +19,7 @@ def simplified(graph: OnnxGraph) -> list[OnnxNode]:
     nodes = _needed(graph, graph.nodes)
     match = _Match(graph, nodes)
     for i, node in enumerate(nodes):
-        found = match.activation(node) if node.operator in ("Mul", "Div") else None
+        found = match.activation(node) if node.operator in ("Mul", "Div") else match.softplus(node)
         if found is not None:
             kind, x = found
             nodes[i] = OnnxNode(node.index, node.name, f"pycnn.{kind}", [x], node.outputs, {})
@@ -96,6 +96,18 @@ class _Match:
             if kind is not None:
                 return kind, x
         return None
+
+    def softplus(self, node: OnnxNode) -> tuple[str, str] | None:
+        """Softplus that is x above a threshold, as PyTorch writes it: Where(x > t, x, softplus)."""
+        if node.operator != "Where" or len(node.inputs) != 3:
+            return None
+        condition, x, y = node.inputs
+        above, plus = self.made.get(condition), self.made.get(y)
+        if above is None or plus is None or plus.operator != "Softplus":
+            return None
+        threshold = self.number(above.inputs[1]) if above.operator == "Greater" else None
+        same = above.inputs[0] == plus.inputs[0] == x
+        return ("Softplus", x) if same and threshold is not None and threshold >= 15 else None
 
     def _gate(self, x: str, gate: OnnxNode, scale: float) -> str | None:
         """The activation that is x * gate * scale."""

@@ -159,6 +159,12 @@ def reciprocal(r: Reading) -> View:
     return raised(r, r.view(), -1.0)
 
 
+def mish(r: Reading) -> Any:
+    """Mish: x tanh(softplus(x))."""
+    x = r.view()
+    return combine(r, "Mul", x, each(r, each(r, x, "Softplus"), "Tanh"))
+
+
 def negative(r: Reading) -> View:
     """-x."""
     return affine(r, r.view(), -1.0, 0.0)
@@ -185,7 +191,11 @@ def total(r: Reading) -> Any:
 def expand(r: Reading) -> View:
     """Expand: the sum with zeros of that shape."""
     shape = r.whole(1)
-    x = r.view()
+    return grown(r, r.view(), shape)
+
+
+def grown(r: Reading, x: View, shape: tuple[int, ...]) -> View:
+    """x, repeated along axes of one number."""
     new = np.broadcast_shapes(x.shape, shape)
     if new == x.shape:
         return x

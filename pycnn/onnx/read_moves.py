@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn.onnx import fold, views
 from pycnn.onnx.read_convs import image_of, image_view, two, unflattened, window
-from pycnn.onnx.read_elementwise import affine, common_order, each, from_order
+from pycnn.onnx.read_elementwise import affine, common_order, each, from_order, grown
 from pycnn.onnx.reading import Reading
 from pycnn.onnx.views import Unreadable, View, arrange, default_order, own_order, shown
 
@@ -167,6 +167,17 @@ def transpose(r: Reading) -> View:
     x = r.view()
     perm = r.node.get("perm", tuple(reversed(range(x.rank))))
     return x.with_axes([x.axes[i] for i in perm])
+
+
+def tile(r: Reading) -> View:
+    """Tile: side by side with itself; an axis of one number grows."""
+    x = r.view()
+    for axis, count in enumerate(r.whole(1)):
+        if count > 1 and x.shape[axis] == 1:
+            x = grown(r, x, tuple(count if i == axis else n for i, n in enumerate(x.shape)))
+        elif count > 1:
+            x = side_by_side(r, [x] * count, axis)
+    return x
 
 
 # ---- parts -----------------------------------------------------------------------------------
