@@ -279,8 +279,10 @@ class Importer:
         if view.rank > 2 and all(n == 1 for n in view.shape[2:]):
             return [0, 1]  # of a global pool
         own = own_order(view, view.rank)
-        if view.rank == 4 and own != [0, 1, 2, 3]:
-            return [0, 2, 3, 1]
+        if view.rank == 4:
+            images = [given for given in self.graph.inputs if len(given.shape) == 4]
+            as_it_is = own == [0, 1, 2, 3] or (images and all(map(self._is_nhwc, images)))
+            return [0, 1, 2, 3] if as_it_is else [0, 2, 3, 1]
         if (
             view.rank == 3
             and own == [0, 2, 1]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pycnn.onnx import fold, read_convs, read_elementwise, read_moves, read_products
+from pycnn.onnx import (
+    fold,
+    read_convs,
+    read_elementwise,
+    read_moves,
+    read_products,
+    read_sizes,
+)
 from pycnn.onnx.read_elementwise import plain
 from pycnn.onnx.reading import Reading
 
@@ -81,7 +88,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": Operator(M.reduce, "GlobalAvgPool2d, Mean, Affine", (1,)),
     "Relu": Operator(plain("ReLU"), "ReLU"),
     "Reshape": Operator(M.reshape, "Reshape, Flatten, Permute, or nothing", (1,)),
-    "Resize": Operator(M.resize, "Resize", (1, 2, 3), since=10),
+    "Resize": Operator(read_sizes.resize, "Resize", (1, 2, 3), since=10),
     "Selu": Operator(E.selu, "ELU, Affine"),
     "Sigmoid": Operator(plain("Sigmoid"), "Sigmoid"),
     "Slice": Operator(M.cut, "Slice", (1, 2, 3, 4)),
@@ -97,7 +104,7 @@ OPERATORS: dict[str, Operator] = {
     "Tile": Operator(M.tile, "Concat, Combine", (1,)),
     "Transpose": Operator(M.transpose, "nothing, Permute"),
     "Unsqueeze": Operator(M.unsqueeze, "nothing", (1,)),
-    "Upsample": Operator(M.resize, "Resize", (1,), until=9),
+    "Upsample": Operator(read_sizes.resize, "Resize", (1,), until=9),
 }
 # What patterns.py makes of several nodes.
 PATTERNS: dict[str, Callable[[Reading], Any]] = {
