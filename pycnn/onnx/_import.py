@@ -13,7 +13,8 @@ from pycnn._formats.files import FileError, FilePath
 from pycnn.graph.values import Value
 from pycnn.layers.network import Graph, Input
 from pycnn.onnx import patterns
-from pycnn.onnx.nodes import OnnxGraph, OnnxInput, OnnxNode, load
+from pycnn.onnx.fold import CountsImages
+from pycnn.onnx.nodes import FEWER, OnnxGraph, OnnxInput, OnnxNode, load
 from pycnn.onnx.operators import OLDEST, readers
 from pycnn.onnx.reading import Reading, Unknown
 from pycnn.onnx.views import Unreadable, View, default_order, own_order
@@ -52,7 +53,13 @@ def import_onnx(path: FilePath, *, softmax: bool = False) -> Graph:
     Raises ImportError without onnx (extra "onnx"); FileError for what is no ONNX file, and with the
     names of all nodes that are not known or say something that no layer can do.
     """
-    return Importer(load(path), path, softmax=softmax).model()
+    graph = load(path)
+    try:
+        return Importer(graph.copy(), path, softmax=softmax).model()
+    except CountsImages:
+        for given in graph.inputs:
+            given.stand_in = FEWER
+        return Importer(graph, path, softmax=softmax).model()
 
 
 class Importer:

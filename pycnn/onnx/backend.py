@@ -7,7 +7,6 @@ images, all of its inputs are one image.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,10 +63,10 @@ class Prepared:
                 return _Network(self._graph(held, computed), whole)
             except FileError as error:
                 errors.append(error)
-        raise errors[0]
+        raise errors[-1]
 
     def _graph(self, held: Mapping[str, Array], computed: Mapping[str, Array]) -> OnnxGraph:
-        graph = copy.deepcopy(self.graph)
+        graph = self.graph.copy()
         graph.constants |= {name: np.asarray(array) for name, array in held.items()}
         graph.inputs = [given for given in graph.inputs if given.name in computed]
         for given in graph.inputs:

@@ -1,6 +1,6 @@
 """What is known before any image comes: shapes and constants, computed with NumPy at import.
 
-N, where it is free, is the prime `nodes.BATCH`. A constant with an axis of N numbers is held with
+N, where it is free, is a prime, `nodes.BATCH` or FEWER. A constant with an axis of N numbers is held with
 one: it broadcasts.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pycnn.onnx.nodes import BATCH, OnnxNode
+from pycnn.onnx.nodes import BATCH, FEWER, OnnxNode
 from pycnn.ops.arrays import Array
 
 Inputs = Sequence[Any]
@@ -23,6 +23,10 @@ TYPES = {
     1: np.float32, 2: np.uint8, 3: np.int8, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_,
     10: np.float16, 11: np.float64, 12: np.uint32, 13: np.uint64,
 }  # fmt: skip
+
+
+class CountsImages(ValueError):
+    """A list of all images: to be read with fewer of them."""
 
 
 def _integers(array: Any) -> tuple[int, ...]:
@@ -39,7 +43,7 @@ def axes_of(node: OnnxNode, xs: Inputs, at: int = 1) -> tuple[int, ...] | None:
 
 def _small(shape: Sequence[int]) -> tuple[int, ...]:
     """A constant's shape, with one number for N of them."""
-    small = tuple(1 if n == BATCH else int(n) for n in shape)
+    small = tuple(1 if n in (BATCH, FEWER) else int(n) for n in shape)
     if math.prod(small) > LARGEST:
         raise ValueError(f"it computes a constant of shape {small}, which is too large")
     return small
@@ -160,7 +164,7 @@ def _reduce(function: Callable[..., Any]) -> Callable[[OnnxNode, Inputs], Array]
 def _range(node: OnnxNode, xs: Inputs) -> Array:
     start, limit, delta = (np.asarray(x).reshape(-1)[0] for x in xs)
     if (limit - start) / delta > LARGEST or BATCH in (start, limit):
-        raise ValueError("it counts to the number of images, or very far")
+        raise CountsImages("it counts to the number of images, or very far")
     return np.arange(start, limit, delta)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 from collections import Counter
@@ -15,7 +16,9 @@ from pycnn._formats.files import FileError, FilePath, file_path
 from pycnn._runtime.extras import need
 from pycnn.ops.arrays import Array
 
-BATCH = 1000003  # stands for N where it is free: a prime, so that no product hides it
+# Stand for N where it is free: primes, so that no product hides them. The second one is for graphs
+# that count the images one by one.
+BATCH, FEWER = 1000003, 10007
 FREE = 224  # stands for another extent that is free
 
 
@@ -51,17 +54,18 @@ class OnnxNode:
 class OnnxInput:
     """An input: extents are None where they are free; `shape` has numbers in their place."""
 
-    __slots__ = ("extents", "is_float", "name")
+    __slots__ = ("extents", "is_float", "name", "stand_in")
 
     def __init__(self, name: str, is_float: bool, extents: tuple[int | None, ...] | None) -> None:
         """extents: None where the file does not say how many axes there are."""
         self.name, self.is_float, self.extents = name, is_float, extents
+        self.stand_in = BATCH
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """With BATCH and FREE for what is free."""
+        """With `stand_in` and FREE for what is free."""
         assert self.extents is not None
-        stand_ins = BATCH, *(FREE,) * len(self.extents)
+        stand_ins = self.stand_in, *(FREE,) * len(self.extents)
         return tuple(
             free if n is None else n for n, free in zip(self.extents, stand_ins, strict=False)
         )
@@ -82,6 +86,13 @@ class OnnxGraph:
         """Nodes in the order of the file, each behind those that it needs."""
         self.inputs, self.outputs, self.nodes = list(inputs), list(outputs), list(nodes)
         self.constants, self.opset, self.class_names = dict(constants), opset, class_names
+
+    def copy(self) -> OnnxGraph:
+        """A graph of its own, of the same arrays."""
+        twin = copy.copy(self)
+        twin.inputs, twin.nodes = copy.deepcopy(self.inputs), copy.deepcopy(self.nodes)
+        twin.outputs, twin.constants = list(self.outputs), dict(self.constants)
+        return twin
 
     def uses(self) -> Counter[str]:
         """How often each array is read, as an output too."""

@@ -262,6 +262,8 @@ def gather(r: Reading) -> View:
     """Gather: a Slice of indices at equal distances, else several, side by side."""
     x, indices = r.view(), r.constant(1)
     axis = r.node.get("axis", 0) % x.rank
+    if np.array_equal(indices.reshape(-1), np.arange(x.shape[axis])):  # all of it
+        return r.regroup(x, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
     found = [int(i) % x.shape[axis] for i in indices.reshape(-1)]
     parts = [
         taken_from(r, x, axis, run[0], stop if (stop := run[-1] + step) >= 0 else None, step)
@@ -336,7 +338,5 @@ def to_space(r: Reading) -> View:
     x, block = r.view(), r.node.get("blocksize")
     if x.rank != 4:
         raise Unreadable(f"it reads {shown(x)}; expected [N, C, H, W]")
-    if r.node.operator == "SpaceToDepth":
-        return image_view(x, r.emit("SpaceToDepth", (block,), image_of(r, x)))
     mode = r.node.get("mode", "DCR")
-    return image_view(x, r.emit("DepthToSpace", (block, mode), image_of(r, x)))
+    return image_view(x, r.emit(r.node.operator, (block, mode), image_of(r, x)))

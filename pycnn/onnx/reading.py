@@ -49,6 +49,8 @@ class Reading:
             except Unreadable as error:
                 self.problems.append(f"{node.where}: {error}")
                 found = ()
+            except fold.CountsImages:
+                raise
             except (TypeError, ValueError) as error:
                 self.problems.append(f"{node.where}: {str(error).rstrip('.')}")
                 found = ()

@@ -184,6 +184,8 @@ def _sides(layer: Any, x: Value) -> list[tuple[int, int]]:
 def pad(w: Writing, node: Node) -> None:
     """Pad."""
     layer, x, y = node.operation, node.inputs[0], node.outputs[0]
+    if layer.mode == "wrap":
+        raise TypeError(f"export_onnx: {node.label} wraps, which Pad of opset 17 does not.")
     kind = _kind(w, x)
     sides = _sides(layer, x)
     order = [sides[axis] for axis in _axes(w, x, kind)]
