@@ -1,7 +1,7 @@
 """What is known before any image comes: shapes and constants, computed with NumPy at import.
 
-N, where it is free, is a prime, `nodes.BATCH` or FEWER. A constant with an axis of N numbers is held with
-one: it broadcasts.
+N, where it is free, is a prime, `nodes.BATCH` or FEWER. A constant with an axis of N numbers is
+held with one: it broadcasts.
 """
 
 from __future__ import annotations
