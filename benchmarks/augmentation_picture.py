@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .plots import MissingPlotError, pyplot
 
 DIGITS = 10
 TOGETHER = {"shift": 2.0, "rotation": 10.0, "scale": 0.1, "shear": 0.1}
-ROWS: tuple[tuple[str, dict[str, float]], ...] = (
+ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("as they are", {}),
     ("shift=2", {"shift": 2.0}),
     ("rotation=20", {"rotation": 20.0}),
@@ -22,6 +23,10 @@ ROWS: tuple[tuple[str, dict[str, float]], ...] = (
     ("shear=0.4", {"shear": 0.4}),
     ("elastic_alpha=34\nelastic_sigma=4", {"elastic_alpha": 34.0}),
     ("erase=1", {"erase": 1.0}),
+    ("crop=4", {"crop": 4}),
+    ("flip=0.5", {"flip": 0.5}),
+    ("brightness=0.5\ncontrast=0.5", {"brightness": 0.5, "contrast": 0.5}),
+    ("mixup=1", {"mixup": 1.0}),
     ("shift=2, rotation=10\nscale=0.1, shear=0.1", TOGETHER),
     ("the same, elastic\nand erase=0.5", {**TOGETHER, "elastic_alpha": 34.0, "erase": 0.5}),
 )
@@ -36,7 +41,12 @@ def draw(path: Path) -> None:
     size = (8.0, 0.62 * len(ROWS) + 0.5)
     figure, grid = pyplot().subplots(len(ROWS), DIGITS, figsize=size, dpi=100)
     for axes_of_row, (title, options) in zip(grid, ROWS, strict=True):
-        images = augment.Augmentation(**options).gather(data.images, first, seed=0, epoch=1)
+        how = augment.Augmentation(**options)
+        images = how.gather(data.images, np.append(first, first[0]), seed=0, epoch=1)
+        if how.mixup:  # each with its neighbour to the right
+            mixup = augment.Mixup(how.mixup, seed=0, epoch=1, classes_of=lambda shape: DIGITS)
+            mixup.mix(images, data.labels[np.append(first, first[0])], mixup.shares(DIGITS))
+        images = images[:DIGITS]
         for axes, image in zip(axes_of_row, images, strict=True):
             axes.imshow(image[..., 0], cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
             axes.set_xticks([])

@@ -1,10 +1,10 @@
 """pycnn: convolutional networks on a CPU, readable to the bottom.
 
 `ops` are pure functions on NumPy arrays, computed by C++ kernels with SIMD and OpenMP; `layers`,
-`losses`, `optim`, `init` and `models` are the thin Python layer on them; `datasets` holds MNIST.
-`Trainer` with `callbacks`, `schedules`, `augment` and `recipes` is the training loop; `save_model`,
-`load_model`, `checkpoint`, `interop` and `onnx` are files; `plots`, `report` and `sklearn` draw and
-search. Of these `onnx`, `plots`, `report`, `predict` and `sklearn` need extras.
+`losses`, `metrics`, `optim`, `init` and `models` are the thin Python layer on them; `datasets`
+holds MNIST. `Trainer` with `callbacks`, `schedules`, `augment` and `recipes` is the training loop;
+`save_model`, `load_model`, `checkpoint`, `interop` and `onnx` are files; `plots`, `report` and
+`sklearn` draw and search. Of these `onnx`, `plots`, `report`, `predict` and `sklearn` need extras.
 """
 
 from typing import TYPE_CHECKING, Any

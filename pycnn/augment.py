@@ -114,6 +114,11 @@ class Mixup:
         shares: [B]. labels: class numbers, which become rows [B, K], or rows of floats.
         """
         if labels.dtype.kind in "iu":
+            if labels.ndim != 1:
+                raise ValueError(
+                    f"Augmentation: mixup mixes a class for each image, and labels are "
+                    f"{labels.dtype} {labels.shape}; expected class numbers [n], or no mixup."
+                )
             rows = np.zeros((len(labels), self.classes_of(x.shape[1:])), np.float32)
             rows[np.arange(len(labels)), labels] = 1
             labels = rows

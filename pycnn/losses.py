@@ -25,6 +25,7 @@ class Loss:
     """
 
     classes = False
+    weighs = False  # whether samples weigh differently even if they have no weights
     _defaults: ClassVar[dict[str, Any]] = {}  # of the arguments, each kept as its attribute
 
     def __call__(
@@ -171,6 +172,7 @@ class SoftmaxCrossEntropy(Loss):
         self.label_smoothing = float(label_smoothing)
         self.class_weights = _weights(class_weights, "SoftmaxCrossEntropy", "class_weights")
         self.ignore_index = None if ignore_index is None else int(ignore_index)
+        self.weighs = self.class_weights is not None or ignore_index is not None
 
     def __call__(
         self, outputs: Array, targets: Array, sample_weight: Array | None = None

@@ -24,6 +24,7 @@ from pycnn._formats.files import FileError, check_finite, read_small
 from pycnn._images import digits
 from pycnn._images.doubts import NoDigit
 from pycnn._runtime.extras import need
+from pycnn.datasets.folder import PICTURES
 from pycnn.layers import Module
 from pycnn.modelfile import load_model
 from pycnn.ops.arrays import Array
@@ -34,7 +35,6 @@ MOST = 100_000_000  # bytes of a picture
 # Of MNIST's 10,000 test digits the recipe fast's network (99.13 %) gives 212 a lower probability,
 # and 64 of these are among its 87 mistakes; below 0.5 are 108 and 46, below 0.7 378 and 78.
 SURE = 0.6
-PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from pycnn._commands.progress import counted
 from pycnn._formats.files import replacing
 from pycnn.callbacks import Checkpoint, LearningRateLog
 from pycnn.layers import Conv2d
+from pycnn.trainer.loss import says
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,6 +73,11 @@ def write(
     """
     check(path)
     images, labels = _arrays(test)
+    if not says(trainer.loss_function).classes or labels.ndim != 1:
+        raise ValueError(
+            f"report.write: the loss is {_described(trainer.loss_function)} and labels have shape "
+            f"{labels.shape}; expected a classifier of images, whose classes the report shows."
+        )
     body = [*_results(trainer, images, labels), *_settings(trainer, recipe)]
     body += [_figure(*picture) for picture in _pictures(trainer, images, labels)]
     text = PAGE.format(title="A training with pycnn", style=STYLE, body="\n".join(body))
@@ -97,8 +103,9 @@ def _results(trainer: Trainer, images: npt.NDArray[Any], labels: npt.NDArray[Any
     if len(images):
         found = trainer.evaluate((images, labels))
         epochs, steps = counted(trainer.epoch, "epoch"), counted(trainer.steps_per_epoch, "step")
+        name = "accuracy" if "accuracy" in found else list(found)[-1]
         yield (
-            f"<p><strong>Accuracy {100 * found['accuracy']:.2f} %</strong> and loss "
+            f"<p><strong>{name.capitalize()} {_cell(name, found[name])}</strong> and loss "
             f"{found['loss']:.4f} on {counted(len(images), 'test image')}, after {epochs} of "
             f"{steps} with {counted(trainer.batch_size, 'image')} each.</p>"
         )

@@ -15,6 +15,7 @@ import math
 from typing import Any, ClassVar
 
 from pycnn._runtime.checks import is_choice, is_real, is_whole
+from pycnn.metrics import grows
 
 
 class Schedule:
@@ -241,8 +242,8 @@ class ReduceOnPlateau(Schedule):
 
     factor: what it is multiplied by, above 0 and below 1. patience: epochs without improvement
     that are let pass. threshold: an improvement is at least this share. minimum: the smallest
-    factor. monitor: a key of the History; a name that ends in "accuracy" should grow, any other
-    shrink. As torch.optim.lr_scheduler.ReduceLROnPlateau with its relative threshold.
+    factor. monitor: a key of the History; `metrics.grows` tells by its name whether it should
+    grow. As torch.optim.lr_scheduler.ReduceLROnPlateau with its relative threshold.
 
     With a loop of your own call `observe({"val_loss": loss})` after each epoch.
     """
@@ -271,8 +272,8 @@ class ReduceOnPlateau(Schedule):
         self._threshold = self._real("threshold", threshold, 0, 1)
         self._minimum = self._real("minimum", minimum, 0, 1)
         self._monitor = monitor
-        self.needs_validation = monitor in ("val_loss", "val_accuracy")
-        self._grows = monitor.endswith("accuracy")
+        self.needs_validation = monitor.startswith("val_")
+        self._grows = grows(monitor)
         self._factor, self._bad = 1.0, 0
         self._best: float | None = None
 

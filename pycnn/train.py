@@ -20,6 +20,7 @@ from typing import Any
 
 import pycnn
 from pycnn import checkpoint, datasets, modelfile, recipes
+from pycnn._commands.data import check_validated, load, read
 from pycnn._commands.job import Job
 from pycnn._commands.options import DIVERGED, DONE, FAILED, MISSED, given_settings, make_parser
 from pycnn._commands.outputs import check_evaluation, check_outputs
@@ -131,52 +132,6 @@ def _recipe(options: argparse.Namespace, metadata: dict[str, Any] | None) -> Rec
     return recipe
 
 
-def _read(folder: Path | None, validation_size: int) -> datasets.Splits:
-    if folder is None:
-        return datasets.load_mnist(None, validation_size)
-    return datasets.load_idx(folder, validation_size)
-
-
-def _load(options: argparse.Namespace, recipe: Recipe) -> datasets.Splits:
-    try:
-        data = _read(options.data_dir, recipe.validation_size)
-    except datasets.IdxError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"argument --validation-size: {str(error).rstrip('.')}.") from error
-    kept = recipe.limit_train
-    if kept:
-        _check_fits("--limit-train", kept, data)
-        first = datasets.Split(
-            data.train.images[:kept], data.train.labels[:kept], data.train.class_names
-        )
-        data = datasets.Splits(first, data.validation, data.test)
-    _check_fits("--batch-size", recipe.batch_size, data)
-    return data
-
-
-def _check_validated(options: argparse.Namespace, recipe: Recipe, data: datasets.Splits) -> None:
-    """Refuse what needs a validation set where there is none."""
-    if len(data.validation):
-        return
-    for asked, what in (
-        (options.target_accuracy is not None, "--target-accuracy"),
-        (recipe.schedule == "plateau", "the schedule plateau"),
-    ):
-        if asked:
-            raise ConfigError(
-                f"argument --validation-size: 0 leaves no images for {what}; expected 1 or more."
-            )
-
-
-def _check_fits(option: str, value: int, data: datasets.Splits) -> None:
-    if value > len(data.train):
-        raise ConfigError(
-            f"argument {option}: {value} is more than the {len(data.train)} training images there "
-            "are."
-        )
-
-
 def _head(data: datasets.Splits, screen: Screen) -> None:
     """The lecture's first lines: sizes of training, test and validation set, and shapes."""
     screen.line(f"{len(data.train)} {len(data.test)} {len(data.validation)}")
@@ -219,7 +174,7 @@ def _evaluate(options: argparse.Namespace, screen: Screen) -> int:
     """--eval: the accuracy of a saved model on the test images."""
     began = time.perf_counter()
     model = modelfile.load_model(options.eval)
-    data = _read(options.data_dir, 0)
+    data = read(options, 0)
     try:
         trainer = Trainer(model, pycnn.optim.SGD(model.parameters(), 1.0), callbacks=[NanGuard()])
         trainer.evaluation_batch = options.test_batch_size or trainer.evaluation_batch
@@ -260,8 +215,8 @@ def _train(options: argparse.Namespace, screen: Screen, signals: Signals, job: J
         return DONE
     if job.speaks:
         check_outputs(options, source)
-    data = _load(options, recipe)
-    _check_validated(options, recipe, data)
+    data = load(options, recipe)
+    check_validated(options, recipe, data)
     try:
         trainer = make_trainer(recipe, options, screen, data, job.communicator)
         signals.trainer = trainer

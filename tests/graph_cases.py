@@ -20,7 +20,7 @@ from pycnn.layers import (
 )
 
 
-class Upsample(layers.Layer):
+class Repeat(layers.Layer):
     """[N, H, W, C] -> [N, 2 H, 2 W, C]: each pixel four times. A layer of the tests' own."""
 
     reads = ""
@@ -88,7 +88,7 @@ class UNet(Module):
         self.down = Sequential(Conv2d(C, width, 3, padding=1, rng=rng), ReLU())
         self.pool = MaxPool2d(2)
         self.inside = Sequential(Conv2d(width, 2 * width, 3, padding=1, rng=rng), ReLU())
-        self.up = Upsample()
+        self.up = Repeat()
         self.join = Sequential(Conv2d(3 * width, width, 3, padding=1, rng=rng), ReLU())
         self.last = Conv2d(width, K, 1, rng=rng)
 

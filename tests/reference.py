@@ -9,16 +9,7 @@ import itertools
 
 import numpy as np
 from activation_reference import activated, relu
-from arithmetic_reference import (  # noqa: F401
-    add,
-    affine,
-    divide,
-    multiply,
-    power,
-    power_backward,
-    subtract,
-    sum_to,
-)
+from arithmetic_reference import *  # noqa: F403
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
 from moves_reference import (  # noqa: F401
@@ -31,6 +22,7 @@ from moves_reference import (  # noqa: F401
     space_to_depth,
     split,
 )
+from norm_reference import *  # noqa: F403
 from resize_reference import pad_backward, resize, resize_backward  # noqa: F401
 
 

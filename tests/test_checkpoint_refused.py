@@ -85,7 +85,10 @@ def test_a_checkpoint_of_another_run_changes_nothing(used, make, words):
             {"schedule": schedules.Warmup(2, schedules.ReduceOnPlateau(0.5, 0))},
             "schedule.steps 3; expected 2",
         ),
-        ({"augmentation": Augmentation(shift=2.0)}, "augmentation.shift 1.0; expected 2.0"),
+        (
+            {"augmentation": Augmentation(shift=2.0, mixup=0.5)},
+            "augmentation.shift 1.0; expected 2.0",
+        ),
         ({"augmentation": None}, "augmentation {.*}; expected none"),
         ({"clip_norm": 1.0}, "clip_norm 2.0; expected 1.0"),
         ({"plain_epochs": 1}, "plain_epochs 0; expected 1"),
@@ -182,7 +185,7 @@ def test_another_model(used, model, words):
 
 
 def newer(tensors, metadata):
-    metadata["format"] = 3
+    metadata["format"] = 4
 
 
 def with_nan(tensors, metadata):
@@ -208,7 +211,7 @@ def without_weight(tensors, metadata):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (newer, "found a checkpoint of format 3; this pycnn reads up to 2: install a newer"),
+        (newer, "found a checkpoint of format 4; this pycnn reads up to 3: install a newer"),
         (with_nan, r"found NaN or infinity in optimizer.u.1; .* Go on from an earlier"),
         (without_history, "that lacks or adds history: damaged"),
         (

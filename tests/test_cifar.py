@@ -47,12 +47,6 @@ def test_whole_files_are_10000_images_each(tmp_path):
     folder = write_folder(tmp_path, {"data_batch_1.bin": content, **files})
     data = datasets.load_cifar10(folder)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [45000, 5000, 10000]
-    (folder / "data_batch_4.bin").write_bytes(content[3073:])  # cut between two images
-    with pytest.raises(
-        pycnn.FileError,
-        match=r"data_batch_4.bin: found 30,726,927 bytes; expected 30,730,000, 10,000 im",
-    ):
-        datasets.load_cifar10(folder)
 
 
 def changed(files, name, change):
@@ -62,6 +56,7 @@ def changed(files, name, change):
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
+        ("data_batch_4.bin", lambda b: b[3073:], r"found 33,803 bytes; expected 36,876, 12 images"),
         ("data_batch_3.bin", lambda b: b[:-1], r"found 36,875 bytes; expected 36,876, 12 images"),
         ("test_batch.bin", lambda b: b + b"\0", r"found more bytes; expected 36,876, 12 images"),
         ("data_batch_2.bin", lambda b: b"", "found 0 bytes; expected 36,876"),

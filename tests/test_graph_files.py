@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from graph_cases import Residual, Twice, UNet, Upsample, all_of, every_network, make, step
+from graph_cases import Repeat, Residual, Twice, UNet, all_of, every_network, make, step
 
 import pycnn
 from pycnn import interop, layers, modelfile
@@ -20,7 +20,7 @@ from pycnn.preprocessing import Normalization
 @pytest.fixture(autouse=True)
 def upsample_is_known(monkeypatch):
     monkeypatch.setattr(description, "registered", {})
-    modelfile.register(Upsample)
+    modelfile.register(Repeat)
 
 
 def close(found, expected):
@@ -97,7 +97,7 @@ def test_what_cannot_be_saved(tmp_path):
     description.registered.clear()
     model, xs, _ = make("unet")
     model.forward(*xs)
-    with pytest.raises(TypeError, match=r"layer up is a Upsample, a kind that files have no name"):
+    with pytest.raises(TypeError, match=r"layer up is a Repeat, a kind that files have no name"):
         pycnn.save_model(model, tmp_path / "f")
     with pytest.raises(TypeError, match="expected a class of layers, not of modules"):
         modelfile.register(UNet)
@@ -164,7 +164,8 @@ def test_every_argument_of_a_kind_is_an_attribute(kind):
             "Pad": (((1, 0), (0, 2)),), "Crop": (((1, 0), (0, 2)),),
             "MaxPool2d": (2,), "AvgPool2d": (2,),
             "BatchNorm1d": (3,), "ChannelAffine": (3,), "Combine": ("divide", (2, 1), True),
-            "Mean": ((1, -1), True), "Power": (0.5,)}  # fmt: skip
+            "Mean": ((1, -1), True), "Power": (0.5,), "LayerNorm": (3,),
+            "GroupNorm": (2, 4), "LocalResponseNorm": (5, 0.1, 0.5, 2)}  # fmt: skip
     layer = description.KINDS[kind].layer(*made.get(kind, ()))
     assert all(hasattr(layer, name) for name in description.KINDS[kind].arguments)
     entry = description._describe(layer, "0")

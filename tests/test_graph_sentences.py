@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from graph_cases import (
-    Upsample,
+    Repeat,
     make,
 )
 
@@ -124,7 +124,7 @@ def test_a_graph_is_checked():
 
 
 def test_a_layer_that_infers_nonsense():
-    class Bent(Upsample):
+    class Bent(Repeat):
         def infer_shape(self, x):
             return (7, *x[1:])
 

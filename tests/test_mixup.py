@@ -18,9 +18,9 @@ class Seen:
         self.labels = []
         self.loss = losses.SoftmaxCrossEntropy()
 
-    def __call__(self, logits, labels):
+    def __call__(self, logits, labels, weights=None):
         self.labels.append(labels.copy())
-        return self.loss(logits, labels)
+        return self.loss(logits, labels, weights)
 
 
 class Look(callbacks.Callback):
@@ -92,6 +92,25 @@ def test_rows_of_floats_are_mixed_as_they_are():
     x, y = Mixup(1.0, 0, 0, len).mix(x, labels.astype(np.float32), np.float32([0.25, 1.0]))
     np.testing.assert_array_equal(y, [[2.5, 3.5], [3.0, 4.0]])
     np.testing.assert_array_equal(x, [[0.25, 0.75, 0], [0, 1, 0]])
+
+
+def test_classes_of_pixels_are_refused():
+    model = pycnn.layers.Sequential(pycnn.layers.Conv2d(1, 4, 1, rng=0))
+    trainer = pycnn.Trainer(
+        model, optim.SGD(model.parameters(), 0.1), augmentation=Augmentation(mixup=0.5)
+    )
+    maps = np.zeros((9, 6, 6), np.int64)
+    with pytest.raises(ValueError, match=r"mixes a class for each image, and labels are int64 "):
+        trainer.fit((IMAGES[:9], maps), epochs=1, batch_size=9)
+
+
+def test_weights_stay_with_their_samples():
+    """A sample of weight 0 may be mixed into another one; as itself it teaches nothing."""
+    weights = np.ones(37, np.float32)
+    plain, _, one = run((IMAGES, LABELS), Augmentation(mixup=0.7))
+    same, _, other = run((IMAGES, LABELS, weights), Augmentation(mixup=0.7))
+    np.testing.assert_array_equal(plain, same)
+    assert one.history.rows[0]["loss"] == pytest.approx(other.history.rows[0]["loss"])
 
 
 def test_plain_epochs_and_no_mixup_have_class_numbers():

@@ -160,7 +160,7 @@ def test_copies_leave_memory_behind(name, duplicate):
     if duplicate is not copy.copy:
         assert all(parameter.grad is None for parameter in other.parameters())
     z = other.forward(x)
-    if name != "dropout":
+    if not name.startswith("dropout"):
         np.testing.assert_array_equal(z, y)
     assert layer.backward(dy).shape == x.shape
     assert repr(other) == repr(layer)

@@ -92,6 +92,21 @@ def test_learning_curves_show_the_history(tmp_path):
     assert written(figure, tmp_path) == (800, 320)
 
 
+@pytest.mark.parametrize(
+    ("measured", "title"),
+    [
+        ({"mae": 0.5, "r2": 0.1}, "training mae: 0.5000"),
+        ({"top5_accuracy": 0.5}, "training top5_accuracy: 50.00 %"),
+        ({}, "No metric was measured."),
+    ],
+)
+def test_learning_curves_of_other_metrics(tmp_path, measured, title):
+    row = {"epoch": 0, "step": 3, "lr": 0.1, "loss": 2.0, **measured}
+    figure = plots.learning_curves(History([row, {**row, "epoch": 1}]))
+    assert title in texts(figure)
+    written(figure, tmp_path)
+
+
 def test_learning_curves_of_each_step_without_validation(tmp_path):
     rates = LearningRateLog()
     rates.steps, rates.values = list(range(30)), [0.01 * i for i in range(30)]

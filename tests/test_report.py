@@ -168,3 +168,12 @@ def test_places_that_cannot_be(data, tmp_path):
     with pytest.raises(pycnn.FileError, match="there is no folder"):
         report.write(tmp_path / "no" / "a.html", trainer, data)
     assert os.listdir(tmp_path) == []
+
+
+def test_numbers_are_refused_in_a_sentence(tmp_path):
+    model = layers.Sequential(layers.Flatten(), layers.Linear(4, 1, rng=0))
+    trainer = pycnn.Trainer(model, pycnn.optim.SGD(model.parameters(), 0.1), pycnn.losses.MSE())
+    data = np.zeros((3, 2, 2, 1), np.float32), np.zeros((3, 1), np.float32)
+    trainer.fit(data, epochs=1)
+    with pytest.raises(ValueError, match=r"loss is MSE.* expected a classifier of images"):
+        report.write(tmp_path / "a.html", trainer, data)

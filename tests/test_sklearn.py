@@ -23,7 +23,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pycnn.sklearn import CNNClassifier
 
-EXPECTED_FAILURES = {}  # name of a check: why it fails; at most 3
+# name of a check: why it fails; at most 3
+# Epochs are cut into batches in an order of their own: a repeated row is not one of weight 2.
+EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": "batches are drawn"}
 
 
 @pytest.mark.filterwarnings("default")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graph_cases import Upsample
+from graph_cases import Repeat
 from layer_cases import CASES
 
 from pycnn import layers
@@ -41,7 +41,7 @@ def test_pycnns_layers_pass(name):
 
 def test_layers_of_several_inputs_and_results_pass():
     check_layer(Scale(), (2, 5, 4, 3))
-    check_layer(Upsample(), (None, 3, 2, 4))
+    check_layer(Repeat(), (None, 3, 2, 4))
     for layer in (layers.Add(), layers.Subtract(), layers.Multiply()):
         check_layer(layer, (2, 3, 4), (2, 3, 4))
     check_layer(layers.Concat(), (2, 3, 1), (2, 3, 2), (2, 3, 4))

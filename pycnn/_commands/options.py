@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pycnn import datasets, recipes
+from pycnn import datasets, models, recipes
 from pycnn._commands.job import Job
 from pycnn._commands.progress import writing
 from pycnn._formats import toml
@@ -75,7 +75,9 @@ def _folder(text: str) -> Path:
     except datasets.IdxError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a folder; expected one with IDX files")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a folder; expected one with IDX files, CIFAR-10's, or pictures"
+        )
     return path
 
 
@@ -178,7 +180,8 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
         "--recipe",
         choices=list(recipes.RECIPES),
         default=None,
-        help="lecture (default); fast: less than half an epoch; best: the most accurate, 20 epochs",
+        help="lecture (default); fast: less than half an epoch; best: the most accurate, 20 epochs"
+        "; residual: for clothes and other small images, 20 epochs",
     )
     meaning = "a TOML file of settings, as --print-config writes it; options win over it"
     _option(group, "--config", _path, meaning, "FILE")
@@ -196,6 +199,15 @@ def _recipe_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _training_options(group: argparse._ArgumentGroup) -> None:
+    meaning = f"a network of pycnn.models instead of stages: {', '.join(models.NETWORKS)}"
+    group.add_argument(
+        "--model",
+        dest="network",
+        choices=list(models.NETWORKS),
+        default=argparse.SUPPRESS,
+        metavar="NAME",
+        help=meaning,
+    )
     for name in ("epochs", "batch_size", "lr", "optimizer", "schedule"):
         _of_recipe(group, name)
     _of_recipe(group, "gamma", "; alone it chooses that schedule")
@@ -207,8 +219,13 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:
-    meaning = "a folder of four IDX files, plain or .gz, instead of the embedded MNIST"
+    meaning = (
+        "a folder instead of the embedded MNIST: of four IDX files, plain or .gz, of CIFAR-10's "
+        "binary files, or of pictures, train/CLASS/NAME.png and test/CLASS/NAME.png"
+    )
     _option(group, "--data-dir", _folder, meaning, "DIR")
+    kind = _whole_number(1, "a size", datasets.folder.MOST_SIDE)
+    _option(group, "--image-size", kind, "scale pictures of --data-dir to N x N pixels")
     _of_recipe(group, "validation_size")
     kind = _whole_number(1, recipes.SETTINGS["limit_train"].option)
     meaning = (

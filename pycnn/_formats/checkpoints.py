@@ -15,7 +15,7 @@ from pycnn._formats import files
 from pycnn._formats.files import FileError, FilePath
 from pycnn.ops.arrays import Array
 
-FORMAT = 2  # 1 had no "settings"
+FORMAT = 3  # 1 had no "settings"; up to 2 the sums of an epoch were [losses, right answers]
 KIND = "checkpoint"
 PARTS = {
     "average", "base_lr", "callbacks", "format", "history", "kind", "model", "optimizer",
@@ -24,7 +24,7 @@ PARTS = {
 DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # by odd metadata
 LARGEST = 2**63 - 1
 POSITION = {"epoch", "step", "steps_done", "data", "evaluation_batch", "sums"}
-ROW = {"epoch", "step", "lr", "loss", "accuracy"}
+ROW = {"epoch", "step", "lr", "loss"}
 
 
 def read(path: FilePath) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -97,6 +97,30 @@ def _row(value: object) -> bool:
     return isinstance(value, dict) and value.keys() >= ROW and all(map(_number, value.values()))
 
 
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(map(_number, value))
+
+
+def _totals(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_numbers, value.values()))
+
+
+def totals_of(position: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The sums of an epoch: {"loss": [losses, weight], "accuracy": [right, all]}, say.
+
+    A file of format 2 knows them after a step of arrays; of batches ValueError, if it is within an
+    epoch.
+    """
+    sums, step, data = position["sums"], position["step"], position["data"]
+    if isinstance(sums, dict):
+        return {name: list(values) for name, values in sums.items()}
+    if not step:
+        return {}
+    if data is None or len(data) == 1:
+        raise ValueError("an older pycnn has saved it within an epoch of batches")
+    return {"loss": [sums[0], float(step)], "accuracy": [sums[1], float(step * data[3])]}
+
+
 def fault(metadata: Mapping[str, Any], tensors: Mapping[str, Array]) -> str | None:
     """The first part of the metadata that no run has written; None if all are right."""
     average, states, history = metadata["average"], metadata["callbacks"], metadata["history"]
@@ -135,8 +159,8 @@ def _fault_of_position(position: Any) -> str | None:
         if not _whole(position[name], low):
             return _is(f"position.{name}", position[name], f"a whole number, {low} or more")
     sums, data = position["sums"], position["data"]
-    if not (isinstance(sums, list) and len(sums) == 2 and all(map(_number, sums))):
-        return _is("position.sums", sums, "two finite numbers")
+    if not (_numbers(sums) and len(sums) == 2 if isinstance(sums, list) else _totals(sums)):
+        return _is("position.sums", sums, "two finite numbers, or a list of them by name")
     good = isinstance(data, list) and len(data) in (1, 4, 5) and all(map(_whole, data))
     good = good and (len(data) == 1 or 1 <= data[3] <= data[0])
     if not (data is None or (good and (len(data) < 5 or 1 <= data[4] <= data[0] // data[3]))):

@@ -13,15 +13,22 @@ from pycnn.layers import (
     Affine,
     AvgPool2d,
     BatchNorm2d,
+    ChannelAffine,
     ChannelShuffle,
     Concat,
     Conv2d,
+    Divide,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalAvgPool2d,
+    GroupNorm,
+    LayerNorm,
     Linear,
+    LocalResponseNorm,
     MaxPool2d,
     Multiply,
+    Power,
     ReLU,
     Resize,
     Subtract,
@@ -29,8 +36,11 @@ from pycnn.layers import (
 )
 from pycnn.ops.arrays import Array
 
-KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, ReLU, Dropout, Affine, Add, Subtract, Multiply,
-                  ChannelShuffle, Concat, Resize, Upsample)  # fmt: skip
+KEEPS_CHANNELS = (
+    *(MaxPool2d, AvgPool2d, ReLU, Dropout, Dropout2d, Affine, Power),
+    *(Add, Subtract, Multiply, Divide, LocalResponseNorm),
+    *(ChannelShuffle, Concat, Resize, Upsample),
+)
 
 
 def linear_channels(who: str, program: Program) -> dict[int, int]:
@@ -77,8 +87,10 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
     layer = node.operation
     if isinstance(layer, Conv2d):
         return layer.out_channels
-    if isinstance(layer, BatchNorm2d):
+    if isinstance(layer, (BatchNorm2d, ChannelAffine)):
         return layer.channels
+    if isinstance(layer, (GroupNorm, LayerNorm)):
+        return layer.weight.data.size
     if isinstance(layer, Concat) and layer.axis in (-1, 3):
         parts = [_channels_of(x, makers) for x in node.inputs]
         return None if None in parts else sum(parts)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from pycnn import checkpoint
 from pycnn._formats.files import FileError
 from pycnn._runtime.checks import is_whole
 from pycnn.callbacks.base import path_of
+from pycnn.metrics import grows
 from pycnn.ops.arrays import Array
 from pycnn.trainer.callback import Callback
 
@@ -25,8 +26,8 @@ class Checkpoint(Callback):
 
     folder: made if it does not exist. every: steps between two saves of last; None: after each
     epoch only, and when the run pauses or ends in any case. monitor: what is best, a key of the
-    History; a name that ends in "accuracy" should grow, any other shrink; without validation data
-    there is no best.
+    History; `metrics.grows` tells by its name whether it should grow; without validation data there
+    is no best.
 
     One run a folder: a lock, folder/.lock, lives as long as its process. A run that begins in a
     folder with checkpoints is refused, unless it goes on from one of the two (`checkpoint.load`).
@@ -104,7 +105,7 @@ class Checkpoint(Callback):
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
         """Save, and keep the best one."""
         value = row.get(self._monitor)
-        sign = 1.0 if self._monitor.endswith("accuracy") else -1.0
+        sign = 1.0 if grows(self._monitor) else -1.0
         better = value is not None and (self._best is None or sign * (value - self._best) > 0)
         if better:
             self._best = value

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pycnn._runtime.checks import is_real, is_whole
+from pycnn.metrics import grows
 from pycnn.ops.arrays import Array
 from pycnn.trainer.callback import Callback
 
@@ -67,7 +68,7 @@ class TargetAccuracy(Callback):
 class EarlyStopping(Callback):
     """Stops when a figure has not improved for `patience` epochs.
 
-    monitor: a key of the History; a name that ends in "accuracy" should grow, any other shrink.
+    monitor: a key of the History; `metrics.grows` tells by its name whether it should grow.
     patience: epochs without improvement, 1 or more. min_delta: an improvement is more than that.
     restore_best: at the end, give the model the parameters of its best epoch; behind `Ema` in the
     list of callbacks, which else gives it the newest average. A resumed run, or another fit, does
@@ -93,7 +94,7 @@ class EarlyStopping(Callback):
             raise ValueError(f"EarlyStopping: monitor is {monitor!r}; expected 'val_loss', say.")
         self._patience, self._monitor = patience, monitor
         self._min_delta, self._restore = float(min_delta), bool(restore_best)
-        self.needs_validation = monitor in ("val_loss", "val_accuracy")
+        self.needs_validation = monitor.startswith("val_")
         self.best: float | None = None
         self.epochs_without = 0
         self._weights: dict[str, Array] = {}
@@ -105,7 +106,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, trainer: Trainer, row: dict[str, float]) -> None:
         """Compare with the best epoch so far."""
         value = _monitored(self, row, self._monitor)
-        sign = 1.0 if self._monitor.endswith("accuracy") else -1.0
+        sign = 1.0 if grows(self._monitor) else -1.0
         first = self.best is None and not math.isnan(value)
         if first or (self.best is not None and sign * (value - self.best) > self._min_delta):
             self.best, self.epochs_without = value, 0

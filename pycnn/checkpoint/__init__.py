@@ -20,7 +20,7 @@ import numpy as np
 
 from pycnn import modelfile
 from pycnn._formats import files
-from pycnn._formats.checkpoints import DAMAGED, FORMAT, KIND, part_of, read, short
+from pycnn._formats.checkpoints import DAMAGED, FORMAT, KIND, part_of, read, short, totals_of
 from pycnn._formats.files import FileError, FilePath
 from pycnn.checkpoint.differences import model_difference, settings_difference
 from pycnn.ops.arrays import Array
@@ -51,7 +51,7 @@ def save(trainer: Trainer, path: FilePath, recipe: Mapping[str, Any] | None = No
         states.append([type(callback).__name__, _state_of(callback)])
     for name, array in tensors.items():
         _check_finite(name, array, path)
-    for row in (trainer.sums, *(row.values() for row in trainer.history.rows)):
+    for row in (*trainer.measures.totals.values(), *(r.values() for r in trainer.history.rows)):
         _check_finite("the loss", np.array(list(row), np.float64), path)
     average = [i for i, callback in enumerate(callbacks) if getattr(callback, "average", None)]
     metadata = {
@@ -142,7 +142,7 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
     augmentation, clip_norm = trainer.augmentation, trainer.clip_norm
     loss: Any = trainer.loss_function
     kind = getattr(loss, "__name__", type(loss).__name__)
-    settings = {
+    settings: dict[str, Any] = {
         "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
         "callbacks": {
             f"{i} ({type(callback).__name__})": callback.settings()
@@ -154,6 +154,8 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
         "plain_epochs": trainer.plain_epochs,
         "schedule": trainer.schedule.settings(),
     }
+    if not trainer.measures.are_default:
+        settings["metrics"] = trainer.measures.settings()
     if trainer.ranks.slots > 1:
         settings["slots"] = trainer.ranks.slots
         settings["sync_batch_norm"] = trainer.ranks.sync_batch_norm
@@ -196,7 +198,8 @@ class _State:
             callback.load_state(state, arrays)
         position = self.position
         trainer.epoch, trainer.step = position["epoch"], position["step"]
-        trainer.steps_done, trainer.sums = position["steps_done"], list(position["sums"])
+        trainer.steps_done = position["steps_done"]
+        trainer.measures.totals = totals_of(position)
         trainer.data_id = position["data"]
         trainer.evaluation_batch = position["evaluation_batch"]
         trainer.history.rows[:] = self.history
@@ -209,7 +212,7 @@ def _position(trainer: Trainer) -> dict[str, Any]:
         "steps_done": trainer.steps_done,
         "data": trainer.data_id,
         "evaluation_batch": trainer.evaluation_batch,  # rounds the validation's loss
-        "sums": trainer.sums,
+        "sums": trainer.measures.totals,
     }
 
 

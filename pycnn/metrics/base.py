@@ -64,7 +64,8 @@ class Metric:
 
     def settings(self) -> dict[str, Any]:
         """What decides its numbers: a resumed run has the same."""
-        return {n: v for n, v in vars(self).items() if n != "sums"}
+        found = {n: v for n, v in vars(self).items() if n != "sums"}
+        return {n: None if v != v else v for n, v in found.items()}  # NaN, which JSON has not
 
 
 def of_rows(weights: Array, rows: int) -> Array:

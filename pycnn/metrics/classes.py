@@ -11,7 +11,20 @@ from pycnn.ops.arrays import Array
 _AVERAGES = ("macro", "micro", "weighted")
 
 
-class Accuracy(Metric):
+class _Share(Metric):
+    """[right, all] of rows."""
+
+    def _share(self, right: Array, weights: Array | None) -> Array:
+        if weights is None:
+            return np.array([np.count_nonzero(right), len(right)], np.float64)
+        return np.array([total(weights * right), total(weights)])
+
+    def value(self, sums: Array) -> float:
+        """The share; 0 of nothing."""
+        return ratio(sums[0], sums[1], 0.0)
+
+
+class Accuracy(_Share):
     """The share of right answers; with `threshold` of rows that are right as a whole."""
 
     name = "accuracy"
@@ -23,28 +36,15 @@ class Accuracy(Metric):
 
     def measure(self, outputs: Array, targets: Array, weights: Array | None = None) -> Array:
         """[right, all]."""
-        if self.threshold is not None:
-            said, true = _labels(self, outputs, targets, self.threshold)
-            right = (said == true).all(axis=-1).reshape(-1)
-        elif weights is None and targets.dtype.kind in "iu" and targets.ndim == 1:
-            right = outputs.argmax(axis=-1) == targets
-            if targets.size and targets.min() >= 0:
-                return np.array([np.count_nonzero(right), len(right)], np.float64)
-            return np.array([np.count_nonzero(right), np.count_nonzero(targets >= 0)], np.float64)
-        else:
+        if self.threshold is None:
             said, true, weights = _classes(self, outputs, targets, weights)
-            right = said == true
-        if weights is None:
-            return np.array([np.count_nonzero(right), len(right)], np.float64)
-        weights = of_rows(weights, len(right))
-        return np.array([total(weights * right), total(weights)])
-
-    def value(self, sums: Array) -> float:
-        """The share; 0 of nothing."""
-        return ratio(sums[0], sums[1], 0.0)
+            return self._share(said == true, weights)
+        said, true = _labels(self, outputs, targets, self.threshold)
+        right = (said == true).all(axis=-1).reshape(-1)
+        return self._share(right, None if weights is None else of_rows(weights, len(right)))
 
 
-class TopK(Metric):
+class TopK(_Share):
     """The share of rows whose class is among the k largest outputs; of equal ones the first."""
 
     def __init__(self, k: int = 5, name: str | None = None) -> None:
@@ -63,14 +63,7 @@ class TopK(Metric):
         own = rows[np.arange(len(true)), true][:, None]
         before = np.arange(rows.shape[1]) < true[:, None]
         rank = np.count_nonzero(~(rows <= own) | ((rows == own) & before), axis=1)
-        right = rank < self.k
-        if weights is None:
-            return np.array([np.count_nonzero(right), len(right)], np.float64)
-        return np.array([total(weights * right), total(weights)])
-
-    def value(self, sums: Array) -> float:
-        """The share; 0 of nothing."""
-        return ratio(sums[0], sums[1], 0.0)
+        return self._share(rank < self.k, weights)
 
 
 class ConfusionMatrix(Metric):
@@ -227,17 +220,18 @@ def _classes(
             f"{type(metric).__name__}: targets are {targets.dtype} {targets.shape} for outputs "
             f"{outputs.shape}; expected class numbers {said.shape}, or rows of the outputs' shape."
         )
-    counts = _counts(targets)
     rows = None if weights is None else of_rows(weights, targets.size)
-    if targets.size and targets.max() >= outputs.shape[-1]:
+    said, true = said.reshape(-1), targets.reshape(-1).astype(np.int64, copy=False)
+    # Below 0 is above all others without a sign: one pass finds both.
+    if not true.size or true.view(np.uint64).max() < outputs.shape[-1]:
+        return said, true, rows
+    if true.max() >= outputs.shape[-1]:
         raise ValueError(
-            f"{type(metric).__name__}: a target is {targets.max()}; expected a class of outputs "
+            f"{type(metric).__name__}: a target is {true.max()}; expected a class of outputs "
             f"{outputs.shape}: 0 to {outputs.shape[-1] - 1}, or below 0 for none."
         )
-    if counts.all():
-        return said.reshape(-1), targets.reshape(-1).astype(np.int64, copy=False), rows
-    true = targets.reshape(-1)[counts].astype(np.int64, copy=False)
-    return said.reshape(-1)[counts], true, None if rows is None else rows[counts]
+    counts = _counts(true)
+    return said[counts], true[counts], None if rows is None else rows[counts]
 
 
 def _counts(targets: Array) -> Array:

@@ -21,6 +21,7 @@ from pycnn.models.resnet import (
     resnet34,
     resnet50,
 )
+from pycnn.models.small import SmallResNet, resnet12_small
 from pycnn.models.squeezenet import SqueezeNet, squeezenet1_1
 from pycnn.models.unet import UNet, unet
 from pycnn.models.vgg import VGG, vgg11, vgg11_bn, vgg16
@@ -29,8 +30,8 @@ from pycnn.models.vgg import VGG, vgg11, vgg11_bn, vgg16
 NETWORKS: dict[str, Callable[..., Module]] = {
     make.__name__: make
     for make in (
-        alexnet, vgg11, vgg11_bn, vgg16, resnet18, resnet34, resnet50, resnet20, densenet121,
-        squeezenet1_1, googlenet, mobilenet_v2, unet,
+        alexnet, vgg11, vgg11_bn, vgg16, resnet18, resnet34, resnet50, resnet20, resnet12_small,
+        densenet121, squeezenet1_1, googlenet, mobilenet_v2, unet,
     )
 }  # fmt: skip
 
@@ -57,6 +58,7 @@ __all__ = [
     "GoogLeNet",
     "MobileNetV2",
     "ResNet",
+    "SmallResNet",
     "SqueezeNet",
     "UNet",
     "alexnet",
@@ -65,6 +67,7 @@ __all__ = [
     "make",
     "mnist_cnn",
     "mobilenet_v2",
+    "resnet12_small",
     "resnet18",
     "resnet20",
     "resnet34",

@@ -17,7 +17,7 @@ FEW_EPOCHS = 2  # points that are no curve
 
 
 def learning_curves(history: History, learning_rates: LearningRateLog | None = None) -> Figure:
-    """Loss, accuracy and learning rate over the epochs.
+    """Loss, accuracy (or the first metric that was measured) and learning rate over the epochs.
 
     history: what `Trainer.fit` returned, or `trainer.history`. learning_rates: the callback of that
     training, for the rate of every step; by default the rate at the end of each epoch is shown. Of
@@ -36,10 +36,15 @@ def learning_curves(history: History, learning_rates: LearningRateLog | None = N
     if len(epochs) <= FEW_EPOCHS and learning_rates is not None and learning_rates.steps:
         at = _at(learning_rates, history)
         panels[0].plot(at, learning_rates.losses, color=BLUE, alpha=0.4, lw=0.8, label="each step")
-    for axes, column, factor, label in (
-        (panels[0], "loss", 1, "loss"),
-        (panels[1], "accuracy", 100, "accuracy / %"),
-    ):
+    metric = _metric(history)
+    drawn = [(panels[0], "loss", 1, "loss")]
+    if metric is None:
+        sentence(panels[1], "No metric was measured.")
+    elif metric.endswith("accuracy"):
+        drawn.append((panels[1], metric, 100, f"{metric} / %"))
+    else:
+        drawn.append((panels[1], metric, 1, metric))
+    for axes, column, factor, label in drawn:
         for name, colour, marker, legend in (
             (column, BLUE, "o", "training"),
             (f"val_{column}", ORANGE, "s", "validation"),
@@ -52,13 +57,20 @@ def learning_curves(history: History, learning_rates: LearningRateLog | None = N
         axes.legend()
     panels[0].set_ylim(bottom=0)
     _draw_rates(panels[2], history, epochs, learning_rates)
-    for axes in panels:
+    for axes in (*(axes for axes, *_ in drawn), panels[2]):
         axes.set_xlabel("epoch")
         axes.set_xlim(0, 1.05 * epochs[-1])
         whole_ticks(axes.xaxis)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _metric(history: History) -> str | None:
+    """The column of the second picture."""
+    names = [n for n in history.rows[-1] if n not in ("epoch", "step", "lr", "loss")]
+    names = [name for name in names if not name.startswith("val_")]
+    return "accuracy" if "accuracy" in names else next(iter(names), None)
 
 
 def _last(history: History, column: str, factor: int) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sized
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Ranks", "Slot"]
 
 Found = TypeVar("Found")
+Weigh: TypeAlias = Callable[[slice], float]
 
 
 class Ranks:
@@ -127,18 +129,19 @@ class Ranks:
         slots = self.cut(samples)
         return slice(slots[self._mine[0]][0], slots[self._mine[-1]][1])
 
-    def share(self, batch: int | Sized) -> Iterator[Slot]:
+    def share(self, batch: int | Sized, weigh: Weigh | None = None) -> Iterator[Slot]:
         """This rank's slots of a batch, one after the other; compute each before the next.
 
-        batch: a number of samples, or an array, or arrays of it. Raises ValueError for fewer
-        samples than slots.
+        batch: a number of samples, or an array, or arrays of it. weigh: where samples weigh
+        differently, what some of this rank's (a slice, `Slot.here`) weigh together: a slot's weight
+        is its part of that in the batch. Raises ValueError for fewer samples than slots.
         """
         if self.sync_batch_norm:
             raise RuntimeError(
                 "Ranks.share: with sync_batch_norm slots meet in every normalisation; expected "
                 "ranks.each(batch, body), which calls body(slot) for each."
             )
-        for slot in self._cut_slots(batch):
+        for slot in self._cut_slots(batch, weigh):
             if self.slots == 1:  # then layers do what they always do
                 self._ended = 1
                 yield slot
@@ -152,17 +155,19 @@ class Ranks:
             self.gradients.end_slot()
             self._ended += 1
 
-    def each(self, batch: int | Sized, body: Callable[[Slot], None]) -> None:
+    def each(
+        self, batch: int | Sized, body: Callable[[Slot], None], weigh: Weigh | None = None
+    ) -> None:
         """Call body(slot) for this rank's slots of a batch: `share` for a function.
 
         With sync_batch_norm each call runs in a thread of its own, one at a time: it waits in each
         normalisation for those of all slots.
         """
         if not self.sync_batch_norm:
-            for slot in self.share(batch):
+            for slot in self.share(batch, weigh):
                 body(slot)
             return
-        slots = list(self._cut_slots(batch))
+        slots = list(self._cut_slots(batch, weigh))
 
         def one(i: int) -> None:
             CURRENT.set(slots[i])
@@ -172,14 +177,19 @@ class Ranks:
         self.gradients.end_all()
         self._ended = len(slots)
 
-    def _cut_slots(self, batch: int | Sized) -> Iterator[Slot]:
+    def _cut_slots(self, batch: int | Sized, weigh: Weigh | None) -> Iterator[Slot]:
         samples = _samples(batch)
         places = self.cut(samples)
         first = places[self._mine[0]][0]
+        weights = [float(stop - start) for start, stop in places]
+        if weigh is not None:
+            own = [weigh(slice(a - first, b - first)) for a, b in (places[i] for i in self._mine)]
+            weights = self.gather(np.array(own, np.float64)).tolist()
+        total = math.fsum(weights)
         self.gradients.begin()
         self._slots, self._ended, self._began = [], 0, time.perf_counter()
         for number in self._mine:
-            self._slots.append(Slot(self, number, places[number], first, samples))
+            self._slots.append(Slot(self, number, places[number], first, weights[number], total))
             yield self._slots[-1]
 
     def _total(self, parts: list[Array]) -> Array:

@@ -19,12 +19,15 @@ class Slot:
     """A part of a batch, of those that this rank computes.
 
     number: among all slots of the batch. rows: a slice, where it lies in the batch; here: the same
-    in this rank's part of it (`Ranks.part`). weight: its share of the batch's samples, by which the
-    gradient of a mean over the slot becomes its part of the gradient of the batch's mean.
+    in this rank's part of it (`Ranks.part`). mass: what its samples weigh, each 1 unless `weigh`
+    says otherwise; weight: its share of that in the batch, by which the gradient of a mean over the
+    slot becomes its part of the gradient of the batch's mean.
     """
 
-    def __init__(self, ranks: Ranks, number: int, rows: Slice, first: int, samples: int) -> None:
-        """Of a batch of so many samples, of which this rank's begin at `first`."""
+    def __init__(
+        self, ranks: Ranks, number: int, rows: Slice, first: int, mass: float, total: float
+    ) -> None:
+        """Of a batch that weighs `total`, of which this rank's samples begin at `first`."""
         self._ranks, self.number = ranks, number
         self._index = number - ranks._mine[0]
         self.leads = self._index == 0
@@ -35,7 +38,7 @@ class Slot:
         self.rows = slice(*rows)
         self.here = slice(rows[0] - first, rows[1] - first)
         self.samples = rows[1] - rows[0]
-        self.weight = self.samples / samples
+        self.mass, self.weight = mass, mass / total if total else 0.0
 
     def scaled(self, dy: Array) -> Array:
         """The gradient of a mean over the slot, times `weight`; dy itself, if that is 1."""

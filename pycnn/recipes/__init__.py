@@ -1,7 +1,7 @@
 """Recipes: all that a training of `python -m pycnn.train` depends on, in one table of settings.
 
-A recipe is a `Recipe`; three have names: `get("lecture")`, `get("fast")`, `get("best")`. As text it
-is TOML, one line a setting:
+A recipe is a `Recipe`; four have names: `get("lecture")`, `get("fast")`, `get("best")`,
+`get("residual")`. As text it is TOML, one line a setting:
 
     python -m pycnn.train --recipe fast --print-config > mine.toml
     python -m pycnn.train --config mine.toml --epochs 2
@@ -65,11 +65,26 @@ RECIPES = {
         shear=0.1,
         plain_epochs=1,
     ),
+    "residual": Recipe(
+        network="resnet12_small",
+        epochs=20,
+        optimizer="sgd",
+        lr=0.1,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="one-cycle",
+        warmup=0.2,
+        label_smoothing=0.1,
+        normalize=True,
+        crop=2,
+        flip=0.5,
+        plain_epochs=1,
+    ),
 }
 
 
 def get(name: str) -> Recipe:
-    """The recipe of this name: "lecture", "fast" or "best"."""
+    """The recipe of this name: "lecture", "fast", "best" or "residual"."""
     if not isinstance(name, str) or name not in RECIPES:
         near = difflib.get_close_matches(str(name), RECIPES, 1)
         raise ConfigError(

@@ -16,8 +16,9 @@ from typing import Any, get_type_hints
 from pycnn import losses, models, optim, schedules
 from pycnn.augment import Augmentation
 from pycnn.callbacks import Callback, Ema
-from pycnn.layers import Sequential
+from pycnn.layers import Module
 from pycnn.preprocessing import Normalization
+from pycnn.recipes.network import STAGES, network_of
 from pycnn.recipes.settings import (
     AUGMENTATION,
     DISTORTIONS,
@@ -39,6 +40,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau")
 
 # Where several settings do anything: a condition on all of them, and what it says.
+STAGED = (lambda s: s["network"] == STAGES, "network stages")
 SGD = (lambda s: s["optimizer"] == "sgd", "optimizer sgd")
 ADAM = (lambda s: s["optimizer"] in ("adam", "adamw"), "optimizer adam or adamw")
 DECAYING = (lambda s: s["optimizer"] != "adam", "optimizer adamw, sgd or rmsprop")
@@ -52,7 +54,8 @@ AUGMENTED = (
 class Recipe:
     """The settings of a training; the defaults are the lecture's.
 
-    Network: a stage is `convolutions[i]` times (3 x 3 convolution "same", normalisation, relu) with
+    Network: one of `models.NETWORKS` by its name, or "stages", the settings that come next: a stage
+    is `convolutions[i]` times (3 x 3 convolution "same", normalisation, relu) with
     channels[i] channels, and a 2 x 2 max pool "same"; then dropout and one linear layer. See
     `models.stages`, which explains these settings; `to_toml` explains all.
 
@@ -60,38 +63,47 @@ class Recipe:
     without schedule "step", momentum without optimizer "sgd".
     """
 
+    network: str = setting(
+        STAGES,
+        "a network of pycnn.models by its name, or stages: of the next settings, up to zero_last",
+        choices=(STAGES, *models.NETWORKS),
+    )
     channels: tuple[int, ...] = setting(
         (32, 64, 128),
         "channels of each stage's convolutions; each stage halves the image",
         above_0=True,
         most=MOST_CHANNELS,
+        goes_with=STAGED,
     )
     convolutions: tuple[int, ...] = setting(
         (1, 1, 1),
         "3 x 3 convolutions of each stage, one number a stage",
         above_0=True,
         most=MOST_CONVOLUTIONS,
+        goes_with=STAGED,
     )
     first_kernel_size: int = setting(
-        3, "height and width of the first convolution's kernel", above_0=True
+        3, "height and width of the first convolution's kernel", above_0=True, goes_with=STAGED
     )
-    batch_norm: bool = setting(False, "a BatchNorm2d behind each convolution")
+    batch_norm: bool = setting(False, "a BatchNorm2d behind each convolution", goes_with=STAGED)
     normalize_after_pool: bool = setting(
         True,
         "the last BatchNorm2d of a stage is behind its pool: faster",
-        goes_with=(lambda s: bool(s["batch_norm"]), "batch_norm"),
+        goes_with=(lambda s: bool(s["batch_norm"] and STAGED[0](s)), "batch_norm"),
     )
     dropout: float = setting(
         0.0,
         "share of the features before the linear layer that training drops, below 1",
         below=1,
+        goes_with=STAGED,
     )
     init: str = setting(
         "lecture",
         "initial values: lecture, for its network alone, or he",
         choices=("lecture", "he"),
+        goes_with=STAGED,
     )
-    zero_last: bool = setting(False, "the linear layer begins at zero")
+    zero_last: bool = setting(False, "the linear layer begins at zero", goes_with=STAGED)
 
     epochs: int = setting(
         30, "passes over the training images", above_0=True, option="a number of epochs"
@@ -190,7 +202,10 @@ class Recipe:
     sync_batch_norm: bool = setting(
         False,
         "normalisation takes the mean and variance of the whole batch, not of a slot: slower",
-        goes_with=(lambda s: s["slots"] > 1 and bool(s["batch_norm"]), "slots and batch_norm"),
+        goes_with=(
+            lambda s: s["slots"] > 1 and bool(s["batch_norm"] or not STAGED[0](s)),
+            "slots and batch_norm, or another network than stages",
+        ),
     )
     seed: int = setting(
         0,
@@ -251,51 +266,14 @@ class Recipe:
             f"{line:<{width}}  # {SETTINGS[name].meaning}\n" for name, line in lines.items()
         )
 
-    def model(
-        self, input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10
-    ) -> Sequential:
+    def model(self, input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10) -> Module:
         """The network with its initial values, drawn from the seed."""
-        side = max(input_shape[:2])
-        if self.first_kernel_size > 2 * side:  # a larger one sees the whole image from any pixel
-            raise ConfigError(
-                f"first_kernel_size is {self.first_kernel_size}; expected at most {2 * side}, "
-                f"twice the {side} pixels of the images.",
-                "first_kernel_size",
-            )
-        if self.is_lecture_network and input_shape == (28, 28, 1) and classes == 10:
-            model = models.mnist_cnn(self.seed, init=self.init)
-            if self.zero_last:
-                model.parameters()[-2].data[...] = 0
-        else:
-            if self.init == "lecture":
-                raise ConfigError(
-                    'init is "lecture", whose values belong to the lecture\'s network; expected '
-                    '"he" for another one: in the command --set init=he.',
-                    "init",
-                )
-            model = models.stages(
-                self.channels,
-                self.convolutions,
-                input_shape=input_shape,
-                classes=classes,
-                first_kernel_size=self.first_kernel_size,
-                batch_norm=self.batch_norm,
-                normalize_after_pool=self.normalize_after_pool,
-                dropout=self.dropout,
-                zero_last=self.zero_last,
-                rng=self.seed,
-            )
+        model = network_of(self, input_shape, classes)
         if self.normalize:
             model.normalization = Normalization(MNIST_MEAN, MNIST_STD)
         return model
 
-    @property
-    def is_lecture_network(self) -> bool:
-        """Whether the network is `models.mnist_cnn`."""
-        plain = not self.batch_norm and self.dropout == 0 and self.first_kernel_size == 3
-        return plain and (self.channels, self.convolutions) == ((32, 64, 128), (1, 1, 1))
-
-    def make_optimizer(self, model: Sequential) -> optim.Optimizer:
+    def make_optimizer(self, model: Module) -> optim.Optimizer:
         """The optimizer of the model's parameters."""
         parameters, betas = model.parameters(), (self.beta1, self.beta2)
         if self.optimizer == "adam":

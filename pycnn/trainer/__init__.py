@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycnn import losses, ops, optim, schedules
+from pycnn import losses, optim, schedules
 from pycnn.augment import Augmentation
 from pycnn.layers import Module
+from pycnn.metrics import Metric
 from pycnn.ops.arrays import Array
 from pycnn.ranks import Ranks, Slot
 from pycnn.ranks.shard import Shard
@@ -25,6 +26,7 @@ from pycnn.trainer.beginning import (
     check_complete,
     check_goes_on,
     check_ranks,
+    check_samples,
     check_validation,
     labelled,
     nothing_to_do,
@@ -35,36 +37,36 @@ from pycnn.trainer.callback import Callback, call_all, overridden
 from pycnn.trainer.data import (
     Batches,
     Data,
-    Loss,
+    Function,
     above_zero,
     callbacks_of,
-    check_loss,
-    check_range,
-    classes_of,
     expect,
-    loss_of,
-    no_bytes,
-    only_images,
     take_names,
     whole,
 )  # fmt: skip
-from pycnn.trainer.evaluation import Broken, each_batch, means
+from pycnn.trainer.evaluation import Broken, answers, means
 from pycnn.trainer.gathering import gather_of, mixup_of
 from pycnn.trainer.guard import NanGuard
 from pycnn.trainer.history import History
+from pycnn.trainer.loss import check_loss, loss_of, weigher
+from pycnn.trainer.measures import Measures, add
+from pycnn.trainer.targets import Batch
 
 __all__ = ["History", "OtherDataError", "Trainer"]
 
 
 class Trainer:
-    """Trains a classifier on images, or on samples of any other shape, evaluates it, predicts.
+    """Trains a network on images, or on samples of any other shape, evaluates it, predicts.
 
-    model: a `Sequential`, or another `Module`, that maps samples [N, ...] to logits [N, K]; its
-    `normalization` (mean and standard deviation) is applied to every batch, before any padding.
-    optimizer: one of `optim`, made for model.parameters(). loss: a function (logits, labels) ->
-    (loss, its gradient); by default `losses.SoftmaxCrossEntropy()`. schedule: one of `schedules`,
-    a factor on the lr that the optimizer has when fit begins; by default constant. callbacks: see
-    `pycnn.callbacks`. seed: of the order of samples and their augmentation.
+    model: a `Sequential`, or another `Module`, that maps samples [N, ...] to logits [N, K], maps of
+    them [N, H, W, K], or numbers [N, ...]; its `normalization` (mean and standard deviation) is
+    applied to every batch, before any padding. optimizer: one of `optim`, made for
+    model.parameters(). loss: one of `losses`, by default `SoftmaxCrossEntropy()`, or a function
+    (outputs, labels) -> (loss, its gradient), for weighted samples (outputs, labels, weights).
+    schedule: one of `schedules`, a factor on the lr that the optimizer has when fit begins; by
+    default constant. callbacks: see `pycnn.callbacks`. seed: of the order of samples and their
+    augmentation. metrics: a list of `pycnn.metrics`, measured in each epoch and evaluation; by
+    default [Accuracy()] where labels are classes.
 
     augmentation: a `pycnn.augment.Augmentation` of the training images; plain_epochs: the last so
     many epochs go without it. clip_norm: gradients are scaled down to this norm together.
@@ -83,7 +85,8 @@ class Trainer:
 
     Data is a split of `datasets.load_mnist`; or (x, labels): x float32, or uint8 of which 0 to 255
     is mapped to 0 to 1, rows [n, features], images [n, H, W, C] or any other [n, ...], also a
-    memory map, labels integers [n] or [n, 1]; or batches, each a pair (x, labels) of that kind, of
+    memory map, labels integers [n] or [n, 1], of pixels [n, H, W], or float32 of the outputs'
+    shape; or (x, labels, weights), float32 [n]; or batches, each a tuple of that kind, of
     any sizes: an iterable, as a list or a DataLoader of PyTorch, or a function that returns one,
     which is called for each epoch, with its number if it takes an argument.
 
@@ -95,11 +98,12 @@ class Trainer:
         self,
         model: Module,
         optimizer: optim.Optimizer,
-        loss: Loss | None = None,
+        loss: Function | None = None,
         schedule: schedules.Schedule | None = None,
         callbacks: Iterable[Callback] = (),
         seed: int = 0,
         *,
+        metrics: Iterable[Metric] | None = None,
         augmentation: Augmentation | None = None,
         plain_epochs: int = 0,
         clip_norm: float | None = None,
@@ -134,6 +138,7 @@ class Trainer:
         expect(good, "augmentation", augmentation, "an augment.Augmentation, or None")
         self.model, self.optimizer = model, optimizer
         self.loss_function = losses.SoftmaxCrossEntropy() if loss is None else check_loss(loss)
+        self.measures = Measures(metrics, self.loss_function)
         self.schedule = schedule or schedules.Constant()
         self.seed = whole("seed", seed, 0)
         self.augmentation = augmentation
@@ -161,9 +166,8 @@ class Trainer:
         self.validating = False
         self._wish: str | None = None  # to stop, which all ranks have to know
         self._by_sample = False  # batches differ in size: means are weighted by it
-        self._known: tuple[tuple[int, ...], int] = (), 0  # shape of a sample, classes
+        self._known: tuple[tuple[int, ...], tuple[int, ...]] = (), ()  # shapes: a sample, outputs
         self.x: Array | None = None  # of the last step
-        self.sums = [0.0, 0.0]  # of this epoch: losses of its steps, samples that were right
         self.evaluation_batch = 500  # samples at once in evaluate and predict
         self.training_seconds = 0.0  # of this process, without evaluations
         self.steps_of_fit = 0  # that the last fit has done
@@ -247,10 +251,11 @@ class Trainer:
             self.stop_reason = self.ranks.first_of(self._wish)
 
     def evaluate(self, data: Data | Batches) -> dict[str, float]:
-        """{"loss", "accuracy"}: means over the samples, in eval mode, without augmentation.
+        """{"loss", "accuracy"}, or other metrics: over the samples, in eval mode, not augmented.
 
-        Raises TypeError for data of another kind, ValueError for none, labels out of range, and
-        images of bytes that were cast to floats, as predict and predict_proba do.
+        Each metric keeps its sums: `metric.compute()`. Raises TypeError for data of another kind,
+        ValueError for none, labels out of range, and images of bytes that were cast to floats, as
+        predict and predict_proba do.
         """
         parts = labelled(self, data)
         self._call("on_evaluation_begin")
@@ -261,18 +266,17 @@ class Trainer:
             call_all(self._called, "on_evaluation_end", self, result)
         return result
 
-    def predict(self, x: npt.NDArray[Any] | Batches) -> npt.NDArray[np.int64]:
-        """The class of each sample: int64 [n]; x: an array, or batches, of x alone or of pairs."""
-        found = each_batch(self, unlabelled(self, x), lambda logits, _: logits.argmax(axis=1))
-        return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
+    def predict(self, x: npt.NDArray[Any] | Batches) -> npt.NDArray[Any]:
+        """What the model says; x: an array, or batches, of x alone or of pairs.
+
+        The class of each sample, int64 [n], or of its pixels; with BinaryCrossEntropy booleans, and
+        with losses of numbers the outputs, float32 [n, ...].
+        """
+        return answers(self, unlabelled(self, x), "answers", x)
 
     def predict_proba(self, x: npt.NDArray[Any] | Batches) -> npt.NDArray[np.float32]:
-        """The probability of each class: softmax of the logits, float32 [n, K]; x as in predict."""
-        found = each_batch(self, unlabelled(self, x), lambda logits, _: ops.softmax(logits))
-        if found:
-            return np.concatenate(found)
-        classes = self.classes_of(x.shape[1:]) if isinstance(x, np.ndarray) else 0
-        return np.empty((0, classes), np.float32)
+        """Probabilities: softmax of the logits, or sigmoid, float32 [n, ...]; x as in predict."""
+        return answers(self, unlabelled(self, x), "probabilities", x)
 
     def state_arrays(self) -> dict[str, Array]:
         """The model's own arrays by the names of `state_dict()`: parameters and statistics."""
@@ -291,38 +295,29 @@ class Trainer:
                 return {name: array.copy() for name, array in average.items()}
         return self.model.state_dict()
 
-    def check(self, x: Array, labels: Array, name: str, first: bool = False) -> None:
-        """Whether the model and the augmentation take these samples, before a step is made."""
-        if first and not self.any_scale:
-            no_bytes(x, f"{name} x")
-        if self.augmentation is not None:
-            only_images(x, f"{name} x")
-        check_range(labels, self.classes_of(x.shape[1:]), name)
-        if self.model.input_shape is None:
-            self.model.input_shape = x.shape[1:]  # saved with the model, for prediction
-
-    def classes_of(self, shape: tuple[int, ...]) -> int:
-        """The number of outputs for samples of this shape; ValueError if the model refuses them."""
+    def outputs_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the model makes of one sample; ValueError if it refuses them."""
         if shape != self._known[0]:
-            self._known = shape, classes_of(self.model, shape)
+            made = self.model.output_shape((None, *shape))[1:]
+            self._known = shape, tuple(int(size) for size in made if size is not None)
         return self._known[1]
 
     def _run_epoch(self, source: Source, validation: Data | Batches | None) -> None:
         began = time.perf_counter()
         self.model.train()
         if self.step == 0:
-            self.sums = [0.0, 0.0]
+            self.measures.totals = {}
             self._call("on_epoch_begin")
             self._agree()
         step_end = overridden(self._called, "on_step_end")
         if self.stop_reason is None:
 
-            def check(x: Array, labels: Array, first: bool) -> None:
-                self.check(x, labels, "train", first)
+            def check(batch: Batch, first: bool) -> None:
+                check_samples(self, batch, first)
 
             how = gather_of(self), check, self.ranks.part, mixup_of(self)
-            for x, target, samples in source.batches(self.epoch, self.step, *how):
-                self._run_step(x, target, samples)
+            for batch, samples in source.batches(self.epoch, self.step, *how):
+                self._run_step(batch, samples)
                 for hook in step_end:
                     hook(self)
                 self._agree()
@@ -332,7 +327,7 @@ class Trainer:
         if self.stop_reason is not None and self.step != source.steps:
             return
         check_complete(self, source)
-        row = self._row(source)
+        row = self._row()
         if validation is not None:
             self.validating = True
             try:
@@ -341,7 +336,7 @@ class Trainer:
                 return
             finally:
                 self.validating = False
-            row.update(val_loss=result["loss"], val_accuracy=result["accuracy"])
+            row.update({f"val_{name}": value for name, value in result.items()})
         self.history.rows.append(row)
         self.history.seconds.append(time.perf_counter() - began)
         self.epoch, self.step = self.epoch + 1, 0
@@ -349,42 +344,42 @@ class Trainer:
         self._call("on_epoch_end", row)
         self._agree()
 
-    def _run_step(self, x: Array, target: Array, samples: int) -> None:
+    def _run_step(self, batch: Batch, samples: int) -> None:
         """One batch: forward, loss, backward, optimizer. Without slots it is one slot."""
-        self.x = x
+        self.x = batch.x
         self.optimizer.zero_grad()
+        measures = self.measures
 
         def compute(slot: Slot) -> None:
-            labels = target[slot.here]
-            logits = self.model.forward(x[slot.here])
-            loss, dlogits = loss_of(self.loss_function, logits, labels)
-            self.model.backward(slot.scaled(dlogits), input_gradient=False)
-            classes = labels if labels.ndim == 1 else labels.argmax(axis=1)  # rows: of mixup
-            right = int(np.count_nonzero(logits.argmax(axis=1) == classes))
-            slot.note(loss * slot.weight, right)
+            part = batch.part(slot.here)
+            outputs = self.model.forward(part.x)
+            loss, gradient = loss_of(self.loss_function, outputs, part)
+            self.model.backward(slot.scaled(gradient), input_gradient=False)
+            sums = measures.flat(measures.of(outputs, part))
+            slot.note(loss * slot.weight, slot.mass, *sums)
 
-        self.ranks.each(samples, compute)
-        self.loss, right_ones = self.ranks.reduce(self.optimizer.parameters)
+        weigh = weigher(self.loss_function, batch)
+        self.ranks.each(samples, compute, weigh)
+        self.loss, mass, *sums = self.ranks.reduce(self.optimizer.parameters)
         if self.clip_norm is not None:
             optim.clip_grad_norm(self.optimizer.parameters, self.clip_norm)
         self.optimizer.lr = self.base_lr * self.schedule(self.steps_done)
         (self._shard or self.optimizer).step()
         self.batch_size = samples
-        self.sums[0] += self.loss * samples if self._by_sample else self.loss
-        self.sums[1] += right_ones
+        mass = mass if self._by_sample or weigh is not None else 1.0
+        add(measures.totals, self.loss * mass, mass, measures.parted(sums))
         self.last_step = self.epoch, self.step
         self.step += 1
         self.steps_done += 1
         self.steps_of_fit += 1
 
-    def _row(self, source: Source) -> dict[str, float]:
+    def _row(self) -> dict[str, float]:
         return {
             "epoch": self.epoch,
             "step": self.steps_done,
             # not the optimizer's: a run that goes on after an epoch's last step has its base_lr
             "lr": self.base_lr * self.schedule(self.steps_done - 1),
-            "loss": self.sums[0] / (source.seen if self._by_sample else self.steps_per_epoch),
-            "accuracy": self.sums[1] / source.seen,
+            **self.measures.columns(self.measures.totals),
         }
 
     def _call(self, hook: str, *arguments: Any) -> None:

@@ -13,16 +13,17 @@ import numpy as np
 from pycnn.augment import Mixup
 from pycnn.datasets import Split
 from pycnn.ops.arrays import Array, kind_of
-from pycnn.trainer.data import described, is_array, labels_of, samples_of, some
+from pycnn.trainer.data import described, is_array, samples_of, some
+from pycnn.trainer.targets import Batch, batch_of
 
 # (x, rows, out, number of the batch in an iterable, from 1) -> float32 [len(rows), ...]
 Gather: TypeAlias = Callable[[Array, Array, Array, int], Array]
 Part: TypeAlias = Callable[[int], slice]  # of a batch of so many samples: those of this rank
-Check: TypeAlias = Callable[[Array, Array, bool], None]  # (x, labels, whether they are the first)
+Check: TypeAlias = Callable[[Batch, bool], None]  # (batch, whether it is the first)
 
 
 class ArrayBatches:
-    """Batches of two arrays in an order drawn from (seed, epoch).
+    """Batches of arrays in an order drawn from (seed, epoch).
 
     An epoch is n // size of them, or the first `steps` of its order, so other samples in each. The
     arrays may be maps of files: only the rows of a batch are read.
@@ -33,14 +34,14 @@ class ArrayBatches:
 
     def __init__(
         self,
-        x: Array,
-        labels: Array,
+        data: Batch,
         size: int,
         seed: int,
         augmented: bool,
         steps: int | None = None,
     ) -> None:
         """Keep the arrays; x is copied only where it has gaps and augmentation needs it whole."""
+        x = data.x
         self.gaps = not (x.flags.c_contiguous and x.flags.aligned)
         if self.gaps and augmented:
             if isinstance(x, np.memmap):
@@ -50,7 +51,9 @@ class ArrayBatches:
                     "np.save(path, np.ascontiguousarray(x)), or leave augmentation out."
                 )
             x, self.gaps = np.ascontiguousarray(x), False
-        self.x, self.labels, self.size, self.seed = x, labels, size, seed
+        assert data.targets is not None
+        self.x, self.labels, self.weights = x, data.targets, data.weights
+        self.size, self.seed = size, seed
         self.steps = steps or len(x) // size
         self.seen = 0
 
@@ -59,8 +62,8 @@ class ArrayBatches:
 
         And the number of steps, where an epoch is not all samples.
         """
-        parts = self.labels, self.x[:1000]
-        sums = [zlib.crc32(np.ascontiguousarray(part).data) for part in parts]
+        of_weights = 0 if self.weights is None else _sum(self.weights)
+        sums = [_sum(self.labels, of_weights), _sum(self.x[:1000])]
         cut = [self.steps] if self.steps < len(self.x) // self.size else []
         return [len(self.x), *sums, self.size, *cut]
 
@@ -72,8 +75,8 @@ class ArrayBatches:
         check: Check,
         part: Part,
         mixup: Mixup | None = None,
-    ) -> Iterator[tuple[Array, Array, int]]:
-        """(x, labels, samples of all ranks) of steps `first`, ... of an epoch.
+    ) -> Iterator[tuple[Batch, int]]:
+        """(batch, samples of all ranks) of steps `first`, ... of an epoch.
 
         x is overwritten by the next one; only the `part` of this rank is read. `check` saw the
         arrays as a whole, before fit began.
@@ -90,7 +93,8 @@ class ArrayBatches:
             x, labels = gather(x, which, out, 0), self.labels[rows]
             if mixup is not None and shares is not None:
                 x, labels = mixup.mix(x, labels, shares[rows[:-1]])
-            yield x, labels, self.size
+            weights = None if self.weights is None else self.weights[rows[: len(x)]]
+            yield Batch(x, labels, weights), self.size
 
 
 class Stream:
@@ -100,8 +104,18 @@ class Stream:
     epoch, with its number if it takes an argument; an object with `set_epoch` is told the number.
     """
 
-    def __init__(self, data: Any, name: str, steps: int | None = None, pairs: bool = True) -> None:
-        """Raises TypeError for what gives no batches; `pairs`: they need labels."""
+    def __init__(
+        self,
+        data: Any,
+        name: str,
+        steps: int | None = None,
+        pairs: bool = True,
+        classes: bool | None = True,
+    ) -> None:
+        """Raises TypeError for what gives no batches; `pairs`: they need labels.
+
+        classes: what kind of them, as in `targets_of`.
+        """
         listed = isinstance(data, (list, tuple))
         iterable = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
         wrong = isinstance(data, (str, bytes, Mapping, Set)) or is_array(data)
@@ -109,7 +123,7 @@ class Stream:
             wrong = not data or not all(_is_pair(batch) for batch in data)
         if wrong or not (iterable or callable(data)):
             _refuse(data, name, pairs)
-        self.data, self.name, self.pairs = data, name, pairs
+        self.data, self.name, self.pairs, self.classes = data, name, pairs, classes
         self._call = not iterable
         self._takes_epoch = self._call and _takes_epoch(data, name)
         self.once = hasattr(data, "__next__")
@@ -121,8 +135,8 @@ class Stream:
         """What a run goes on with: the number of batches, 0 if it is not known."""
         return [self.steps or 0]
 
-    def given(self, epoch: int) -> Iterator[tuple[Array, Array | None]]:
-        """(x, labels) of each batch, as arrays; without pairs labels may be None."""
+    def given(self, epoch: int) -> Iterator[Batch]:
+        """Each batch, as arrays; without pairs they have x alone."""
         if hasattr(self.data, "set_epoch"):
             self.data.set_epoch(epoch)
         data = self.data
@@ -136,14 +150,14 @@ class Stream:
         for batch in islice(data, self.steps):
             if _is_pair(batch):
                 x = samples_of(batch[0], f"x in a batch of {self.name}")
-                yield x, labels_of(batch[1], len(x), self.name) if self.pairs else None
+                yield batch_of(batch, self.name, self.classes, x) if self.pairs else Batch(x)
             elif self.pairs:
                 raise TypeError(
                     f"Trainer: {self.name} gave {described(batch)}; expected batches, each a pair "
                     "(x, labels)."
                 )
             else:
-                yield samples_of(batch, f"x in a batch of {self.name}"), None
+                yield Batch(samples_of(batch, f"x in a batch of {self.name}"))
 
     def batches(
         self,
@@ -153,25 +167,27 @@ class Stream:
         check: Check,
         part: Part,
         mixup: Mixup | None = None,
-    ) -> Iterator[tuple[Array, Array, int]]:
-        """(x, labels, samples of all ranks) of steps `first`, ... of an epoch.
+    ) -> Iterator[tuple[Batch, int]]:
+        """(batch, samples of all ranks) of steps `first`, ... of an epoch.
 
         x is overwritten by the next one.
         """
         self.seen, out = 0, np.empty(0, np.float32)
-        for step, (x, labels) in enumerate(self.given(epoch)):
+        for step, batch in enumerate(self.given(epoch)):
+            x, n = batch.x, len(batch)
             some(x, f"a batch of {self.name}")
-            self.seen += len(x)
+            self.seen += n
             if step >= first:
-                assert labels is not None
-                check(x, labels, step == 0)
-                rows, n = _places(part(len(x)), len(x), mixup), len(x)
+                assert batch.targets is not None
+                check(batch, step == 0)
+                rows = _places(part(n), n, mixup)
                 if out.shape != (len(rows), *x.shape[1:]):
                     out = np.empty((len(rows), *x.shape[1:]), np.float32)
-                x, labels = gather(x, rows, out, step + 1), labels[rows]
+                x, labels = gather(x, rows, out, step + 1), batch.targets[rows]
                 if mixup is not None:
                     x, labels = mixup.mix(x, labels, mixup.shares(n, step + 1)[rows[:-1]])
-                yield x, labels, n
+                weights = None if batch.weights is None else batch.weights[rows[: len(x)]]
+                yield Batch(x, labels, weights), n
 
 
 Source: TypeAlias = ArrayBatches | Stream
@@ -186,34 +202,35 @@ def _places(mine: slice, size: int, mixup: Mixup | None) -> Array:
     return np.arange(mine.start, mine.stop + (mixup is not None)) % size
 
 
-def arrays_of(data: Any, name: str) -> tuple[Array, Array] | None:
-    """The samples and labels of a split or a pair; None for batches."""
+def _sum(array: Array, start: int = 0) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data, start)
+
+
+def arrays_of(data: Any, name: str, classes: bool | None) -> Batch | None:
+    """The samples, labels and perhaps weights of a split or a tuple; None for batches."""
     if isinstance(data, Split):
         data = data.images, data.labels
-    if not (isinstance(data, (tuple, list)) and len(data) == 2) or _is_pair(data[0]):
+    if not (isinstance(data, (tuple, list)) and len(data) in (2, 3)) or _is_pair(data[0]):
         return None
-    x = samples_of(data[0], f"{name} x")
-    return x, labels_of(data[1], len(x), name)
+    return batch_of(data, name, classes, samples_of(data[0], f"{name} x"))
 
 
 def inputs_of(x: Any) -> Any:
     """The samples of an array, a split or a pair; None for batches."""
     if isinstance(x, Split):
         return x.images
-    if _is_pair(x) and np.ndim(x[1]) < 2:
+    if _is_pair(x) and np.ndim(x[1]) < max(2, np.ndim(x[0])):
         return x[0]
     return x if is_array(x) else None
 
 
-def pieces(x: Array, labels: Array | None, size: int) -> Iterator[tuple[Array, Array | None]]:
+def pieces(data: Batch, size: int) -> Iterator[Batch]:
     """Views of `size` samples, one after the other."""
-    for first in range(0, len(x), size):
-        part = slice(first, first + size)
-        yield x[part], None if labels is None else labels[part]
+    return (data.part(slice(first, first + size)) for first in range(0, len(data), size))
 
 
 def _is_pair(batch: object) -> bool:
-    return isinstance(batch, (tuple, list)) and len(batch) == 2 and is_array(batch[0])
+    return isinstance(batch, (tuple, list)) and len(batch) in (2, 3) and is_array(batch[0])
 
 
 def _length(data: Any) -> int | None:

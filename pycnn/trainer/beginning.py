@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pycnn import schedules
 from pycnn._formats.files import FileError
 from pycnn._runtime import machine
-from pycnn.ops.arrays import Array, kind_of
+from pycnn.ops.arrays import kind_of
 from pycnn.trainer.batches import ArrayBatches, Source, Stream, arrays_of, inputs_of, pieces
 from pycnn.trainer.callback import Callback, keeps_state
-from pycnn.trainer.data import check_range, no_bytes, samples_of, some, whole
+from pycnn.trainer.data import no_bytes, only_images, samples_of, some, whole
+from pycnn.trainer.loss import check_takes_weights, kind_of_targets
+from pycnn.trainer.targets import Batch, check_targets
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -25,10 +27,10 @@ class OtherDataError(FileError):
 
 def source_of(trainer: Trainer, train: Any, batch_size: int | None, steps: int | None) -> Source:
     """The batches of the training data, checked as far as they can be seen."""
-    arrays = arrays_of(train, "train")
+    arrays = arrays_of(train, "train", kind_of_targets(trainer.loss_function))
     if arrays is None:
         steps = None if steps is None else whole("steps_per_epoch", steps, 1)
-        stream = Stream(train, "train", steps)
+        stream = _stream(trainer, train, "train", steps)
         if batch_size is not None:
             raise ValueError(
                 f"Trainer.fit: batch_size is {batch_size!r}, and train gives batches with sizes of "
@@ -37,22 +39,43 @@ def source_of(trainer: Trainer, train: Any, batch_size: int | None, steps: int |
         _check_repeats(trainer, stream, "train")
         _check_length(trainer, stream)
         return stream
-    x, labels = arrays
-    some(x, "train")
-    default = min(BATCH_SIZE, len(x))
+    n = len(arrays)
+    some(arrays.x, "train")
+    default = min(BATCH_SIZE, n)
     size = whole("batch_size", default if batch_size is None else batch_size, 1)
-    if size > len(x):
+    if size > n:
         raise ValueError(
-            f"Trainer.fit: batch_size is {size}; expected at most {len(x)}, the number of training "
+            f"Trainer.fit: batch_size is {size}; expected at most {n}, the number of training "
             "samples."
         )
-    if steps is not None and whole("steps_per_epoch", steps, 1) > len(x) // size:
+    if steps is not None and whole("steps_per_epoch", steps, 1) > n // size:
         raise ValueError(
-            f"Trainer.fit: steps_per_epoch is {steps}; expected at most {len(x) // size}, the "
-            f"batches of {size} in the {len(x)} training samples."
+            f"Trainer.fit: steps_per_epoch is {steps}; expected at most {n // size}, the "
+            f"batches of {size} in the {n} training samples."
         )
-    trainer.check(x, labels, "train", first=True)
-    return ArrayBatches(x, labels, size, trainer.seed, trainer.augmentation is not None, steps)
+    check_samples(trainer, arrays, first=True)
+    return ArrayBatches(arrays, size, trainer.seed, trainer.augmentation is not None, steps)
+
+
+def check_samples(trainer: Trainer, batch: Batch, first: bool) -> None:
+    """Whether the model and the augmentation take these samples, before a step is made."""
+    if first and not trainer.any_scale:
+        no_bytes(batch.x, "train x")
+    if trainer.augmentation is not None:
+        only_images(batch.x, "train x")
+    _check(trainer, batch, "train")
+    if trainer.model.input_shape is None:
+        trainer.model.input_shape = batch.x.shape[1:]  # saved with the model, for prediction
+
+
+def _check(trainer: Trainer, batch: Batch, name: str) -> None:
+    if batch.weights is not None:
+        check_takes_weights(trainer.loss_function)
+    check_targets(batch, trainer.outputs_of(batch.x.shape[1:]), name, trainer.loss_function)
+
+
+def _stream(trainer: Trainer, data: Any, name: str, steps: int | None = None) -> Stream:
+    return Stream(data, name, steps, classes=kind_of_targets(trainer.loss_function))
 
 
 def _check_repeats(trainer: Trainer, stream: Stream, name: str) -> None:
@@ -78,14 +101,14 @@ def _check_length(trainer: Trainer, stream: Stream) -> None:
 def check_validation(trainer: Trainer, validation: Any) -> None:
     """Whether the validation data can be evaluated after each epoch, and is there if needed."""
     if validation is not None:
-        arrays = arrays_of(validation, "validation")
+        arrays = arrays_of(validation, "validation", kind_of_targets(trainer.loss_function))
         if arrays is None:
-            _check_repeats(trainer, Stream(validation, "validation"), "validation")
+            _check_repeats(trainer, _stream(trainer, validation, "validation"), "validation")
             return
-        some(arrays[0], "validation")
+        some(arrays.x, "validation")
         if not trainer.any_scale:  # here as well: an evaluation comes after an epoch
-            no_bytes(arrays[0], "validation x")
-        check_range(arrays[1], trainer.classes_of(arrays[0].shape[1:]), "validation")
+            no_bytes(arrays.x, "validation x")
+        _check(trainer, arrays, "validation")
         return
     parts: list[schedules.Schedule | Callback] = [trainer.schedule, *trainer.callbacks]
     for part in parts:
@@ -121,6 +144,7 @@ def check_ranks(trainer: Trainer, source: Source) -> None:
             "augmentation": repr(trainer.augmentation),
             "plain_epochs": trainer.plain_epochs,
             "loss": _settings(trainer.loss_function),
+            "metrics": trainer.measures.settings(),
             "normalization": repr(trainer.model.normalization),
             "evaluation_batch": trainer.evaluation_batch,
             "callbacks": [_settings(c) for c in trainer.callbacks if keeps_state(c)],
@@ -165,33 +189,29 @@ def _data(identity: list[int]) -> str:
     return f"{identity[0]} training samples in batches of {identity[3]}{cut}"
 
 
-def labelled(trainer: Trainer, data: Any) -> Iterator[tuple[Array, Array | None]]:
-    """(x, labels) of one batch of an evaluation after the other; arrays are checked at once."""
-    arrays = arrays_of(data, "data")
+def labelled(trainer: Trainer, data: Any) -> Iterator[Batch]:
+    """One batch of an evaluation after the other; arrays are checked at once."""
+    arrays = arrays_of(data, "data", kind_of_targets(trainer.loss_function))
     if arrays is None:
-        return _in_range(trainer, Stream(data, "data").given(trainer.epoch))
-    x, labels = arrays
-    some(x, "data")
-    check_range(labels, trainer.classes_of(x.shape[1:]), "data")
-    return pieces(x, labels, trainer.evaluation_batch)
+        return _in_range(trainer, _stream(trainer, data, "data").given(trainer.epoch))
+    some(arrays.x, "data")
+    _check(trainer, arrays, "data")
+    return pieces(arrays, trainer.evaluation_batch)
 
 
-def _in_range(
-    trainer: Trainer, parts: Iterator[tuple[Array, Array | None]]
-) -> Iterator[tuple[Array, Array | None]]:
-    for x, labels in parts:
-        assert labels is not None
-        some(x, "a batch of data")
-        check_range(labels, trainer.classes_of(x.shape[1:]), "data")
-        yield x, labels
+def _in_range(trainer: Trainer, parts: Iterator[Batch]) -> Iterator[Batch]:
+    for part in parts:
+        some(part.x, "a batch of data")
+        _check(trainer, part, "data")
+        yield part
 
 
-def unlabelled(trainer: Trainer, x: Any) -> Iterator[tuple[Array, Array | None]]:
-    """(x, None) of one batch of a prediction after the other."""
+def unlabelled(trainer: Trainer, x: Any) -> Iterator[Batch]:
+    """One batch of a prediction after the other."""
     whole_x = inputs_of(x)
     if whole_x is None:
         return Stream(x, "x", pairs=False).given(trainer.epoch)
-    return pieces(samples_of(whole_x, "x"), None, trainer.evaluation_batch)
+    return pieces(Batch(samples_of(whole_x, "x")), trainer.evaluation_batch)
 
 
 def nothing_to_do(trainer: Trainer) -> str:

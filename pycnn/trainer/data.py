@@ -14,9 +14,9 @@ from pycnn.layers import Module
 from pycnn.ops.arrays import Array, are_bytes_as_floats, kind_of
 from pycnn.trainer.callback import Callback
 
-Data: TypeAlias = Split | tuple[npt.NDArray[Any], npt.NDArray[Any]]
+Data: TypeAlias = Split | tuple[npt.NDArray[Any], ...]
 Batches: TypeAlias = Iterable[Any] | Callable[..., Iterable[Any]]
-Loss: TypeAlias = Callable[[Array, Array], tuple[float, Array]]
+Function: TypeAlias = Callable[..., tuple[float, Array]]  # a loss
 
 
 def expect(right: bool, name: str, value: object, expected: str) -> None:
@@ -89,66 +89,6 @@ def samples_of(x: Any, name: str) -> Array:
     return x
 
 
-def labels_of(labels: Any, count: int, name: str) -> Array:
-    """Integers [count], of integers [count] or [count, 1]."""
-    try:
-        found = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
-    except ValueError:  # rows of different lengths
-        found = np.asarray(None)
-    given = described(found if found.dtype.kind in "biufc" else labels)
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found.reshape(-1)
-    if found.dtype.kind not in "iu":
-        raise TypeError(
-            f"Trainer: {name} labels are {given}; expected integers [{count}], one for each "
-            f"sample{_as_integers(found)}."
-        )
-    if found.shape != (count,):
-        raise ValueError(
-            f"Trainer: {name} labels are {given}; expected integers [{count}], one for each "
-            f"sample{_one_hot(found, count)}."
-        )
-    return found
-
-
-def _one_hot(labels: Array, count: int) -> str:
-    rows = labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1
-    return ": for one-hot rows write labels.argmax(axis=1)" if rows else ""
-
-
-def _as_integers(labels: Array) -> str:
-    """What to write for labels of another type; nothing where it would change them."""
-    if labels.ndim != 1 or labels.dtype.kind not in "bf":
-        return _one_hot(labels, len(labels)) if labels.ndim and labels.dtype.kind in "bf" else ""
-    same = labels.dtype.kind == "b" or bool(np.all(labels == np.floor(labels)))
-    return ": write labels.astype(np.int64)" if same else ""
-
-
-def check_range(labels: Array, classes: int, name: str) -> None:
-    """ValueError for labels that are no outputs of the model."""
-    low, high = int(labels.min()), int(labels.max())
-    if low >= 0 and high < classes:
-        return
-    advice = "number the classes from 0, or make a model with an output for each"
-    if low >= 1 and high - low < classes:
-        advice = f"write labels - {low} if {low} is the first class"
-    raise ValueError(
-        f"Trainer: {name} labels go from {low} to {high}; expected 0 to {classes - 1}, a class of "
-        f"the model's {classes} outputs: {advice}."
-    )
-
-
-def classes_of(model: Module, shape: tuple[int, ...]) -> int:
-    """The number of outputs for samples of this shape."""
-    y = model.output_shape((None, *shape))
-    if len(y) != 2 or y[1] is None:
-        raise ValueError(
-            f"Trainer: the model makes {y} of samples {shape}; expected (None, K), a number for "
-            "each class: end it with Flatten() and Linear(...)."
-        )
-    return int(y[1])
-
-
 def take_names(model: Module, data: object) -> None:
     """Give a model without class_names those of a split, if it has as many outputs."""
     if isinstance(data, Split) and data.class_names and model.class_names is None:
@@ -183,58 +123,3 @@ def no_bytes(x: Array, name: str) -> None:
             f"Trainer: {name} is float32 with whole numbers up to {x[:1000].max():g}; "
             "expected images in 0 to 1: write x.astype(np.uint8), or x / 255."
         )
-
-
-def check_loss(loss: object) -> Loss:
-    """The loss; TypeError for what cannot be called, and for a class."""
-    if isinstance(loss, type):
-        raise TypeError(
-            f"Trainer: loss is the class {loss.__name__}; expected one of its objects: write "
-            f"loss={loss.__name__}()."
-        )
-    expected = "a function (logits, labels) -> (loss, gradient): losses.SoftmaxCrossEntropy(), say"
-    expect(callable(loss), "loss", loss, expected)
-    return loss  # type: ignore[return-value]
-
-
-def loss_of(function: Loss, logits: Array, labels: Array) -> tuple[float, Array]:
-    """(loss, gradient of the logits) of a function that is perhaps the user's own."""
-    found: Any = function(logits, labels)
-    if type(found) is tuple and len(found) == 2:
-        loss, dlogits = found
-        right = type(dlogits) is np.ndarray and dlogits.dtype == logits.dtype
-        if right and dlogits.shape == logits.shape and type(loss) is float:
-            return loss, dlogits
-    return _checked_loss(getattr(function, "__name__", type(function).__name__), found, logits)
-
-
-def _checked_loss(who: str, found: Any, logits: Array) -> tuple[float, Array]:
-    """The same for a loss that is no plain float; or the sentence."""
-    if not isinstance(found, (tuple, list)) or len(found) != 2:
-        number = isinstance(found, (int, float, np.number))
-        given = f"the number {found!r}" if number else described(found)
-        raise TypeError(
-            f"Trainer: the loss {who} returned {given}; expected a pair (loss, gradient of the "
-            "logits), as losses.SoftmaxCrossEntropy() returns."
-        )
-    loss, dlogits = found
-    try:
-        value = float(loss)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"Trainer: the loss {who} returned {described(loss)} as its loss; expected a number, "
-            "the mean over the batch."
-        ) from None
-    if not isinstance(dlogits, np.ndarray) or dlogits.dtype != logits.dtype:
-        array = isinstance(dlogits, np.ndarray)
-        advice = f": write dlogits.astype(np.{logits.dtype})" if array else ""
-        raise TypeError(
-            f"Trainer: the loss {who} returned {described(dlogits)} as its gradient; expected "
-            f"{described(logits)}, as the logits{advice}."
-        )
-    if dlogits.shape != logits.shape:
-        raise ValueError(
-            f"Trainer: the loss {who} returned a gradient of shape {dlogits.shape}; expected "
-            f"{logits.shape}, that of the logits."
-        )
-    return value, dlogits

@@ -12,7 +12,10 @@ import numpy as np
 
 from pycnn import ops
 from pycnn.ops.arrays import Array
-from pycnn.trainer.data import loss_of, no_bytes
+from pycnn.trainer.data import no_bytes
+from pycnn.trainer.loss import loss_of, says, weight_of
+from pycnn.trainer.measures import Sums, add
+from pycnn.trainer.targets import Batch
 
 if TYPE_CHECKING:
     from pycnn.trainer import Trainer
@@ -25,11 +28,9 @@ class Broken(Exception):
 
 
 def each_batch(
-    trainer: Trainer,
-    parts: Iterable[tuple[Array, Array | None]],
-    look: Callable[[Array, Array | None], Found],
+    trainer: Trainer, parts: Iterable[Batch], look: Callable[[Array, Batch], Found]
 ) -> list[Found]:
-    """What `look(logits, labels)` finds in every batch, those of the other ranks included."""
+    """What `look(outputs, batch)` finds in every batch, those of the other ranks included."""
     model, ranks = trainer.model, trainer.ranks
     how = model.normalization
     training = model.training
@@ -37,14 +38,14 @@ def each_batch(
     found = []
     count = 0
     try:
-        for x, labels in parts:
+        for part in parts:
             if count == 0 and not trainer.any_scale:
-                no_bytes(x, "x")
+                no_bytes(part.x, "x")
             if trainer.validating and trainer.stop_reason is not None:
                 raise Broken
             if count % ranks.size == ranks.rank:
-                batch = ops.gather_images(x, np.arange(len(x)), mean=how.mean, std=how.std)
-                found.append(look(model.forward(batch), labels))
+                x = ops.gather_images(part.x, np.arange(len(part)), mean=how.mean, std=how.std)
+                found.append(look(model.forward(x), part))
             count += 1
     finally:
         if training:
@@ -52,18 +53,29 @@ def each_batch(
     return ranks.collect(found, count)
 
 
-def means(trainer: Trainer, parts: Iterable[tuple[Array, Array | None]]) -> dict[str, float]:
-    """{"loss", "accuracy"}; sums in the order of the batches, so of the same bits on any ranks."""
+def means(trainer: Trainer, parts: Iterable[Batch]) -> dict[str, float]:
+    """{"loss", and the metrics}; sums in the order of batches, so of the same bits on any ranks."""
+    measures = trainer.measures
 
-    def look(logits: Array, target: Array | None) -> tuple[float, int, int]:
-        assert target is not None
-        loss, _ = loss_of(trainer.loss_function, logits, target)
-        right = int(np.count_nonzero(logits.argmax(axis=1) == target))
-        return loss * len(logits), right, len(logits)
+    def look(outputs: Array, batch: Batch) -> tuple[float, float, Sums]:
+        loss, _ = loss_of(trainer.loss_function, outputs, batch)
+        weight = weight_of(trainer.loss_function, batch)
+        return loss * weight, weight, measures.of(outputs, batch)
 
-    total, right, count = 0.0, 0, 0
-    for part in each_batch(trainer, parts, look):
-        total, right, count = total + part[0], right + part[1], count + part[2]
-    if not count:
+    totals: Sums = {}
+    for loss, weight, sums in each_batch(trainer, parts, look):
+        add(totals, loss, weight, sums)
+    if not totals:
         raise ValueError("Trainer: data gave no batches; expected at least one.")
-    return {"loss": total / count, "accuracy": right / count}
+    measures.keep(totals)
+    return measures.columns(totals)
+
+
+def answers(trainer: Trainer, parts: Iterable[Batch], what: str, x: object) -> Array:
+    """The loss's "answers" or "probabilities" of all samples; x: what was asked for."""
+    tell: Callable[[Array], Array] = getattr(says(trainer.loss_function), what)
+    found = each_batch(trainer, parts, lambda outputs, _: tell(outputs))
+    if found:
+        return np.concatenate(found)
+    shape = trainer.outputs_of(x.shape[1:]) if isinstance(x, np.ndarray) else (0,)
+    return tell(np.empty((0, *shape), np.float32))

@@ -39,4 +39,6 @@ def mixup_of(trainer: Trainer) -> Mixup | None:
     augmentation = _augmentation(trainer)
     if augmentation is None or not augmentation.mixup:
         return None
-    return Mixup(augmentation.mixup, trainer.seed, trainer.epoch, trainer.classes_of)
+    return Mixup(
+        augmentation.mixup, trainer.seed, trainer.epoch, lambda shape: trainer.outputs_of(shape)[-1]
+    )

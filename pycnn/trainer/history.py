@@ -11,8 +11,9 @@ class History:
     """What each epoch has reached: `history["val_accuracy"]` is the list over the epochs.
 
     rows: one dict an epoch: "epoch" (from 0), "step" (steps done, of all epochs), "lr" (of the
-    last step), "loss" and "accuracy" (means over what the epoch has seen, while the weights
-    changed, with augmentation and dropout), and with validation data "val_loss", "val_accuracy".
+    last step), "loss" and "accuracy", or what else `Trainer(metrics=...)` names (over what the
+    epoch has seen, while the weights changed, with augmentation and dropout), and with validation
+    data "val_loss", "val_accuracy" and so on. A metric that is NaN is left out of its row.
     seconds: of each epoch of this process with its validation; not in checkpoints.
     """
 
