@@ -17,6 +17,7 @@ from pycnn._commands.progress import CannotWrite, abandon_stdout, writing
 COMMANDS = {
     "train": "train a network on MNIST, by default the lecture's",
     "predict": "tell the digits in pictures with a saved model",
+    "onnx": "tell what is in an ONNX file, and how fast it runs",
 }
 
 
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:] if argv is None else list(argv)
         if arguments and arguments[0] in COMMANDS:
             command = importlib.import_module(f"pycnn.{arguments[0]}")
+            if not hasattr(command, "main"):  # a package
+                command = importlib.import_module(f"{command.__name__}.__main__")
             return int(command.main(arguments[1:]))
         make_parser().parse_args(arguments)
         with writing():

@@ -10,7 +10,7 @@ from train_command import ENVIRONMENT
 import pycnn
 from pycnn._runtime import startup
 
-COMMANDS = ["pycnn", "pycnn.train", "pycnn.predict"]
+COMMANDS = ["pycnn", "pycnn.train", "pycnn.predict", "pycnn.onnx"]
 
 
 def run(module, *arguments, stdout=subprocess.PIPE, **environment):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-COMMANDS = ("pycnn", "pycnn.train", "pycnn.predict")
+COMMANDS = ("pycnn", "pycnn.train", "pycnn.predict", "pycnn.onnx")
 _FAILED, _USAGE = 1, 2  # as in _commands/options.py, which imports pycnn
 
 

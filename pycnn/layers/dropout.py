@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pycnn import init, ops
+from pycnn._runtime.checks import is_real
 from pycnn.graph.values import Shape
 from pycnn.layers.base import Layer
 from pycnn.layers.slot import CURRENT
@@ -31,7 +32,7 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
         """Draw the seed."""
         super().__init__()
-        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
+        if not is_real(p, 0.0) or p >= 1:
             self.refuse(f"p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
         self.p = float(p)
         self.seed = int(init.generator(rng).integers(2**64, dtype=np.uint64))

@@ -113,6 +113,12 @@ class Graph(Module):
         graph.parameters()
         return graph
 
+    def name_layers(self, names: Mapping[str, Layer]) -> None:
+        """Call the layers by these names, in their order; names of other layers do not matter."""
+        held = {id(layer) for layer in self._named.values()}
+        self._named = {name: layer for name, layer in names.items() if id(layer) in held}
+        self.parameters()  # names them
+
     def forward(self, *xs: Value) -> Any:
         """Each call in its order."""
         if len(xs) != len(self._input_ids):

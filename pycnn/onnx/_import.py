@@ -1,373 +1,302 @@
-"""`import_onnx`: an ONNX graph that is one chain of known operators as a Sequential."""
+"""`import_onnx`: an ONNX graph as a `layers.Graph`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
-from pycnn import layers
-from pycnn._formats import layout as _layout
-from pycnn._formats.files import FileError, FilePath, file_path
-from pycnn._runtime.extras import need
-from pycnn.layers.base import Layer
-from pycnn.layers.sequential import Sequential
-from pycnn.onnx._export import TO_NCHW, TO_NHWC
+from pycnn._formats.files import FileError, FilePath
+from pycnn.graph.values import Value
+from pycnn.layers.network import Graph, Input
+from pycnn.onnx import patterns
+from pycnn.onnx.fold import CountsImages
+from pycnn.onnx.nodes import FEWER, OnnxGraph, OnnxInput, OnnxNode, load
+from pycnn.onnx.operators import OLDEST, readers
+from pycnn.onnx.reading import Reading, Unknown
+from pycnn.onnx.views import Unreadable, View, default_order, own_order
 from pycnn.ops.arrays import Array
 from pycnn.preprocessing import Normalization
 
-SKIPPED = ("Dropout", "Identity")  # do nothing in inference
+TO_NCHW = (0, 3, 1, 2)
 SOFTMAX = ("LogSoftmax", "Softmax")  # at the end of a classifier; pycnn's give logits
+# What may stand between an NHWC input and the Transpose that turns it.
+BEFORE = ("Add", "Cast", "Div", "Dropout", "Identity", "Mul", "Pad", "Sub")
+# What reads [N, C, L] with its channels first.
+CHANNELS_FIRST = (
+    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool",
+    "GlobalMaxPool", "InstanceNormalization", "MaxPool",
+)  # fmt: skip
 
 
-def import_onnx(path: FilePath) -> Sequential:
-    """The model of an ONNX file that is one chain of operators, in eval mode.
+def import_onnx(path: FilePath, *, softmax: bool = False) -> Graph:
+    """The network of an ONNX file, in eval mode; trainable, to be saved, exported again.
 
-    Known are Conv, MaxPool, AveragePool, GlobalAveragePool, Relu, BatchNormalization, Flatten, a
-    Reshape that flattens, Gemm, MatMul with a constant and Add of a constant behind it, Transpose
-    between NHWC and NCHW, and Sub and Div by constants right after an NHWC input, which become
-    `model.normalization`.
-    An entry "class_names" of export_onnx becomes `model.class_names`.
-    Dropout and Identity are left out, and so, with a UserWarning, is a Softmax or LogSoftmax at the
-    end: the model gives logits. A GlobalAveragePool at the end gives [N, C] rather than
-    [N, C, 1, 1]. All arrays are float32 constants of the file.
+    The graph may branch and join as it likes. Its operators are those of the table in
+    docs/formats.md; what is computed of shapes and constants alone is computed here. N, the number
+    of images, is free, whatever the file says. All arrays are float32. Normalisation that the
+    exporter has folded into convolutions stays folded: training goes on without it. Dropout is
+    left out, and so, with a UserWarning, is a Softmax or LogSoftmax at the end: the model gives
+    logits; `softmax=True` keeps it. A GlobalAveragePool at the end gives [N, C] rather than
+    [N, C, 1, 1].
 
-    The model's images are NHWC. A graph whose input is NCHW, as PyTorch writes them, computes the
-    same on `x.transpose(0, 2, 3, 1)`; so does one whose result is an image, transposed as well.
+    Images of the model are NHWC. A graph whose input is NCHW, as PyTorch writes them, computes the
+    same on `x.transpose(0, 2, 3, 1)`; results that are images in NCHW are given as NHWC as well,
+    anything else in ONNX's axes. Of [N, C, L] that a convolution reads, the model takes [N, L, C].
+    Sub and Div by constants right after an NHWC input become `model.normalization`, and an entry
+    "class_names" of export_onnx `model.class_names`. Layers have the names of the file's arrays,
+    "layer1.0.conv1" of "layer1.0.conv1.weight", else of its nodes.
 
     Raises ImportError without onnx (extra "onnx"); FileError for what is no ONNX file, and with the
-    name of the first node that is not known or says something that no layer can do.
+    names of all nodes that are not known or say something that no layer can do.
     """
-    onnx = need("onnx", "onnx", "import_onnx")
-    if not file_path(path).is_file():
-        raise FileError(f"{path}: cannot read: there is no such file.")
+    graph = load(path)
     try:
-        proto = onnx.load(str(path))
-        onnx.checker.check_model(proto)
-    except OSError as error:
-        raise FileError(f"{path}: cannot read: {error.strerror or error}.") from error
-    except Exception as error:  # of protobuf or onnx.checker, which have no common class
-        first = str(error).strip().partition("\n")[0]
-        raise FileError(f"{path}: this is no valid ONNX file: {first}") from error
-    model = _Importer(onnx, proto.graph, path).model()
-    for entry in proto.metadata_props:
-        if entry.key == "class_names":
-            # Another program's entry of that name may be anything, and is no part of the graph.
-            with contextlib.suppress(TypeError, ValueError):
-                model.class_names = json.loads(entry.value)
-    return model
+        return Importer(graph.copy(), path, softmax=softmax).model()
+    except CountsImages:
+        for given in graph.inputs:
+            given.stand_in = FEWER
+        return Importer(graph, path, softmax=softmax).model()
 
 
-class _Importer:
-    """Reads a graph's nodes in order; `where` is the node of which the sentences speak."""
+class Importer:
+    """From a graph to a model; `reading` keeps how its tensors lie in the model's values.
 
-    def __init__(self, onnx: Any, graph: Any, path: FilePath) -> None:
-        self.onnx, self.graph, self.path = onnx, graph, path
-        self.where = "the graph"
-        self.constants = {a.name: onnx.numpy_helper.to_array(a) for a in graph.initializer}
-        self.nodes = []
-        for node in graph.node:
-            if node.op_type == "Constant":
-                self.constants[node.output[0]] = self._constant(node)
-            else:
-                self.nodes.append(node)
-        self.layers: list[Layer] = []
+    whole: the inputs are not cut into images: N is 1, and all their axes stand behind it.
+    """
+
+    def __init__(
+        self,
+        graph: OnnxGraph,
+        path: FilePath,
+        *,
+        softmax: bool = False,
+        whole: bool = False,
+        normalize: bool = True,
+    ) -> None:
+        """Nothing is read yet."""
+        self.graph, self.path, self.softmax, self.whole = graph, path, softmax, whole
+        self.normalize = normalize
+        uses = graph.uses()  # Keras leaves inputs behind that nothing reads
+        graph.inputs = [given for given in graph.inputs if uses[given.name]]
         self.normalization = Normalization()
-        self.value, rank, self.shape = self._input()
-        # The layout of what flows: "nhwc", "nchw", "features", "mixed" ([C, H, W] flattened) and
-        # "pooled" ([N, C, 1, 1])
-        self.layout = "features" if rank == 2 else "nhwc" if self._starts_nhwc() else "nchw"
-        self.first_layout = self.layout
-        if self.layout == "nchw" and self.shape:
-            N, C, H, W = self.shape
-            self.shape = (N, H, W, C)
-        self.channels = self.shape[-1] if self.shape else None  # of the image that flows or flowed
-        self.pending_bias = False  # after a MatMul an Add is its bias
+        self.inputs: list[Value] = []
+        self.outputs: list[tuple[View, list[int | None]]] = []
 
-    def model(self) -> Sequential:
-        shape = self.shape
-        for i, node in enumerate(self.nodes):
-            self.where = f"node {i} {node.name!r} ({node.op_type})"
-            if node.op_type in SOFTMAX and i == len(self.nodes) - 1:
-                self._leave_out(node)
-            self._read(node)
-        self.where = "the graph"
-        if self.value != self.graph.output[0].name:
-            self._refuse(
-                f"its output {self.graph.output[0].name!r} is not what its last node gives"
-            )
-        if self.layout not in ("features", "pooled", self.first_layout):
-            self._refuse("its output has another order of axes than its input; expected the same")
-        if not self.layers:
-            self._refuse("it has no layers")
-        model = Sequential(*self.layers)
+    def refuse(self, why: str) -> NoReturn:
+        """FileError with the file's name."""
+        raise FileError(f"{self.path}: {why.rstrip('.')}.") from None
+
+    def model(self) -> Graph:
+        """The network."""
+        graph = self.graph
+        if graph.opset < OLDEST:
+            self.refuse(f"the graph: its opset is {graph.opset}; expected {OLDEST} or later")
+        reading = self.read()
+        for name in graph.outputs:
+            if isinstance(reading.tensors.get(name), np.ndarray):
+                self.refuse(
+                    f"the graph: its output {name!r} is a constant; expected a computed one"
+                )
+        model = self.network(graph.outputs)
         model.normalization = self.normalization
-        model.input_shape = None if shape is None else shape[1:]
-        return model.eval()
+        shapes = [given.extents for given in graph.inputs]
+        if len(shapes) > 1 or None in shapes[0][1:]:  # type: ignore[index]
+            model._input_shape = None
+            # What model files describe it with.
+            model._running.last_shapes = tuple((1, *x.full_shape[1:]) for x in self.inputs)
+        # Another program's entry of that name may be anything, and is no part of the graph.
+        with contextlib.suppress(TypeError, ValueError):
+            model.class_names = graph.class_names
+        return model
 
-    def _refuse(self, why: str) -> NoReturn:
-        raise FileError(f"{self.path}: {self.where}: {why}.") from None
+    def read(self) -> Reading:
+        """What each tensor of the graph is; FileError names all nodes that cannot be read."""
+        graph = self.graph
+        self._check_inputs()
+        if self.normalize:
+            self._normalize()
+        graph.nodes = patterns.simplified(graph)
+        reading = self.reading = Reading(graph)
+        for given in graph.inputs:
+            view = self._input(given)
+            self.inputs.append(view.value)
+            reading.tensors[given.name] = view
+        reading.read(readers(graph.opset) | dict.fromkeys(SOFTMAX, self._softmax))
+        self._refuse_problems(reading.problems)
+        return reading
 
-    def _input(self) -> tuple[str, int, tuple[int, ...] | None]:
-        """Its name, its number of axes, and its shape with N = 1, None if not all are fixed."""
-        inputs = [i for i in self.graph.input if i.name not in self.constants]
-        if len(inputs) != 1 or len(self.graph.output) != 1:
-            self._refuse(
-                f"it has {len(inputs)} inputs and {len(self.graph.output)} outputs; "
-                "expected one of each"
-            )
-        kind = inputs[0].type.tensor_type
-        if kind.elem_type != self.onnx.TensorProto.FLOAT:
-            self._refuse("its input is not float32")
-        sizes = [d.dim_value for d in kind.shape.dim]
-        if len(sizes) not in (2, 4):
-            self._refuse(f"its input has {len(sizes)} axes; expected images [N, ., ., .] or [N, F]")
-        known = all(size > 0 for size in sizes[1:])
-        return inputs[0].name, len(sizes), (1, *sizes[1:]) if known else None
+    def network(self, names: Sequence[str]) -> Graph:
+        """What computes these outputs, in eval mode."""
+        values = [self._output(name) for name in names]
+        network = Graph(self.inputs, values)
+        network.name_layers(self.reading.names)
+        return network.eval()
 
-    def _starts_nhwc(self) -> bool:
-        """Whether the first node that is not Sub, Div or Identity turns NHWC to NCHW."""
-        skipped = ("Sub", "Div", *SKIPPED)
-        first = next((node for node in self.nodes if node.op_type not in skipped), None)
-        return (
-            first is not None
-            and first.op_type == "Transpose"
-            and self._attributes(first).get("perm") == TO_NCHW
+    def _refuse_problems(self, problems: Sequence[str]) -> None:
+        if len(problems) == 1:
+            self.refuse(problems[0])
+        if problems:
+            lines = "".join(f"\n  {problem}." for problem in problems)
+            raise FileError(f"{self.path}: {len(problems)} nodes cannot be read:{lines}")
+
+    # ---- inputs ----------------------------------------------------------------------------
+
+    def _check_inputs(self) -> None:
+        if not self.graph.inputs and not self.whole:
+            self.refuse("the graph: it has no inputs")
+        for given in self.graph.inputs:
+            if not given.is_float:
+                self.refuse(f"the graph: its input {given.name!r} is not float32")
+            if given.extents is None or (len(given.extents) < 2 and not self.whole):
+                self.refuse(
+                    f"the graph: its input {given.name!r} has "
+                    f"{'unknown' if given.extents is None else len(given.extents)} axes; expected "
+                    "[N, ...]"
+                )
+        batches = {given.shape[0] for given in self.graph.inputs if given.shape}
+        if len(batches) > 1 and not self.whole:
+            self.refuse(f"the graph: the first axes of its inputs differ: {sorted(batches)}")
+
+    def _input(self, given: OnnxInput) -> View:
+        shape = given.shape
+        if self.whole:
+            axes = [(i + 1,) for i in range(len(shape))]
+            return View(Input(shape or (1,)), axes, 1)
+        order = self._order(given)
+        value = Input(tuple(shape[i] for i in order[1:]))
+        return View(value, [(order.index(i),) for i in range(len(shape))], shape[0])
+
+    def given(self, i: int, x: Array) -> Array:
+        """Input i as the model takes it."""
+        if self.whole:
+            return np.ascontiguousarray(x if x.ndim else x[None])[None]
+        return np.ascontiguousarray(x.transpose(self._order(self.graph.inputs[i])))
+
+    def _order(self, given: OnnxInput) -> tuple[int, ...]:
+        """The input's axes in the order of the model's."""
+        rank = len(given.shape)
+        natural = tuple(range(rank))
+        if rank == 4:
+            return natural if self._is_nhwc(given) else (0, 2, 3, 1)
+        if rank == 3:
+            readers = self._readers(given.name, BEFORE)
+            return (0, 2, 1) if any(n.operator in CHANNELS_FIRST for n in readers) else natural
+        return natural
+
+    def _is_nhwc(self, given: OnnxInput) -> bool:
+        """Whether all that reads the input turns it to NCHW first."""
+        found = self._readers(given.name, BEFORE)
+        return bool(found) and all(
+            n.operator == "Transpose" and tuple(n.get("perm", ())) == TO_NCHW for n in found
         )
 
-    def _attributes(self, node: Any) -> dict[str, Any]:
-        get = self.onnx.helper.get_attribute_value
-        return {attribute.name: get(attribute) for attribute in node.attribute}
-
-    def _constant(self, node: Any) -> Array:
-        attributes = self._attributes(node)
-        if "value" in attributes:
-            return np.asarray(self.onnx.numpy_helper.to_array(attributes["value"]))
-        return np.asarray(next(iter(attributes.values())))
-
-    def _array(self, node: Any, i: int) -> Array:
-        name = node.input[i]
-        if name not in self.constants:
-            self._refuse(f"its input {i}, {name!r}, is computed; expected a constant of the file")
-        array = self.constants[name]
-        if array.dtype != np.float32:
-            self._refuse(f"{name!r} is {array.dtype}; expected float32")
-        return np.asarray(array)
-
-    def _optional(self, node: Any, i: int) -> Array | None:
-        return self._array(node, i) if len(node.input) > i and node.input[i] else None
-
-    def _leave_out(self, node: Any) -> None:
-        """What a softmax over the classes at the end takes is the result."""
-        axis = self._attributes(node).get("axis")
-        over_classes = axis == 1 if self.layout == "pooled" else axis in (None, 1, -1)
-        if self.layout not in ("features", "mixed", "pooled") or not over_classes:
-            self._refuse(f"axis is {axis}; expected the classes of an output [N, classes]")
-        warnings.warn(
-            f"{self.path}: {self.where} is left out: the model gives logits, as Trainer and "
-            "pycnn.predict expect; ops.softmax(model(x)) gives the probabilities.",
-            stacklevel=4,
-        )
-        node.op_type = "Identity"
-
-    def _read(self, node: Any) -> None:
-        read = getattr(self, f"_{node.op_type.lower()}", None)
-        if node.domain not in ("", "ai.onnx") or (read is None and node.op_type not in SKIPPED):
-            self._refuse("pycnn has no such operator")
-        if not node.input or node.input[0] != self.value:
-            self._refuse(f"it does not take {self.value!r}, the result before it; expected a chain")
-        if any(name == self.value for name in node.input[1:]):
-            self._refuse("it takes the result before it twice; expected a chain")
-        pending, self.pending_bias = self.pending_bias, node.op_type == "MatMul"
-        if node.op_type == "Add" and not pending:
-            self._refuse("it is no bias of a MatMul right before it")
-        if read is not None:
-            read(node, self._attributes(node))
-        self.value = node.output[0]
-
-    def _append(self, layer: Layer, **arrays: Array | None) -> None:
-        """A layer that has the arrays' values."""
-        try:
-            layer.load_state_dict({k: a for k, a in arrays.items() if a is not None})
-            if self.shape is not None:
-                self.shape = layer.infer_shape(self.shape)
-        except (TypeError, ValueError) as error:
-            self._refuse(str(error).rstrip("."))
-        self.layers.append(layer)
-
-    def _make(self, kind: str, *arguments: Any) -> Layer:
-        """A layer of `pycnn.layers`; what its constructor refuses is told of the node."""
-        try:
-            return getattr(layers, kind)(*arguments)  # type: ignore[no-any-return]
-        except (AttributeError, TypeError, ValueError) as error:
-            self._refuse(str(error).rstrip("."))
-
-    def _expect(self, layout: str, what: str) -> None:
-        if self.layout != layout:
-            self._refuse(f"expected {what}")
-
-    def _transpose(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        perm = attributes.get("perm")
-        if self.layout == "nhwc" and perm == TO_NCHW:
-            self.layout = "nchw"
-        elif self.layout == "nchw" and perm == TO_NHWC:
-            self.layout = "nhwc"
-        else:
-            self._refuse(f"perm is {perm}; expected one between NHWC and NCHW")
-
-    def _sub(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self.normalization = self._normalized(Normalization(self._per_channel(node), 1.0))
-
-    def _div(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        mean = self.normalization.mean
-        self.normalization = self._normalized(Normalization(mean, self._per_channel(node)))
-
-    def _normalized(self, normalization: Normalization) -> Normalization:
-        if self.layers or self.layout == "nchw" or self.normalization.std != 1.0:
-            self._refuse("expected it only as the normalization of an NHWC input")
-        return normalization
-
-    def _per_channel(self, node: Any) -> float | tuple[float, ...]:
-        array = self._array(node, 1)
-        if array.size == 1:
-            return float(array.reshape(-1)[0])
-        if array.ndim != 1:
-            self._refuse(f"its constant has shape {array.shape}; expected one number a channel")
-        return tuple(array.tolist())
-
-    def _window(self, attributes: Mapping[str, Any]) -> tuple[Any, Any]:
-        """(strides, padding) of a convolution or pool."""
-        strides = tuple(attributes.get("strides", (1, 1)))
-        auto = attributes.get("auto_pad", b"NOTSET")
-        if auto in (b"SAME_UPPER", b"VALID"):
-            return strides, "same" if auto == b"SAME_UPPER" else "valid"
-        if auto != b"NOTSET" or len(strides) != 2:
-            self._refuse(
-                f"auto_pad is {auto.decode()}, strides {strides}; expected 2 axes, explicit"
-            )
-        top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-        return strides, ((top, bottom), (left, right))
-
-    def _conv(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self._expect("nchw", "images in NCHW before it")
-        weight, bias = self._array(node, 1), self._optional(node, 2)
-        if weight.ndim != 4:
-            self._refuse(f"its weight has shape {weight.shape}; expected [OC, C / group, KH, KW]")
-        group, (strides, padding) = attributes.get("group", 1), self._window(attributes)
-        dilations = tuple(attributes.get("dilations", (1, 1)))
-        OC, C, KH, KW = weight.shape
-        layer = self._make(
-            "Conv2d", C * group, OC, (KH, KW), strides, padding, dilations, group, bias is not None
-        )
-        self._append(layer, weight=_layout.conv_from_oihw(weight), bias=bias)
-        self.channels = OC
-
-    def _pool(self, kind: str, attributes: Mapping[str, Any], *more: Any) -> None:
-        self._expect("nchw", "images in NCHW before it")
-        kernel, (strides, padding) = tuple(attributes["kernel_shape"]), self._window(attributes)
-        if attributes.get("storage_order", 0) or set(attributes.get("dilations", [1])) != {1}:
-            self._refuse("expected storage_order 0 and no dilations")
-        if attributes.get("ceil_mode", 0):
-            if not isinstance(padding, str) and more != (True,):
-                padding = self._ceil(kernel, strides, padding)
+    def _readers(self, name: str, through: Sequence[str]) -> list[OnnxNode]:
+        """What reads an array, or what nodes of the kinds `through` make of it with constants."""
+        found: list[OnnxNode] = []
+        names = {name}
+        for node in self.graph.nodes:
+            if names.isdisjoint(node.inputs):
+                continue
+            others = [n for n in node.inputs if n and n not in names and not self._known(n)]
+            if node.operator in through and not others:
+                names.update(node.outputs)
             else:
-                self._refuse("expected no ceil_mode with auto_pad or count_include_pad")
-        self._append(self._make(kind, kernel, strides, padding, *more))
+                found.append(node)
+        return found
 
-    def _ceil(self, kernel: Any, strides: Any, padding: Any) -> Any:
-        """Padding with which the last window, that would begin in the image, is whole."""
-        if self.shape is None:
-            self._refuse("ceil_mode needs the size of the image; expected an input of known size")
-        sides = []
-        for n, k, s, (before, after) in zip(self.shape[1:3], kernel, strides, padding, strict=True):
-            windows = -(-(n + before + after - k) // s) + 1
-            if (windows - 1) * s >= n + before:  # would begin behind the image: there is none
-                windows -= 1
-            sides.append((before, max(after, (windows - 1) * s + k - n - before)))
-        return tuple(sides)
+    def _known(self, name: str) -> bool:
+        """Whether it is a constant of the file."""
+        return name in self.graph.constants or any(
+            name in node.outputs and node.operator == "Constant" for node in self.graph.nodes
+        )
 
-    def _maxpool(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self._pool("MaxPool2d", attributes)
+    # ---- what export_onnx writes, and what classifiers end with -----------------------------
 
-    def _averagepool(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self._pool("AvgPool2d", attributes, bool(attributes.get("count_include_pad", 0)))
-
-    def _globalaveragepool(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self._expect("nchw", "images in NCHW before it")
-        self._append(self._make("GlobalAvgPool2d"))
-        self.layout = "pooled"  # [N, C, 1, 1]: the Flatten that follows is part of the layer
-
-    def _relu(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self._append(self._make("ReLU"))
-
-    def _batchnormalization(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self._expect("nchw", "images in NCHW before it")
-        if attributes.get("training_mode", 0) or len(node.output) > 1:
-            self._refuse("expected inference: training_mode 0 and one output")
-        weight, bias, mean, var = (self._array(node, i) for i in range(1, 5))
-        layer = self._make("BatchNorm2d", len(weight), 0.1, attributes.get("epsilon", 1e-5))
-        self._append(layer, weight=weight, bias=bias, running_mean=mean, running_var=var)
-        self.channels = len(weight)
-
-    def _flatten(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        if attributes.get("axis", 1) != 1:
-            self._refuse(f"axis is {attributes['axis']}; expected 1")
-        self._flattened()
-
-    def _reshape(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        shape = self.constants.get(node.input[1], np.zeros(0)).tolist()
-        features = None if self.shape is None else math.prod(self.shape[1:])
-        if len(shape) != 2 or shape[0] not in (0, -1) or shape[1] not in (-1, features):
-            self._refuse(
-                f"the new shape is {shape or 'computed'}; expected [-1, features] of images"
-            )
-        self._flattened()
-
-    def _flattened(self) -> None:
-        if self.layout == "pooled":
-            self.layout = "features"
+    def _normalize(self) -> None:
+        """Take Sub and Div right after the only input, if it is not NCHW."""
+        graph = self.graph
+        if len(graph.inputs) != 1:
             return
-        self._append(self._make("Flatten"))
-        self.layout = {"nchw": "mixed", "nhwc": "features"}.get(self.layout, self.layout)
+        (given,) = graph.inputs
+        rank = len(given.shape)
+        if rank not in (2, 4) or (rank == 4 and not self._is_nhwc(given)):
+            return
+        mean: Any = 0.0
+        std: Any = 1.0
+        for operator in ("Sub", "Div"):
+            readers = [node for node in graph.nodes if given.name in node.inputs]
+            if len(readers) != 1 or given.name in graph.outputs:
+                break
+            (node,) = readers
+            if node.operator != operator or node.inputs[0] != given.name:
+                continue
+            constant = graph.constants.get(node.inputs[1])
+            if constant is None or (constant.size > 1 and constant.shape != given.shape[-1:]):
+                break
+            number = float(constant.reshape(-1)[0]) if constant.size == 1 else tuple(
+                constant.tolist())  # fmt: skip
+            mean, std = (number, std) if operator == "Sub" else (mean, number)
+            graph.nodes.remove(node)
+            for other in graph.nodes:
+                other.inputs = [given.name if n == node.outputs[0] else n for n in other.inputs]
+            graph.outputs = [given.name if n == node.outputs[0] else n for n in graph.outputs]
+        with contextlib.suppress(ValueError):
+            self.normalization = Normalization(mean, std)
 
-    def _gemm(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        scales = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
-        if scales != (1.0, 1.0) or attributes.get("transA", 0):
-            self._refuse("expected alpha = beta = 1 and transA = 0")
-        weight, bias = self._array(node, 1), self._optional(node, 2)
-        self._linear(weight if attributes.get("transB", 0) else weight.T, bias)
+    def _softmax(self, reading: Reading) -> Any:
+        """The reader of a softmax, which leaves out one over classes that makes an output."""
+        r, kept = reading, readers(self.graph.opset)[reading.node.operator]
+        x, name = r.view(), r.node.outputs[0]
+        axis = r.node.get("axis", -1 if r.opset >= 13 else 1)
+        classes = x.rank > 1 and axis in (1, x.rank - 1, -1) and all(n == 1 for n in x.shape[2:])
+        if self.softmax or name not in self.graph.outputs or r.uses[name] > 1 or not classes:
+            return kept(r)
+        warnings.warn(
+            f"{self.path}: {r.node.where} is left out: the model gives logits, as Trainer and "
+            "pycnn.predict expect; ops.softmax(model(x)) gives the probabilities.",
+            stacklevel=6,
+        )
+        return x
 
-    def _matmul(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        self._linear(self._array(node, 1).T, None)
+    # ---- outputs ---------------------------------------------------------------------------
 
-    def _add(self, node: Any, attributes: Mapping[str, Any]) -> None:
-        linear = self.layers.pop()
-        assert isinstance(linear, layers.Linear)
-        bias = self._array(node, 1)
-        size = linear.out_features
-        if bias.shape not in ((size,), (1, size)):
-            self._refuse(f"its constant has shape {bias.shape}; expected [{size}]")
-        whole = self._make("Linear", linear.in_features, size)
-        whole.load_state_dict({"weight": linear.weight.data, "bias": bias.reshape(size)})
-        self.layers.append(whole)
+    def _output(self, name: str) -> Value:
+        reading = self.reading
+        view = reading.tensors.get(name)
+        if view is None or isinstance(view, Unknown):
+            self.refuse(f"the graph: nothing gives its output {name!r}")
+        reading.node = OnnxNode(len(self.graph.nodes), "output", "output", [name], [], {})
+        try:
+            order = self._output_order(view)
+            value = reading.arrange(view, order)
+        except (Unreadable, ValueError) as error:
+            self.refuse(f"the graph: its output {name!r}: {error}")
+        self.outputs.append((view, order))
+        return value
 
-    def _linear(self, weight: Array, bias: Array | None) -> None:
-        """weight: [out, in]."""
-        if self.layout not in ("features", "mixed") or weight.ndim != 2:
-            self._refuse("expected features [N, in] before it: Flatten")
-        out, features = weight.shape
-        layer = self._make("Linear", features, out, bias is not None)
-        channels = self.channels if self.layout == "mixed" else None
-        if self.layout == "mixed" and channels is None:
-            self._refuse("the channels of the flattened image are not known: expected fixed sizes")
-        if channels is not None and features % channels:
-            self._refuse(f"it takes {features} features of {channels} channels: not a multiple")
-        if bias is not None:
-            bias = np.broadcast_to(bias.reshape(-1), (out,)).copy()
-        self._append(layer, weight=_layout.linear_from_nchw(weight, channels), bias=bias)
-        self.layout = "features"
+    def _output_order(self, view: View) -> list[int | None]:
+        """The output's axes in the order of the model's: see `import_onnx`."""
+        if view.rank < 2 or self.whole:  # [N] as [N, 1]
+            order = default_order(view.rank, not self.whole)
+            return order if len(order) > 1 else [*order, None]
+        if view.rank > 2 and all(n == 1 for n in view.shape[2:]):
+            return [0, 1]  # of a global pool
+        own = own_order(view, view.rank)
+        if view.rank == 4:
+            images = [given for given in self.graph.inputs if len(given.shape) == 4]
+            as_it_is = own == [0, 1, 2, 3] or (images and all(map(self._is_nhwc, images)))
+            return [0, 1, 2, 3] if as_it_is else [0, 2, 3, 1]
+        if (
+            view.rank == 3
+            and own == [0, 2, 1]
+            and any(
+                len(given.shape) == 3 and self._order(given) == (0, 2, 1)
+                for given in self.graph.inputs
+            )
+        ):
+            return [0, 2, 1]
+        return list(range(view.rank))

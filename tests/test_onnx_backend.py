@@ -1,0 +1,80 @@
+"""The node tests of the `onnx` package itself, through `pycnn.onnx.backend`."""
+
+import warnings
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="onnx is in an extra: pip install '.[onnx]'")
+
+from pycnn.onnx import backend, fold  # noqa: E402
+from pycnn.onnx.operators import OPERATORS  # noqa: E402
+
+KNOWN = set(OPERATORS) | set(fold.FOLDED)
+# Tests of known operators that pycnn does not pass: a piece of the name, and why.
+EXCLUDED = {}
+
+
+def operators(case):
+    """The operators of its model, of other domains with their names."""
+    return {f"{n.domain}.{n.op_type}".removeprefix(".") for n in case.model.graph.node}
+
+
+def is_float32(case):
+    """Whether it is about float32, or about what is computed at import."""
+    arrays = [a for inputs, outputs in case.data_sets for a in [*inputs, *outputs]]
+    if not all(isinstance(a, np.ndarray) for a in arrays):
+        return False
+    if not operators(case) & set(OPERATORS):
+        return True
+    return all(y.dtype == np.float32 for _, outputs in case.data_sets for y in outputs)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """Those of known operators, by operator."""
+    from onnx.backend.test.loader import load_model_tests
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = load_model_tests(kind="node")
+    found = defaultdict(list)
+    for case in loaded:
+        names = operators(case)
+        if names <= KNOWN and is_float32(case):
+            found[min(names)].append(case)
+    return found
+
+
+def run(case):
+    prepared = backend.prepare(case.model)
+    for inputs, outputs in case.data_sets:
+        for y, z in zip(prepared.run(list(inputs)), outputs, strict=True):
+            assert (y.shape, y.dtype) == (z.shape, z.dtype), case.name
+            atol = max(case.atol, 1e-7)
+            np.testing.assert_allclose(y, z, rtol=case.rtol, atol=atol, err_msg=case.name)
+
+
+@pytest.mark.parametrize("operator", sorted(KNOWN))
+def test_the_node_tests_of_onnx_pass(cases, operator):
+    for case in cases[operator]:
+        if not any(piece in case.name for piece in EXCLUDED):
+            run(case)
+
+
+def test_every_exclusion_is_needed(cases):
+    names = [case for found in cases.values() for case in found]
+    for piece in EXCLUDED:
+        excluded = [case for case in names if piece in case.name]
+        assert excluded, piece
+        for case in excluded:
+            with pytest.raises((AssertionError, pycnn_error())):
+                run(case)
+    assert len(names) > 400
+
+
+def pycnn_error():
+    from pycnn import FileError
+
+    return FileError
