@@ -155,6 +155,15 @@ class Network:
         self, x: int, y: int, x_shape: tuple[int, ...], y_shape: tuple[int, ...], scale: float
     ) -> None: ...
     def add_affine(self, x: int, y: int, scale: float, shift: float) -> None: ...
+    def add_layer_norm(
+        self, x: int, y: int, weight: _Array, bias: _Array | None, eps: float
+    ) -> None: ...
+    def add_group_norm(
+        self, x: int, y: int, weight: _Array, bias: _Array, groups: int, eps: float
+    ) -> None: ...
+    def add_response_norm(
+        self, x: int, y: int, channels: int, size: int, alpha: float, beta: float, k: float
+    ) -> None: ...
     def add_concat(self, xs: list[int], y: int, channels: list[int]) -> None: ...
     def add_copy(self, x: int, y: int) -> None: ...
     def add_python(
@@ -274,6 +283,51 @@ def sum_to(y: _Array, x: _Array, op: str, other: _Array | None, scale: float) ->
 def affine(y: _Array, x: _Array, scale: float, shift: float) -> None: ...
 def concat(y: _Array, arrays: list[_Array]) -> None: ...
 def split(x: _Array, sizes: list[int], outs: list[_Array | None]) -> None: ...
+def layer_norm(
+    y: _Array,
+    kept: _Array | None,
+    x: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    eps: float,
+) -> None: ...
+def layer_norm_backward(
+    dx: _Array | None,
+    dweight: _Array,
+    dbias: _Array | None,
+    dy: _Array,
+    x: _Array,
+    weight: _Array,
+    kept: _Array,
+) -> None: ...
+def group_norm(
+    y: _Array,
+    kept: _Array,
+    x: _Array,
+    weight: _Array,
+    bias: _Array,
+    groups: int,
+    eps: float,
+) -> None: ...
+def group_norm_backward(
+    dx: _Array | None,
+    dweight: _Array,
+    dbias: _Array,
+    dy: _Array,
+    x: _Array,
+    weight: _Array,
+    kept: _Array,
+    groups: int,
+) -> None: ...
+def response_norm(
+    y: _Array,
+    dy: _Array | None,
+    x: _Array,
+    size: int,
+    alpha: float,
+    beta: float,
+    k: float,
+) -> None: ...
 def adam_step(
     param: _Array,
     grad: _Array,

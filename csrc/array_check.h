@@ -159,5 +159,6 @@ void bind_losses(py::module_&);
 void bind_network(py::module_&);
 void bind_norm(py::module_&);
 void bind_optim(py::module_&);
+void bind_row_norm(py::module_&);
 
 }  // namespace pycnn

@@ -192,5 +192,6 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_network(m);
     pycnn::bind_norm(m);
     pycnn::bind_optim(m);
+    pycnn::bind_row_norm(m);
     pycnn::kernels();  // PYCNN_ISA is read now, so that a bad value is a sentence at import
 }

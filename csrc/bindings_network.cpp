@@ -255,6 +255,7 @@ void bind_network(py::module_& m) {
     using namespace network_bindings;
     py::class_<Program> network(m, "Network");
     bind_network_combine(network);
+    bind_network_row_norm(network);
     network
         .def(py::init(&make_network), py::arg("floats"), py::arg("offsets"), py::arg("inputs"), py::arg("outputs"),
              py::arg("chunk"))

@@ -127,5 +127,7 @@ std::vector<py::array> run_network(Program&, const std::vector<py::object>& arra
 
 // add_combine and add_sum_to (bindings_combine.cpp).
 void bind_network_combine(py::class_<Program>&);
+// add_layer_norm, add_group_norm and add_response_norm (bindings_row_norm.cpp).
+void bind_network_row_norm(py::class_<Program>&);
 
 }  // namespace pycnn

@@ -6,6 +6,7 @@ The arrays are those of a `torch.nn.Sequential` of the same layers in the same p
     Conv2d.weight [KH, KW, C/g, OC]    [OC, C/g, KH, KW]
     Linear.weight [in, out]            [out, in]
       after a Flatten of [H, W, C]       its `in` in the order of a flattened [C, H, W]
+    LayerNorm, GroupNorm               the same arrays
     BatchNorm1d, BatchNorm2d           the same four arrays, and num_batches_tracked
 
 What has no numbers needs no array, but must be in its place, so that the numbers of the layers
@@ -28,6 +29,7 @@ from pycnn.layers.conv import Conv2d
 from pycnn.layers.linear import Linear
 from pycnn.layers.module import Module
 from pycnn.layers.norm import BatchNorm
+from pycnn.layers.row_norm import GroupNorm, LayerNorm
 from pycnn.ops.arrays import Array, kind_of
 
 COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm2d; pycnn has no use for it
@@ -112,7 +114,7 @@ def _to_torch(
             own["weight"] = layout.conv_to_oihw(own["weight"])
         elif isinstance(layer, Linear):
             own["weight"] = layout.linear_to_nchw(own["weight"], channels.get(name))
-        elif own:
+        elif isinstance(layer, BatchNorm):
             own[COUNTER] = np.zeros((), np.int64)
         for key, array in own.items():
             yield f"{name}.{key}", array
@@ -135,12 +137,12 @@ def _from_torch(
 def _keys(who: str, name: str, layer: Layer) -> tuple[str, ...]:
     """The arrays of a layer, by their names in it."""
     keys = tuple(layer.state_dict())
-    known = isinstance(layer, (Conv2d, Linear)) or (
+    known = isinstance(layer, (Conv2d, Linear, LayerNorm, GroupNorm)) or (
         isinstance(layer, BatchNorm) and set(keys) == set(SAME_ARRAYS)
     )
     if keys and not known:
         raise TypeError(
             f"{who}: layer {name} is a {type(layer).__name__}, whose arrays have no counterpart in "
-            "PyTorch; expected Conv2d, Linear, batch norms, and layers without arrays."
+            "PyTorch; expected Conv2d, Linear, norms, and layers without arrays."
         )
     return keys

@@ -6,6 +6,7 @@ test_errors.py.
 """
 
 import bad_arithmetic
+import bad_norms
 import numpy as np
 from bad_losses import LOSSES_BAD, Bad, unlike
 from op_table import OPERATORS, normal
@@ -342,4 +343,5 @@ BAD = {
     "softmax_backward": _OTHER_SHAPE,
     "log_softmax_backward": _OTHER_SHAPE,
     **bad_arithmetic.bad(Bad),
+    **bad_norms.bad(Bad),
 }

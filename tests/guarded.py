@@ -250,6 +250,27 @@ def norms():
         compare(with_residual, (normal(*shape), *given, y))
 
 
+def row_norms():
+    for shape, groups in (((2, 3, 5, 18), 3), ((7, 4), 2), ((5, 1), 1), ((3, 33), 11)):
+        x, dy, C = normal(*shape), normal(*shape), shape[-1]
+        weight, bias = normal(C), normal(C)
+        compare(lambda *a: ops.layer_norm(*a[:3], out=a[3]), (x, weight, bias))
+        _, kept = ops.layer_norm(x, weight)
+        compare(lambda *a: tuple(ops.layer_norm_backward(*a[:4], out=a[4])), (dy, x, weight, kept))
+        compare(lambda *a, g=groups: ops.group_norm(*a[:3], g, out=a[3]), (x, weight, bias))
+        _, kept = ops.group_norm(x, weight, bias, groups)
+        compare(
+            lambda *a, g=groups: tuple(ops.group_norm_backward(*a[:4], g, out=a[4])),
+            (dy, x, weight, kept),
+        )
+        for size in (1, 4, 5):
+            compare(lambda x, out, n=size: ops.local_response_norm(x, n, out=out), (x,))
+            compare(
+                lambda dy, x, out, n=size: ops.local_response_norm_backward(dy, x, n, out=out),
+                (dy, x),
+            )
+
+
 def pools():
     for shape, kernel, options in (
         ((2, 7, 6, 17), (2, 3), {}),
@@ -343,7 +364,7 @@ def main(isa):
             if precision == "fast" or name.startswith("winograd"):
                 print(f"conv_pool {name}, {precision}", flush=True)
                 pooled(x_shape, kernel, OC, **options)
-    parts = elementwise, optimizers, sums_of_squares, norms, pools, images, products
+    parts = elementwise, optimizers, sums_of_squares, norms, row_norms, pools, images, products
     for function in (*parts, chunks_of_images):
         print(function.__name__, flush=True)
         function()

@@ -80,6 +80,26 @@ CASES = {
         (3, 2, 4, 5),
         lambda x, p: x * p[0] + p[1],
     ),
+    "layer_norm": (
+        lambda: layers.LayerNorm(5, eps=1e-2),
+        (3, 2, 2, 5),
+        lambda x, p: reference.layer_norm(x, *p, eps=1e-2)[0],
+    ),
+    "layer_norm_no_bias": (
+        lambda: layers.LayerNorm(4, bias=False),
+        (5, 4),
+        lambda x, p: reference.layer_norm(x, *p)[0],
+    ),
+    "group_norm": (
+        lambda: layers.GroupNorm(2, 6, eps=1e-2),
+        (2, 3, 2, 6),
+        lambda x, p: reference.group_norm(x, *p, 2, eps=1e-2)[0],
+    ),
+    "local_response_norm": (
+        lambda: layers.LocalResponseNorm(3, 0.5, 0.75, 1.5),
+        (2, 2, 3, 5),
+        lambda x, p: reference.local_response_norm(x, 3, 0.5, 0.75, 1.5),
+    ),
     "power": (lambda: layers.Power(3), (4, 5), lambda x, p: x**3),
     "relu": (layers.ReLU, (4, 5), lambda x, p: reference.relu(x)),
     "flatten": (layers.Flatten, (2, 3, 4, 2), lambda x, p: x.reshape(2, 24)),

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import op_rows_arithmetic
+import op_rows_norm
 import reference
 import tolerance
 import tolerance_arithmetic
+import tolerance_row_norm
 from op_samples import (
     BIAS,
     BYTES,
@@ -82,7 +84,8 @@ class Operator:
     def expected(self, sample):
         """[(exact, bound)] of each result."""
         exact = getattr(reference, self.name)(*sample.arrays, **sample.options)
-        bounds = [getattr(module, self.name, None) for module in (tolerance, tolerance_arithmetic)]
+        modules = tolerance, tolerance_arithmetic, tolerance_row_norm
+        bounds = [getattr(module, self.name, None) for module in modules]
         bound = next(filter(None, bounds), tolerance.exact)(*sample.arrays, **sample.options)
         exact = exact if isinstance(exact, tuple) else (exact,)
         bound = bound if isinstance(bound, tuple) else (bound,) * len(exact)
@@ -248,6 +251,7 @@ _ALL = [
         has_out=False,
     ),
     *op_rows_arithmetic.rows(Operator),
+    *op_rows_norm.rows(Operator),
     Operator(
         "split",
         ("x",),

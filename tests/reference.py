@@ -9,18 +9,10 @@ import itertools
 
 import numpy as np
 from activation_reference import activated, relu
-from arithmetic_reference import (  # noqa: F401
-    add,
-    affine,
-    divide,
-    multiply,
-    power,
-    power_backward,
-    subtract,
-    sum_to,
-)
+from arithmetic_reference import *  # noqa: F403
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
+from norm_reference import *  # noqa: F403
 
 
 def pair(value):

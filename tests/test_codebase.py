@@ -17,6 +17,7 @@ CSRC = ROOT / "csrc"
 KERNEL_HEADERS = {
     "epilogue.h",
     "exp.h",
+    "power.h",
     "finish.h",
     "kernels.h",
     "kernels_grouped.h",
@@ -118,6 +119,7 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/pool2d.py",
         "ops/conv_norm.py",
         "ops/prepared.py",
+        "ops/row_norm.py",
         "_runtime/freshness.py",
         "graph/compile.py",
     }

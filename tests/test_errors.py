@@ -99,6 +99,7 @@ ARRAYS = [(name, array) for name, operator in OPERATORS.items() for array in ope
 OPTIONAL = {
     ("conv2d", "bias"),
     ("linear", "bias"),
+    ("layer_norm", "bias"),
     ("sgd_step", "velocity"),
     ("rmsprop_step", "buffer"),
 }

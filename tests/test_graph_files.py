@@ -161,7 +161,8 @@ def test_every_argument_of_a_kind_is_an_attribute(kind):
     made = {"Conv2d": (2, 4, 3), "Linear": (2, 3), "BatchNorm2d": (2,), "Split": ([1, 2],),
             "MaxPool2d": (2,), "AvgPool2d": (2,),
             "BatchNorm1d": (3,), "ChannelAffine": (3,), "Combine": ("divide", (2, 1), True),
-            "Mean": ((1, -1), True), "Power": (0.5,)}  # fmt: skip
+            "Mean": ((1, -1), True), "Power": (0.5,), "LayerNorm": (3,),
+            "GroupNorm": (2, 4), "LocalResponseNorm": (5, 0.1, 0.5, 2)}  # fmt: skip
     layer = description.KINDS[kind].layer(*made.get(kind, ()))
     assert all(hasattr(layer, name) for name in description.KINDS[kind].arguments)
     entry = description._describe(layer, "0")

@@ -18,6 +18,8 @@ def first_sample(name):
 
 
 NO_OPERATORS = {  # shapes, explanations and types
+    "NormGradients",
+    "Normalised",
     "BatchNorm",
     "BatchNormGradients",
     "ConvNorm",

@@ -8,7 +8,7 @@ from trainer_cases import StopAt, bits, make_data, make_trainer
 
 from pycnn import callbacks, losses, ops, optim, schedules
 from pycnn.augment import Augmentation
-from pycnn.layers import BatchNorm2d, Dropout, Linear, Sequential
+from pycnn.layers import BatchNorm1d, BatchNorm2d, Dropout, Linear, Sequential
 from pycnn.preprocessing import Normalization
 from pycnn.ranks import Ranks
 
@@ -79,11 +79,14 @@ def test_without_slots_nothing_changes():
 
 @pytest.mark.parametrize("uses", [1, 2])
 @pytest.mark.parametrize("size", [1, 4])
-def test_running_statistics_take_a_step_for_each_slot_in_order(rng, uses, size):
-    x = rng.standard_normal((10, 3, 2, 5)).astype(np.float32) * 3 + 1
+@pytest.mark.parametrize(
+    ("kind", "axes"), [(BatchNorm2d, (3, 2)), (BatchNorm1d, ())], ids=["images", "vectors"]
+)
+def test_running_statistics_take_a_step_for_each_slot_in_order(rng, uses, size, kind, axes):
+    x = rng.standard_normal((10, *axes, 5)).astype(np.float32) * 3 + 1
 
     def rank(comm):
-        norm = BatchNorm2d(5, momentum=0.25)
+        norm = kind(5, momentum=0.25)
         norm.weight.data[...] = [1, 2, 3, 4, 5]
         mine = Ranks(comm, 4)
         for batch in range(2):

@@ -366,6 +366,10 @@ struct Kernels {
     void (*norm_apply)(float* y, const float* x, const NormRows&);
     void (*norm_gradient_sums)(float* sums, const float* dy, const float* x, const NormRows&);
     void (*norm_gradient)(const NormGradient&, const NormRows&);
+    void (*layer_norm)(const LayerNormRows&);
+    void (*layer_norm_gradient)(const LayerNormGradient&);
+    void (*response_norm)(float* y, const float* x, const ResponseNorm&);
+    void (*response_norm_gradient)(float* dx, const float* dy, const float* x, const ResponseNorm&);
     void (*dropout)(const Dropout&);
 
     void (*map_bytes)(float* y, const uint8_t* x, const PixelMap&, int64_t size);

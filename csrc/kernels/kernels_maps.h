@@ -42,6 +42,30 @@ struct NormGradient {
     const float *dy, *x, *constant, *slope;
 };
 
+struct LayerNormRows {
+    float* y;                        // [rows][C]; may be x
+    const float *x, *weight, *bias;  // bias may be null
+    float* kept;                     // [rows][2]: mean and inverse; or null
+    int64_t rows, C;
+    float eps;
+    bool stream = false;  // y past the caches: whole vectors at multiples of 64 bytes only
+};
+
+struct LayerNormGradient {
+    float* dx;    // may be dy; or null
+    float* sums;  // [2][C]: added to
+    const float *dy, *x, *weight, *kept;
+    int64_t rows, C;
+};
+
+struct ResponseNorm {
+    int64_t rows, C;
+    int64_t before, after;  // channels of the window beside its own
+    float scale, k;
+    double beta;
+    float* room;  // [2][C + 2 (before + after) + 16]
+};
+
 struct Dropout {
     float* y;
     const float* x;

@@ -27,6 +27,8 @@ CHANNELWISE = {
     "BatchNorm1d": "num_features",
     "BatchNorm2d": "channels",
     "ChannelAffine": "channels",
+    "GroupNorm": "num_channels",
+    "LayerNorm": "normalized_shape",
 }
 PARTS = {"dtype", "format", "input_shape", "layers", "normalization"}
 OPTIONAL = {"class_names"}  # is there if the model has names

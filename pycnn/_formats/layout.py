@@ -13,20 +13,29 @@ from pycnn.layers import (
     Affine,
     AvgPool2d,
     BatchNorm2d,
+    ChannelAffine,
     Concat,
     Conv2d,
+    Divide,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    GroupNorm,
+    LayerNorm,
     Linear,
+    LocalResponseNorm,
     MaxPool2d,
     Multiply,
+    Power,
     ReLU,
     Subtract,
 )
 from pycnn.ops.arrays import Array
 
-KEEPS_CHANNELS = (MaxPool2d, AvgPool2d, ReLU, Dropout, Affine, Add, Subtract, Multiply)
+KEEPS_CHANNELS = (
+    *(MaxPool2d, AvgPool2d, ReLU, Dropout, Affine, Power, LocalResponseNorm),
+    *(Add, Subtract, Multiply, Divide),
+)
 
 
 def linear_channels(who: str, program: Program) -> dict[int, int]:
@@ -73,8 +82,10 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
     layer = node.operation
     if isinstance(layer, Conv2d):
         return layer.out_channels
-    if isinstance(layer, BatchNorm2d):
+    if isinstance(layer, (BatchNorm2d, ChannelAffine)):
         return layer.channels
+    if isinstance(layer, (GroupNorm, LayerNorm)):
+        return layer.weight.data.size
     if isinstance(layer, Concat):
         parts = [_channels_of(x, makers) for x in node.inputs]
         return None if None in parts else sum(parts)  # type: ignore[arg-type]

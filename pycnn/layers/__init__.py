@@ -27,6 +27,7 @@ from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
 from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from pycnn.layers.row_norm import GroupNorm, LayerNorm, LocalResponseNorm
 from pycnn.layers.sequential import Sequential
 
 from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
@@ -46,9 +47,12 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "Graph",
+    "GroupNorm",
     "Input",
     "Layer",
+    "LayerNorm",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "Mean",
     "Module",

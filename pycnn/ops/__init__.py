@@ -81,6 +81,16 @@ from pycnn.ops.pool2d import (
     max_pool2d_backward,
     pool2d_output_shape,
 )
+from pycnn.ops.row_norm import (
+    Normalised,
+    NormGradients,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+)
 
 __all__ = [
     "BatchNorm",
@@ -89,6 +99,8 @@ __all__ = [
     "ConvNorm",
     "ConvNormGradients",
     "ConvPoolGradients",
+    "NormGradients",
+    "Normalised",
     "accumulate",
     "adam_step",
     "add",
@@ -118,9 +130,15 @@ __all__ = [
     "gather_images",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "group_norm",
+    "group_norm_backward",
     "huber_loss",
     "l1_loss",
+    "layer_norm",
+    "layer_norm_backward",
     "linear",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "matmul",

@@ -219,6 +219,43 @@ def sum_to(x: Array, op: str, other: Array | None, scale: float, out: Array) -> 
     _pycnn.sum_to(out, x, op, other, scale)
 
 
+def layer_norm(
+    out: Array, kept: Array | None, x: Array, weight: Array, bias: Array | None, eps: float
+) -> None:
+    """`ops.layer_norm`; kept: [rows, 2] or None."""
+    _pycnn.layer_norm(out, kept, x, weight, bias, eps)
+
+
+def layer_norm_backward(
+    dx: Array | None, dweight: Array, dbias: Array | None, dy: Array, x: Array, weight: Array,
+    kept: Array,
+) -> None:  # fmt: skip
+    """`ops.layer_norm_backward`."""
+    _pycnn.layer_norm_backward(dx, dweight, dbias, dy, x, weight, kept)
+
+
+def group_norm(
+    out: Array, kept: Array, x: Array, weight: Array, bias: Array, groups: int, eps: float
+) -> None:
+    """`ops.group_norm`; kept: [N, groups, 2]."""
+    _pycnn.group_norm(out, kept, x, weight, bias, groups, eps)
+
+
+def group_norm_backward(
+    dx: Array | None, dweight: Array, dbias: Array, dy: Array, x: Array, weight: Array,
+    kept: Array, groups: int,
+) -> None:  # fmt: skip
+    """`ops.group_norm_backward`."""
+    _pycnn.group_norm_backward(dx, dweight, dbias, dy, x, weight, kept, groups)
+
+
+def response_norm(
+    out: Array, dy: Array | None, x: Array, size: int, alpha: float, beta: float, k: float
+) -> None:
+    """`ops.local_response_norm`, or with dy its backward."""
+    _pycnn.response_norm(out, dy, x, size, alpha, beta, k)
+
+
 def relu(x: Array, out: Array) -> None:
     """`ops.relu`."""
     _pycnn.relu(out, x)

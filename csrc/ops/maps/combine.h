@@ -66,6 +66,9 @@ struct PowerOf {  // y = factor * x^exponent, times dy where it is given
 template <class T>
 void power(const PowerOf<T>&);
 
+// In how many parts a sum over R rows of I numbers is cut, by the shape alone.
+int64_t sum_slots(int64_t R, int64_t I);
+
 // total [C] = column sums of x [rows][C], in slots of rows whose number depends on the shape alone.
 template <class T>
 void sum_rows(T* total, const T* x, int64_t rows, int64_t C);
