@@ -1,13 +1,14 @@
 """Weights to and from PyTorch, without PyTorch: names, layouts and the order of Flatten.
 
-The arrays are those of a `torch.nn.Sequential` of the same layers in the same places:
+The arrays are those of a `torch.nn.Sequential` of the same layers in the same places, or of a
+module with the same attributes; `pycnn.models` have torchvision's:
 
-    pycnn                              PyTorch
-    Conv2d.weight [KH, KW, C/g, OC]    [OC, C/g, KH, KW]
-    Linear.weight [in, out]            [out, in]
-      after a Flatten of [H, W, C]       its `in` in the order of a flattened [C, H, W]
-    LayerNorm, GroupNorm               the same arrays
-    BatchNorm1d, BatchNorm2d           the same four arrays, and num_batches_tracked
+    pycnn                                     PyTorch
+    Conv2d.weight [KH, KW, C/g, OC]           [OC, C/g, KH, KW]; other convolutions alike
+    Linear.weight [in, out]                   [out, in]
+      after a Flatten of [H, W, C]              its `in` in the order of a flattened [C, H, W]
+    LayerNorm, GroupNorm                      the same arrays
+    BatchNorm1d, BatchNorm2d                  the same four arrays, and num_batches_tracked
 
 What has no numbers needs no array, but must be in its place, so that the numbers of the layers
 agree: `nn.ReLU()`, `nn.MaxPool2d(2)`, `nn.Flatten()`, `nn.Dropout(p)`; for GlobalAvgPool2d
@@ -17,15 +18,17 @@ agree: `nn.ReLU()`, `nn.MaxPool2d(2)`, `nn.Flatten()`, `nn.Dropout(p)`; for Glob
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from pycnn._formats import layout
+from pycnn._formats.files import FilePath, read_safetensors
 from pycnn.layers import state
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Convolution
 from pycnn.layers.linear import Linear
 from pycnn.layers.module import Module
 from pycnn.layers.norm import BatchNorm
@@ -48,38 +51,65 @@ def to_torch_state_dict(
     Raises TypeError for what is no Sequential and for a kind of layer with arrays that PyTorch does
     not have; ValueError for a missing or wrong input_shape.
     """
-    return dict(_to_torch("to_torch_state_dict", model, input_shape))
+    views = _views("to_torch_state_dict", model, input_shape)
+    return {name: view.copy().reshape(shape) for name, view, shape in views}
 
 
 def load_torch_state_dict(
     model: Module,
-    d: Mapping[str, Array],
+    tensors: Mapping[str, Any] | FilePath,
     *,
     input_shape: tuple[int | None, ...] | None = None,
 ) -> None:
     """Copy all arrays of a PyTorch state_dict into a model of the same layers.
 
-    d: NumPy arrays of the model's type by PyTorch's names, for example from
-    `safetensors.numpy.load_file(path)`, or `{k: v.numpy() for k, v in net.state_dict().items()}`.
-    num_batches_tracked is ignored. input_shape: as in `to_torch_state_dict`.
+        model = models.resnet18()
+        interop.load_torch_state_dict(model, "resnet18.safetensors")
+
+    tensors: NumPy arrays or PyTorch's tensors of the model's type by PyTorch's names, such as
+    `net.state_dict()`, or the path of a safetensors file of them. num_batches_tracked is ignored,
+    and so is what a network of `pycnn.models` does without, GoogLeNet's auxiliary classifiers.
+    input_shape: as in `to_torch_state_dict`.
 
     Raises ValueError that tells all that is missing, unexpected, or of another shape or type (in
-    PyTorch's layout), TypeError for PyTorch's tensors; then nothing has changed. Else as
+    PyTorch's layout); then nothing has changed. FileError for what is no safetensors file, else as
     `to_torch_state_dict`.
     """
     who = "load_torch_state_dict"
-    read = dict(_to_torch(who, model, input_shape))
-    if isinstance(d, Mapping):
-        if any(type(value).__name__ in ("Tensor", "Parameter") for value in d.values()):
-            raise TypeError(
-                f"{who}: got PyTorch's tensors; expected NumPy arrays: write "
-                "{k: v.numpy() for k, v in net.state_dict().items()}. Nothing was loaded."
-            )
-        counters = {name for name in read if name.rpartition(".")[2] == COUNTER}
-        read = {name: array for name, array in read.items() if name not in counters}
-        d = {name: array for name, array in d.items() if name not in counters}
-    state.load(who, read, d, [name for name in read if name.endswith(".running_var")])
-    model.load_state_dict(dict(_from_torch(who, model, read, input_shape)))
+    views = {name: (view, shape) for name, view, shape in _views(who, model, input_shape)}
+    if isinstance(tensors, (str, os.PathLike)):
+        tensors, _ = read_safetensors(tensors)
+    if isinstance(tensors, Mapping):
+        left_out = tuple(getattr(model, "torch_left_out", ()))
+        counters = {name for name in views if name.rpartition(".")[2] == COUNTER}
+        views = {name: view for name, view in views.items() if name not in counters}
+        tensors = {
+            name: _array(who, name, tensor)
+            for name, tensor in tensors.items()
+            if name not in counters and not name.startswith(left_out or "\0")
+        }
+    targets = {name: _like(view, shape) for name, (view, shape) in views.items()}
+    state.check(who, targets, tensors, [n for n in views if n.endswith(".running_var")])
+    for name, (view, _) in views.items():
+        view[...] = tensors[name].reshape(view.shape)
+
+
+def _array(who: str, name: str, tensor: Any) -> Any:
+    """A tensor of PyTorch as an array that shares its memory; anything else as it is."""
+    if isinstance(tensor, np.ndarray) or not hasattr(tensor, "detach"):
+        return tensor
+    try:
+        return tensor.detach().cpu().numpy()
+    except TypeError as error:  # of bfloat16, which NumPy does not have
+        raise TypeError(
+            f"{who}: {name!r} is {tensor.dtype}; expected float32: write net.float().state_dict(). "
+            "Nothing was loaded."
+        ) from error
+
+
+def _like(view: Array, shape: tuple[int, ...]) -> Array:
+    """An array of this shape and of the view's type that takes no memory."""
+    return np.broadcast_to(np.zeros((), view.dtype), shape)
 
 
 def _by_name(who: str, model: Module, input_shape: tuple[int | None, ...] | None) -> dict[str, int]:
@@ -104,45 +134,38 @@ def _leaves(model: Module) -> Iterator[tuple[str, Layer]]:
     return ((n, layer) for n, layer in model.named_layers() if not isinstance(layer, Module))
 
 
-def _to_torch(
+def _views(
     who: str, model: Module, input_shape: tuple[int | None, ...] | None
-) -> Iterator[tuple[str, Array]]:
-    channels, arrays = _by_name(who, model, input_shape), model.state_dict()
-    for name, layer in _leaves(model):
-        own = {key: arrays[f"{name}.{key}"] for key in _keys(who, name, layer)}
-        if isinstance(layer, Conv2d):
-            own["weight"] = layout.conv_to_oihw(own["weight"])
-        elif isinstance(layer, Linear):
-            own["weight"] = layout.linear_to_nchw(own["weight"], channels.get(name))
-        elif isinstance(layer, BatchNorm):
-            own[COUNTER] = np.zeros((), np.int64)
-        for key, array in own.items():
-            yield f"{name}.{key}", array
+) -> Iterator[tuple[str, Array, tuple[int, ...]]]:
+    """(name, array, shape in PyTorch) in PyTorch's order.
 
-
-def _from_torch(
-    who: str, model: Module, d: Mapping[str, Array], input_shape: Any
-) -> Iterator[tuple[str, Array]]:
-    channels = _by_name(who, model, input_shape)
+    The array is a view of the model's with its numbers in PyTorch's order, if perhaps with more
+    axes; counters are zeros.
+    """
+    channels, arrays = _by_name(who, model, input_shape), dict(model.named_arrays())
     for name, layer in _leaves(model):
-        for key in _keys(who, name, layer):
-            array = d[f"{name}.{key}"]
-            if key == "weight" and isinstance(layer, Conv2d):
-                array = layout.conv_from_oihw(array)
-            elif key == "weight" and isinstance(layer, Linear):
-                array = layout.linear_from_nchw(array, channels.get(name))
-            yield f"{name}.{key}", array
+        keys = _keys(who, name, layer)
+        for key in keys:
+            array = arrays[f"{name}.{key}"]
+            # [KH, KW, C / groups, OC] -> [OC, C / groups, KH, KW], [in, out] -> [out, in]
+            turned = array.transpose(*range(array.ndim)[:-3:-1], *range(array.ndim - 2))
+            view = turned
+            if key == "weight" and name in channels:
+                view = array.reshape(-1, channels[name], array.shape[1]).transpose(2, 1, 0)
+            yield f"{name}.{key}", view, turned.shape
+        if "running_mean" in keys:
+            yield f"{name}.{COUNTER}", np.zeros((), np.int64), ()
 
 
 def _keys(who: str, name: str, layer: Layer) -> tuple[str, ...]:
     """The arrays of a layer, by their names in it."""
     keys = tuple(layer.state_dict())
-    known = isinstance(layer, (Conv2d, Linear, LayerNorm, GroupNorm)) or (
+    known = isinstance(layer, (Convolution, Linear, LayerNorm, GroupNorm)) or (
         isinstance(layer, BatchNorm) and set(keys) == set(SAME_ARRAYS)
     )
     if keys and not known:
         raise TypeError(
             f"{who}: layer {name} is a {type(layer).__name__}, whose arrays have no counterpart in "
-            "PyTorch; expected Conv2d, Linear, norms, and layers without arrays."
+            "PyTorch; expected convolutions, Linear, norms, and layers without arrays."
         )
     return keys

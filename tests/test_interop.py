@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pycnn import interop, layers, models
+from pycnn._formats import files
 from pycnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
 
@@ -112,14 +113,38 @@ def test_loading_is_strict(change, message, rng):
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_tensors_of_pytorch_are_told_what_to_write():
-    class Tensor:
-        pass
+class Tensor:
+    """What is used of PyTorch's."""
 
-    model = Sequential(Linear(2, 1))
-    write = r"write \{k: v.numpy\(\) for k, v in net.state_dict\(\).items\(\)\}"
-    with pytest.raises(TypeError, match=write):
-        interop.load_torch_state_dict(model, {"0.weight": Tensor(), "0.bias": Tensor()})
+    def __init__(self, array, dtype="torch.float32"):
+        self.array, self.dtype = array, dtype
+
+    def detach(self):
+        return self
+
+    cpu = detach
+
+    def numpy(self):
+        if self.dtype == "torch.bfloat16":
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return self.array
+
+
+def test_tensors_and_files_are_taken(rng, tmp_path):
+    model = spread(Sequential(Conv2d(2, 3, (1, 2)), Flatten(), Linear(12, 4)), rng)
+    d = interop.to_torch_state_dict(model)
+    path = tmp_path / "weights.safetensors"
+    files.write_safetensors(path, d, {})
+    for given in ({name: Tensor(array) for name, array in d.items()}, path, str(path)):
+        other = Sequential(Conv2d(2, 3, (1, 2)), Flatten(), Linear(12, 4))
+        interop.load_torch_state_dict(other, given)
+        for key, array in model.state_dict().items():
+            np.testing.assert_array_equal(other.state_dict()[key], array)
+    d["0.bias"] = Tensor(d["0.bias"], "torch.bfloat16")
+    with pytest.raises(TypeError, match=r"'0.bias' is torch.bfloat16; expected float32.*Nothing"):
+        interop.load_torch_state_dict(model, d)
+    with pytest.raises(files.FileError, match="No such file"):
+        interop.load_torch_state_dict(model, tmp_path / "none.safetensors")
 
 
 def test_other_models_and_layers_are_refused():
@@ -212,7 +237,7 @@ def test_pytorch_computes_the_same_both_ways(rng):
 
         for parameter in net.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-        interop.load_torch_state_dict(model, {k: v.numpy() for k, v in net.state_dict().items()})
+        interop.load_torch_state_dict(model, net.state_dict())
         with torch.no_grad():
             theirs = net(channels_first).numpy()
         # Weights of 0.3 make large sums, of which a logit near 0 is the small rest.

@@ -17,7 +17,8 @@ from pycnn.layers.arithmetic import (
     subtract,
 )
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.functional import flatten, relu
 from pycnn.layers.join import Concat, Split, concat, split
 from pycnn.layers.linear import Flatten, Linear
@@ -26,26 +27,41 @@ from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
 from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from pycnn.layers.pool import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from pycnn.layers.row_norm import GroupNorm, LayerNorm, LocalResponseNorm
 from pycnn.layers.sequential import Sequential
 
 from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "Add",
     "Affine",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "ChannelAffine",
     "Combine",
     "Concat",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "Divide",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "Graph",
     "GroupNorm",
     "Input",
@@ -53,6 +69,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LocalResponseNorm",
+    "MaxPool1d",
     "MaxPool2d",
     "Mean",
     "Module",

@@ -19,7 +19,19 @@ def load(
     d: Mapping[str, Array],
     not_negative: Sequence[str] = (),
 ) -> None:
-    """Copy d[name] into targets[name] for all names.
+    """Copy d[name] into targets[name] for all names, if `check` has nothing to say."""
+    check(who, targets, d, not_negative)
+    for name, target in targets.items():
+        target[...] = d[name]
+
+
+def check(
+    who: str,
+    targets: Mapping[str, Array],
+    d: Mapping[str, Array],
+    not_negative: Sequence[str] = (),
+) -> None:
+    """Refuse a `d` that does not fit.
 
     who: begins the sentences of the ValueError, for example "Sequential.load_state_dict". It lists
     names that are missing or unexpected, entries of another shape or type, and negative values in
@@ -43,8 +55,6 @@ def load(
         ]
     if sentences:
         raise ValueError(f"{who}: {' '.join(sentences)} Nothing was loaded.")
-    for name, target in targets.items():
-        target[...] = d[name]
 
 
 def load_rng(who: str, layers: Mapping[str, Layer], d: Mapping[str, list[int]]) -> None:

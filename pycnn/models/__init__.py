@@ -8,19 +8,12 @@ from typing import Any
 from pycnn.layers import Module
 from pycnn.models.alexnet import AlexNet, alexnet
 from pycnn.models.chains import mnist_cnn, stages
+from pycnn.models.cifar import CifarResNet, resnet20
 from pycnn.models.densenet import DenseNet, densenet121
 from pycnn.models.googlenet import GoogLeNet, googlenet
 from pycnn.models.mobilenet import MobileNetV2, mobilenet_v2
-from pycnn.models.resnet import (
-    BasicBlock,
-    Bottleneck,
-    CifarResNet,
-    ResNet,
-    resnet18,
-    resnet20,
-    resnet34,
-    resnet50,
-)
+from pycnn.models.residual import BasicBlock, Bottleneck
+from pycnn.models.resnet import ResNet, resnet18, resnet34, resnet50
 from pycnn.models.small import SmallResNet, resnet12_small
 from pycnn.models.squeezenet import SqueezeNet, squeezenet1_1
 from pycnn.models.unet import UNet, unet

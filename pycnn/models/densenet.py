@@ -8,20 +8,11 @@ import numpy as np
 
 from pycnn import init as initial_rng
 from pycnn import layers
-from pycnn.layers import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool2d,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-)
+from pycnn.layers import AvgPool2d, BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, MaxPool2d, ReLU
 from pycnn.models import initial
 
 
-class DenseLayer(Module):
+class DenseLayer(layers.Module):
     """norm, relu, 1 x 1 to 4 * growth channels, norm, relu, 3 x 3 to `growth` (section 3)."""
 
     def __init__(self, before: int, growth: int, rng: np.random.Generator) -> None:
@@ -38,24 +29,23 @@ class DenseLayer(Module):
         return self.conv2(self.relu2(self.norm2(x)))
 
 
-class DenseBlock(Module):
+class DenseBlock(layers.Module):
     """Each layer reads the channels of all before it."""
 
     def __init__(self, count: int, before: int, growth: int, rng: np.random.Generator) -> None:
         """Layers with torchvision's names."""
         super().__init__()
-        self.count = count
         for i in range(count):
             setattr(self, f"denselayer{i + 1}", DenseLayer(before + i * growth, growth, rng))
 
     def forward(self, x: Any) -> Any:
         """All channels, the oldest first."""
-        for i in range(self.count):
-            x = layers.concat([x, getattr(self, f"denselayer{i + 1}")(x)])
+        for layer in self.children().values():
+            x = layers.concat([x, layer(x)])
         return x
 
 
-class Transition(Module):
+class Transition(layers.Module):
     """Half of the channels, half of the image (section 3, "compression")."""
 
     def __init__(self, before: int, rng: np.random.Generator) -> None:
@@ -70,7 +60,7 @@ class Transition(Module):
         return self.pool(self.conv(self.relu(self.norm(x))))
 
 
-class Features(Module):
+class Features(layers.Module):
     """Images to the channels of the last block, normalised."""
 
     def __init__(
@@ -79,7 +69,6 @@ class Features(Module):
         """The stem, then blocks with transitions between them."""
         super().__init__()
         channels = 2 * growth
-        self.blocks = len(blocks)
         self.conv0 = Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False, rng=rng)
         self.norm0, self.relu0 = BatchNorm2d(channels), ReLU()
         self.pool0 = MaxPool2d(3, 2, padding=1)
@@ -93,16 +82,13 @@ class Features(Module):
         self.channels = channels
 
     def forward(self, x: Any) -> Any:
-        """Stem, blocks, transitions."""
-        x = self.pool0(self.relu0(self.norm0(self.conv0(x))))
-        for i in range(1, self.blocks + 1):
-            x = getattr(self, f"denseblock{i}")(x)
-            if i < self.blocks:
-                x = getattr(self, f"transition{i}")(x)
-        return self.norm5(x)
+        """One after the other."""
+        for layer in self.children().values():
+            x = layer(x)
+        return x
 
 
-class DenseNet(Module):
+class DenseNet(layers.Module):
     """[N, H, W, in_channels] -> [N, num_classes]."""
 
     def __init__(

@@ -36,8 +36,10 @@ def uniform(layer: Weighted, limit: float, rng: np.random.Generator, *, bias: bo
     """Values in +-limit for the weight, and for the bias if `bias`."""
     parameters = [layer.weight, layer.bias] if bias and layer.bias is not None else [layer.weight]
     for parameter in parameters:
-        values = rng.random(parameter.data.shape, np.float32)
-        parameter.data[...] = (2 * values - 1) * np.float32(limit)
+        values = parameter.data
+        rng.random(out=values, dtype=np.float32)
+        values *= np.float32(2 * limit)
+        values -= np.float32(limit)
 
 
 def torch_default(layer: Weighted, rng: np.random.Generator) -> None:

