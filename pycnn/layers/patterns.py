@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from pycnn.graph.fuse import FIRST, FOLDING, Pattern, register
 from pycnn.layers.activation import Activation, ReLU
 from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d, Convolution
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.fused import (
     AddActivation,
     ConvActivation,
@@ -16,6 +19,7 @@ from pycnn.layers.fused import (
     ConvPool,
     LinearActivation,
 )
+from pycnn.layers.fused_convs import WithActivation
 from pycnn.layers.fused_norm import ConvNorm, NormActivation, NormAdd, folded
 from pycnn.layers.fused_pointwise import PointwiseNorm
 from pycnn.layers.linear import Linear
@@ -43,6 +47,18 @@ def _convolution(conv: Conv2d, weight: Array, bias: Array) -> Conv2d:
     one = Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, **conv.geometry, rng=0)
     assert one.bias is not None
     one.weight.data, one.bias.data = weight.astype(np.float32), bias.astype(np.float32)
+    return one.eval()
+
+
+def fold_into(conv: Convolution, norm: Channelwise) -> Convolution:
+    """The same of a Conv1d or ConvTranspose2d."""
+    scale, shift = norm.folded()
+    if conv.bias is not None:
+        shift = shift + conv.bias.data * scale
+    one = copy.deepcopy(conv)
+    one.own(conv.scaled(scale).astype(np.float32), True)
+    assert one.bias is not None
+    one.bias.data = shift.astype(np.float32)
     return one.eval()
 
 
@@ -131,6 +147,8 @@ register(
       for norm in (BatchNorm1d, ChannelAffine)),
     *(Pattern((norm, Linear), lambda n, m: [fold_before_linear(n, m)], modes=COMPILED)
       for norm in (BatchNorm1d, ChannelAffine)),
+    *(Pattern((conv, norm), lambda c, n: [fold_into(c, n)], modes=COMPILED)
+      for conv, norm in ((Conv1d, BatchNorm1d), (ConvTranspose2d, BatchNorm2d))),
     phase=FOLDING,
 )  # fmt: skip
 # Before all others.
@@ -173,4 +191,6 @@ register(
     Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], modes=FIXED),
     Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], _from_y, TRAINING),
     Pattern((Linear, Activation), lambda m, f: [LinearActivation(m, f)], modes=COMPILED),
+    *(Pattern((conv, Activation), lambda c, f: [WithActivation(c, f)], modes=COMPILED)
+      for conv in (Conv1d, ConvTranspose2d)),
 )  # fmt: skip
