@@ -160,6 +160,8 @@ def test_todays_chains_are_as_they_were():
 def test_every_argument_of_a_kind_is_an_attribute(kind):
     made = {"Conv2d": (2, 4, 3), "Linear": (2, 3), "BatchNorm2d": (2,), "Split": ([1, 2],),
             "MaxPool2d": (2,), "AvgPool2d": (2,),
+            "MaxPool1d": (2,), "AvgPool1d": (2,), "AdaptiveMaxPool2d": (2,),
+            "AdaptiveAvgPool2d": (2,), "Conv1d": (2, 4, 3), "ConvTranspose2d": (2, 4, 3),
             "BatchNorm1d": (3,), "ChannelAffine": (3,), "Combine": ("divide", (2, 1), True),
             "Mean": ((1, -1), True), "Power": (0.5,), "LayerNorm": (3,),
             "GroupNorm": (2, 4), "LocalResponseNorm": (5, 0.1, 0.5, 2)}  # fmt: skip

@@ -37,7 +37,8 @@ from pycnn.layers.arithmetic import (
     subtract,
 )
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.dropout import Dropout
 from pycnn.layers.functional import (
     abs,
@@ -67,7 +68,16 @@ from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
 from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from pycnn.layers.pool import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from pycnn.layers.row_norm import GroupNorm, LayerNorm, LocalResponseNorm
 from pycnn.layers.sequential import Sequential
 
@@ -77,8 +87,11 @@ __all__ = [
     "ELU",
     "GELU",
     "Abs",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "Add",
     "Affine",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -86,13 +99,16 @@ __all__ = [
     "Clip",
     "Combine",
     "Concat",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "Divide",
     "Dropout",
     "Erf",
     "Exp",
     "Flatten",
     "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "Graph",
     "GroupNorm",
     "Hardsigmoid",
@@ -104,6 +120,7 @@ __all__ = [
     "Linear",
     "LocalResponseNorm",
     "Log",
+    "MaxPool1d",
     "MaxPool2d",
     "Mean",
     "Module",

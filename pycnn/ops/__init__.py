@@ -31,6 +31,12 @@ from pycnn.ops.conv_pool import (
     conv_pool,
     conv_pool_backward,
 )
+from pycnn.ops.conv_transpose2d import (
+    conv_transpose2d,
+    conv_transpose2d_backward_input,
+    conv_transpose2d_backward_weight,
+    conv_transpose2d_output_shape,
+)
 from pycnn.ops.dense import (
     accumulate,
     add_bias,
@@ -99,8 +105,6 @@ from pycnn.ops.optim import adam_step, rmsprop_step, sgd_step
 from pycnn.ops.pool2d import (
     avg_pool2d,
     avg_pool2d_backward,
-    global_avg_pool2d,
-    global_avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
     pool2d_output_shape,
@@ -114,6 +118,14 @@ from pycnn.ops.row_norm import (
     layer_norm_backward,
     local_response_norm,
     local_response_norm_backward,
+)
+from pycnn.ops.whole_pool2d import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_max_pool2d,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    global_max_pool2d,
 )
 
 __all__ = [
@@ -131,6 +143,9 @@ __all__ = [
     "activation_backward",
     "activation_reads",
     "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
     "add",
     "add_bias",
     "affine",
@@ -153,6 +168,10 @@ __all__ = [
     "conv2d_relu_backward",
     "conv_pool",
     "conv_pool_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward_input",
+    "conv_transpose2d_backward_weight",
+    "conv_transpose2d_output_shape",
     "divide",
     "dropout",
     "elu",
@@ -164,6 +183,7 @@ __all__ = [
     "gelu_tanh",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "global_max_pool2d",
     "group_norm",
     "group_norm_backward",
     "hard_sigmoid",
