@@ -8,7 +8,8 @@ from pycnn.graph.fuse import FIRST, FOLDING, Pattern, register
 from pycnn.layers.activation import Activation, ReLU
 from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.fused import (
     AddActivation,
     ConvActivation,
@@ -172,5 +173,6 @@ register(
     Pattern((BatchNorm2d, Add, Activation), lambda n, a, f: [NormAdd(n, a, f)], _from_y, TRAINING),
     Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], modes=FIXED),
     Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], _from_y, TRAINING),
-    Pattern((Linear, Activation), lambda m, f: [LinearActivation(m, f)], modes=COMPILED),
+    *(Pattern((kind, Activation), lambda m, f: [LinearActivation(m, f)], modes=COMPILED)
+      for kind in (Linear, Conv1d, ConvTranspose2d)),
 )  # fmt: skip
