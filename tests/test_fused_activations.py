@@ -73,6 +73,8 @@ def test_plans_of_chains():
     dense = Sequential(Linear(8, 4, rng=0), layers.GELU())
     assert kinds(dense, "compiled", (2, 8)) == ["LinearActivation"]
     assert kinds(dense, "eval", (2, 8)) == ["Linear", "GELU"]
+    signal = Sequential(layers.Conv1d(8, 4, 3, rng=0), layers.SiLU())
+    assert kinds(signal, "compiled", (2, 7, 8)) == ["LinearActivation"]
 
 
 def test_plans_of_residuals():

@@ -13,7 +13,7 @@ from pycnn.graph.values import Shape
 from pycnn.layers.activation import Activation, ReLU
 from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Keeps, Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv2d, Convolution
 from pycnn.layers.linear import Linear
 from pycnn.layers.pool import MaxPool2d
 from pycnn.ops import prepared
@@ -230,10 +230,10 @@ class AddActivation(Fused):
 
 
 class LinearActivation(Fused):
-    """f(x @ weight + bias), of a compiled network."""
+    """f(x @ weight + bias), of a compiled network; or of a Conv1d or a ConvTranspose2d."""
 
-    def __init__(self, linear: Linear, activation: Activation) -> None:
-        """The linear layer's parameters are used."""
+    def __init__(self, linear: Linear | Convolution, activation: Activation) -> None:
+        """The layer's parameters are used."""
         super().__init__(linear, activation)
         self.linear, self.function = linear, activation.fused
 
