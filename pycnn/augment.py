@@ -119,8 +119,8 @@ class Mixup:
                     f"Augmentation: mixup mixes a class for each image, and labels are "
                     f"{labels.dtype} {labels.shape}; expected class numbers [n], or no mixup."
                 )
-            rows = np.zeros((*labels.shape, self.classes_of(x.shape[1:])), np.float32)
-            np.put_along_axis(rows, labels.astype(np.int64)[..., None], 1, axis=-1)
+            rows = np.zeros((len(labels), self.classes_of(x.shape[1:])), np.float32)
+            rows[np.arange(len(labels)), labels] = 1
             labels = rows
         for array in (x, labels):
             own = shares.reshape(-1, *(1,) * (array.ndim - 1))

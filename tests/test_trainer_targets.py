@@ -158,6 +158,16 @@ def test_the_mean_of_an_evaluation_weighs_its_batches():
     assert whole["accuracy"] == pytest.approx(share)
 
 
+def test_the_mean_of_an_epoch_weighs_its_steps():
+    """Without a step worth the name it is the evaluation's, whose batches are others."""
+    targets, loss = CASES["classes"]
+    trainer = trainer_of(dense(3), loss, lr=1e-12)
+    history = trainer.fit((ROWS, targets, WEIGHTS), epochs=1, batch_size=24)
+    assert history.rows[0]["loss"] == pytest.approx(
+        trainer.evaluate((ROWS, targets, WEIGHTS))["loss"]
+    )
+
+
 def test_where_nothing_weighs_anything_nothing_moves():
     model = dense(3)
     before = model.state_dict()

@@ -220,17 +220,18 @@ def _classes(
             f"{type(metric).__name__}: targets are {targets.dtype} {targets.shape} for outputs "
             f"{outputs.shape}; expected class numbers {said.shape}, or rows of the outputs' shape."
         )
-    counts = _counts(targets)
     rows = None if weights is None else of_rows(weights, targets.size)
-    if targets.size and targets.max() >= outputs.shape[-1]:
+    said, true = said.reshape(-1), targets.reshape(-1).astype(np.int64, copy=False)
+    # Below 0 is above all others without a sign: one pass finds both.
+    if not true.size or true.view(np.uint64).max() < outputs.shape[-1]:
+        return said, true, rows
+    if true.max() >= outputs.shape[-1]:
         raise ValueError(
-            f"{type(metric).__name__}: a target is {targets.max()}; expected a class of outputs "
+            f"{type(metric).__name__}: a target is {true.max()}; expected a class of outputs "
             f"{outputs.shape}: 0 to {outputs.shape[-1] - 1}, or below 0 for none."
         )
-    if counts.all():
-        return said.reshape(-1), targets.reshape(-1).astype(np.int64, copy=False), rows
-    true = targets.reshape(-1)[counts].astype(np.int64, copy=False)
-    return said.reshape(-1)[counts], true, None if rows is None else rows[counts]
+    counts = _counts(true)
+    return said[counts], true[counts], None if rows is None else rows[counts]
 
 
 def _counts(targets: Array) -> Array:

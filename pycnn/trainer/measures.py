@@ -30,7 +30,7 @@ class Measures:
         default: list[Metric] = [Accuracy()] if classes else []
         self.metrics = default if metrics is None else _checked(metrics)
         self._ignored = getattr(loss, "ignore_index", None)
-        self._sizes: dict[str, int] = {}
+        self._sizes: list[tuple[str, int]] = []
         self.totals: Sums = {}
 
     def of(self, outputs: Array, batch: Batch) -> Sums:
@@ -42,15 +42,18 @@ class Measures:
         metrics = self.metrics
         return {m.name: m.measure(outputs, targets, batch.weights).tolist() for m in metrics}
 
-    def flat(self, sums: Sums) -> Iterable[float]:
+    def flat(self, sums: Sums) -> list[float]:
         """In one row, for slots; `parted` undoes it."""
-        self._sizes = {name: len(values) for name, values in sums.items()}
-        return (number for values in sums.values() for number in values)
+        self._sizes = [(name, len(values)) for name, values in sums.items()]
+        return [number for values in sums.values() for number in values]
 
-    def parted(self, numbers: Iterable[float]) -> Sums:
+    def parted(self, numbers: list[float]) -> Sums:
         """Of the last ones that were `flat`, in the same order."""
-        each = iter(numbers)
-        return {name: [next(each) for _ in range(size)] for name, size in self._sizes.items()}
+        found, start = {}, 0
+        for name, size in self._sizes:
+            found[name] = numbers[start : start + size]
+            start += size
+        return found
 
     def columns(self, totals: Mapping[str, list[float]]) -> dict[str, float]:
         """What they say, for the History: a number, or one for each class, name_0, name_1, ...
@@ -80,8 +83,9 @@ class Measures:
 def add(totals: Sums, loss: float, weight: float, sums: Sums) -> None:
     """Add a step, or a batch: its loss times its weight, its weight, and the sums of metrics."""
     for name, values in {"loss": [loss, weight], **sums}.items():
-        before = totals.get(name, [0.0] * len(values))
-        totals[name] = [a + b for a, b in zip(before, values, strict=True)]
+        before = totals.get(name)
+        both = zip(before or [0.0] * len(values), values, strict=True)
+        totals[name] = [a + b for a, b in both]
 
 
 def _checked(metrics: Any) -> list[Metric]:

@@ -11,7 +11,7 @@ from pycnn.ops.arrays import Array
 from pycnn.trainer.data import described
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Batch:
     """Samples [n, ...]; without targets in a prediction; weights [n], or None."""
 
@@ -25,6 +25,8 @@ class Batch:
 
     def part(self, rows: slice) -> Batch:
         """Views of some of the samples."""
+        if rows.start == 0 and rows.stop == len(self.x):
+            return self
         targets, weights = self.targets, self.weights
         return Batch(
             self.x[rows],
