@@ -1,7 +1,7 @@
 """The compiled module: checked arrays in, results in place. `pycnn.ops` is its public face."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +39,12 @@ def linear(
 ) -> None: ...
 
 class Activation:
-    """One of `ops.activations.NAMES`, or "none"; slope: that of "leaky_relu" below zero."""
+    """A row of the table in csrc/kernels/epilogue.h, or "none"; a, b: its numbers."""
 
-    def __init__(self, name: str, slope: float) -> None: ...
+    def __init__(self, name: str, a: float = 0.0, b: float = 0.0) -> None: ...
+    @property
+    def reads(self) -> Literal["x", "y"]:
+        """What its gradient is computed from."""
 
 class Conv2dShape:
     def __init__(
@@ -176,13 +179,15 @@ class Network:
         mean: _Array,
         var: _Array,
         eps: float,
-        relu: bool,
+        activation: Activation,
         residual: int = -1,
     ) -> None: ...
     def add_linear(
         self, x: int, y: int, weight: _Array, bias: _Array | None, activation: Activation
     ) -> None: ...
-    def add_relu(self, x: int, y: int) -> None: ...
+    def add_activation(self, x: int, y: int, activation: Activation) -> None: ...
+    def add_prelu(self, x: int, y: int, slope: _Array) -> None: ...
+    def add_softmax(self, x: int, y: int, K: int) -> None: ...
     def add_combine(
         self,
         a: int | _Array,
@@ -259,6 +264,7 @@ def conv2d_relu_backward(
     x: _Array,
     weight: _Array,
     shape: Conv2dShape,
+    activation: Activation,
     algorithm: str,
 ) -> None: ...
 def conv_pool_backward(
@@ -311,8 +317,14 @@ def avg_pool2d_backward(
     count_include_pad: bool,
     op: str = "avg_pool2d_backward",
 ) -> None: ...
-def relu(y: _Array, x: _Array) -> None: ...
-def relu_backward(dx: _Array, dy: _Array, y: _Array) -> None: ...
+def activate(y: _Array, x: _Array, activation: Activation, op: str = ...) -> None: ...
+def activation_backward(
+    dx: _Array, dy: _Array, v: _Array, activation: Activation, op: str = ...
+) -> None: ...
+def prelu(y: _Array, x: _Array, slope: _Array) -> None: ...
+def prelu_backward(
+    dx: _Array | None, dslope: _Array, dy: _Array, x: _Array, slope: _Array
+) -> None: ...
 def softmax(y: _Array, x: _Array, logarithm: bool) -> None: ...
 def softmax_backward(dx: _Array, dy: _Array, y: _Array, logarithm: bool) -> None: ...
 def softmax_cross_entropy(
@@ -455,7 +467,7 @@ def batch_norm(
     running_var: _Array | None,
     momentum: float,
     eps: float,
-    relu: bool,
+    activation: Activation,
     residual: _Array | None = None,
 ) -> None: ...
 def batch_norm_inference(
@@ -466,7 +478,7 @@ def batch_norm_inference(
     mean: _Array,
     var: _Array,
     eps: float,
-    relu: bool,
+    activation: Activation,
     residual: _Array | None = None,
 ) -> None: ...
 def batch_norm_backward(
@@ -480,7 +492,7 @@ def batch_norm_backward(
     mean: _Array,
     var: _Array,
     eps: float,
-    relu: bool,
+    activation: Activation,
     y: _Array | None = None,
     residual_gradient: _Array | None = None,
 ) -> None: ...
@@ -498,7 +510,7 @@ def conv2d_norm(
     running_var: _Array | None,
     momentum: float,
     eps: float,
-    relu: bool,
+    activation: Activation,
 ) -> None: ...
 def conv2d_norm_backward(
     dx: _Array | None,
@@ -514,7 +526,7 @@ def conv2d_norm_backward(
     mean: _Array,
     var: _Array,
     eps: float,
-    relu: bool,
+    activation: Activation,
 ) -> None: ...
 def dropout(y: _Array, x: _Array, p: float, seed: int, calls: int) -> None: ...
 def gather_images(

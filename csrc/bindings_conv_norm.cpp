@@ -56,7 +56,8 @@ Call check_x(const char* op, const py::array& x, const py::array& weight) {
 
 void forward(py::array y, py::array z, py::array mean, py::array var, const py::array& x, const py::array& weight,
              const py::object& bias_or_none, const py::array& gamma, const py::array& beta,
-             const py::object& running_mean, const py::object& running_var, double momentum, double eps, bool relu) {
+             const py::object& running_mean, const py::object& running_var, double momentum, double eps,
+             const Activation& activation) {
     const Call call = check_x("conv2d_norm", x, weight);
     const char* op = call.op;
     const bool has_bias = !bias_or_none.is_none(), runs = !running_mean.is_none();
@@ -86,7 +87,7 @@ void forward(py::array y, py::array z, py::array mean, py::array var, const py::
                               "and batch_norm_inference with the running statistics.");
     float *to = writable<float>(y), *map = writable<float>(z), *m = writable<float>(mean), *v = writable<float>(var);
     float* old[2] = {runs ? writable<float>(moving[0]) : nullptr, runs ? writable<float>(moving[1]) : nullptr};
-    const NormFunction<float> f{m, v, readable<float>(gamma), readable<float>(beta), eps, relu};
+    const NormFunction<float> f{m, v, readable<float>(gamma), readable<float>(beta), eps, activation};
     const float *from = readable<float>(x), *w = readable<float>(weight);
     const float* b = has_bias ? readable<float>(bias) : nullptr;
     const WithoutGil running;
@@ -104,7 +105,8 @@ void forward(py::array y, py::array z, py::array mean, py::array var, const py::
 
 void backward(const py::object& dx_or_none, py::array dweight, py::array dgamma, py::array dbeta, const py::array& dy,
               const py::array& z, const py::array& x, const py::array& weight, const py::array& gamma,
-              const py::array& beta, const py::array& mean, const py::array& var, double eps, bool relu) {
+              const py::array& beta, const py::array& mean, const py::array& var, double eps,
+              const Activation& activation) {
     const Call call = check_x("conv2d_norm_backward", x, weight);
     const char* op = call.op;
     check_in(dy, {op, "dy"}, call.map, kY);
@@ -125,7 +127,7 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dgamma,
     float *di = wants_dx ? writable<float>(dx) : nullptr, *dw = writable<float>(dweight);
     float *dg = writable<float>(dgamma), *db = writable<float>(dbeta);
     const NormFunction<float> f{
-        readable<float>(mean), readable<float>(var), readable<float>(gamma), readable<float>(beta), eps, relu};
+        readable<float>(mean), readable<float>(var), readable<float>(gamma), readable<float>(beta), eps, activation};
     const WithoutGil running;
     if (call.shape.N * call.shape.H * call.shape.W == 0) {
         std::fill_n(dw, call.shape.C * call.shape.OC, 0.0f);
@@ -151,10 +153,10 @@ void bind_conv_norm(py::module_& m) {
     using namespace conv_norm_bindings;
     m.def("conv2d_norm", forward, py::arg("y"), py::arg("z"), py::arg("mean"), py::arg("var"), py::arg("x"),
           py::arg("weight"), py::arg("bias"), py::arg("gamma"), py::arg("beta"), py::arg("running_mean"),
-          py::arg("running_var"), py::arg("momentum"), py::arg("eps"), py::arg("relu"));
+          py::arg("running_var"), py::arg("momentum"), py::arg("eps"), py::arg("activation"));
     m.def("conv2d_norm_backward", backward, py::arg("dx"), py::arg("dweight"), py::arg("dgamma"), py::arg("dbeta"),
           py::arg("dy"), py::arg("z"), py::arg("x"), py::arg("weight"), py::arg("gamma"), py::arg("beta"),
-          py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"));
+          py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("activation"));
 }
 
 }  // namespace pycnn

@@ -148,11 +148,15 @@ void backward(py::array dweight, const py::object& dbias_or_none, const py::obje
 
 void conv_relu_backward(py::array dweight, const py::object& dbias_or_none, const py::object& dx_or_none,
                         const py::array& dy, const py::array& y, const py::array& x, const py::array& weight,
-                        const Conv2dShape& s, const std::string& algorithm) {
+                        const Conv2dShape& s, const Activation& activation, const std::string& algorithm) {
     const char* op = "conv2d_relu_backward";
     const std::string map = "[N, OH, OW, OC]";
     const Extents x_extents{s.N, s.H, s.W, s.C}, y_extents{s.N, s.OH(), s.OW(), s.OC};
     const Extents weight_extents{s.KH, s.KW, s.group_C(), s.OC};
+    if (activation.kind == Activation::none || !reads_y(activation))
+        throw py::value_error(std::string(op) +
+                              ": activation is none whose gradient follows from y; expected relu, clip, "
+                              "sigmoid or another one that does.");
     const bool has_dbias = !dbias_or_none.is_none(), has_dx = !dx_or_none.is_none();
     py::array dbias = optional(dbias_or_none), dx = optional(dx_or_none);
     check_in(dy, {op, "dy"}, y_extents, map);
@@ -174,15 +178,15 @@ void conv_relu_backward(py::array dweight, const py::object& dbias_or_none, cons
     float* dw = writable<float>(dweight);
     float *db = has_dbias ? writable<float>(dbias) : nullptr, *di = has_dx ? writable<float>(dx) : nullptr;
     const WithoutGil running;
-    conv2d_relu_backward({.dweight = dw,
-                          .dbias = db,
-                          .dx = di,
-                          .dy = readable<float>(dy),
-                          .y = readable<float>(y),
-                          .where = nullptr,
-                          .x = readable<float>(x),
-                          .weight = readable<float>(weight)},
-                         s, algorithm);
+    conv2d_activation_backward({.dweight = dw,
+                                .dbias = db,
+                                .dx = di,
+                                .dy = readable<float>(dy),
+                                .y = readable<float>(y),
+                                .where = nullptr,
+                                .x = readable<float>(x),
+                                .weight = readable<float>(weight)},
+                               s, activation, algorithm);
 }
 
 }  // namespace
@@ -200,7 +204,8 @@ void bind_conv_pool(py::module_& m) {
     m.def("conv_pool_forward", forward, py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"),
           py::arg("bias"), py::arg("shape"), py::arg("algorithm"));
     m.def("conv2d_relu_backward", conv_relu_backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"),
-          py::arg("dy"), py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("shape"), py::arg("algorithm"));
+          py::arg("dy"), py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("shape"), py::arg("activation"),
+          py::arg("algorithm"));
     m.def("conv_pool_backward", backward, py::arg("dweight"), py::arg("dbias"), py::arg("dx"), py::arg("dy"),
           py::arg("y"), py::arg("where"), py::arg("x"), py::arg("weight"), py::arg("shape"));
 }

@@ -61,16 +61,17 @@ py::array checked(const Adding& step, const py::object& given, const char* name,
 }
 
 // A weight whose shape is asked for before it is known: an array of this rank without an empty axis.
-py::array ranked(const Adding& step, const py::object& given, const char* axes_letters, const std::string& axes_text) {
+py::array ranked(const Adding& step, const py::object& given, const char* name, const char* axes_letters,
+                 const std::string& axes_text) {
     if (!py::isinstance<py::array>(given))
-        throw py::type_error(std::string(step.op()) + ": weight is a " +
+        throw py::type_error(std::string(step.op()) + ": " + name + " is a " +
                              std::string(py::str(py::type::of(given).attr("__name__"))) +
                              "; expected a NumPy array of float32.");
     const py::array a = py::reinterpret_borrow<py::array>(given);
-    check_rank(a, {step.op(), "weight"}, axes_letters);
+    check_rank(a, {step.op(), name}, axes_letters);
     if (a.size() == 0)
-        step.refuse("weight has shape " + text(extents(a)) + "; expected at least one number on each axis of " +
-                    axes_text + ".");
+        step.refuse(std::string(name) + " has shape " + text(extents(a)) +
+                    "; expected at least one number on each axis of " + axes_text + ".");
     return a;
 }
 
@@ -160,9 +161,10 @@ void add_avg_pool2d(Program& p, Index x, Index y, const Pool2dShape& s, bool cou
 }
 
 void add_batch_norm(Program& p, Index x, Index y, const py::object& weight, const py::object& bias,
-                    const py::object& mean, const py::object& var, double eps, bool relu, Index residual) {
+                    const py::object& mean, const py::object& var, double eps, const Activation& activation,
+                    Index residual) {
     Adding step(p, "add_batch_norm");
-    const int64_t C = ranked(step, weight, "C", "[C]").shape(0), size = step.floats(x, "x");
+    const int64_t C = ranked(step, weight, "weight", "C", "[C]").shape(0), size = step.floats(x, "x");
     if (size % C)
         step.refuse("weight has " + std::to_string(C) + " numbers, but x has " + std::to_string(size) +
                     " floats an image; expected one number for each of its channels.");
@@ -179,7 +181,7 @@ void add_batch_norm(Program& p, Index x, Index y, const py::object& weight, cons
                           .variance = readable<float>(v),
                           .eps = eps,
                           .C = C,
-                          .relu = relu},
+                          .activation = activation},
                          residual);
     step.done();
 }
@@ -187,7 +189,7 @@ void add_batch_norm(Program& p, Index x, Index y, const py::object& weight, cons
 void add_linear(Program& p, Index x, Index y, const py::object& weight, const py::object& bias,
                 const Activation& activation) {
     Adding step(p, "add_linear");
-    const py::array sizes = ranked(step, weight, "IO", "[in, out]");
+    const py::array sizes = ranked(step, weight, "weight", "IO", "[in, out]");
     const int64_t in = sizes.shape(0), out = sizes.shape(1);
     const py::array w = checked(step, weight, "weight", {in, out}, "[in, out]");
     const py::array b = checked(step, bias, "bias", {out}, "[out]", true);
@@ -206,11 +208,36 @@ void add_linear(Program& p, Index x, Index y, const py::object& weight, const py
     step.done();
 }
 
-void add_relu(Program& p, Index x, Index y) {
-    Adding step(p, "add_relu");
+void add_activation(Program& p, Index x, Index y, const Activation& activation) {
+    Adding step(p, "add_activation");
     step.reads(x, "x", step.floats(x, "x"), true);
     step.writes(y, "y", step.floats(x, "x"));
-    p.net.add_relu(x, y);
+    p.net.add_activation(x, y, activation);
+    step.done();
+}
+
+void add_prelu(Program& p, Index x, Index y, const py::object& slope) {
+    Adding step(p, "add_prelu");
+    const int64_t C = ranked(step, slope, "slope", "C", "[C]").shape(0), size = step.floats(x, "x");
+    if (size % C)
+        step.refuse("slope has " + std::to_string(C) + " numbers, but x has " + std::to_string(size) +
+                    " floats an image; expected one number for each of its channels.");
+    const py::array w = checked(step, slope, "slope", {C}, "[C]");
+    step.reads(x, "x", size, true);
+    step.writes(y, "y", size);
+    p.net.add_prelu(x, y, readable<float>(w), C);
+    step.done();
+}
+
+void add_softmax(Program& p, Index x, Index y, int64_t K) {
+    Adding step(p, "add_softmax");
+    const int64_t size = step.floats(x, "x");
+    if (K < 1 || size % K)
+        step.refuse("K is " + std::to_string(K) + ", but x has " + std::to_string(size) +
+                    " floats an image; expected the size of its last axis.");
+    step.reads(x, "x", size);
+    step.writes(y, "y", size);
+    p.net.add_softmax(x, y, K);
     step.done();
 }
 
@@ -287,10 +314,13 @@ void bind_network(py::module_& m) {
         .def("add_avg_pool2d", add_avg_pool2d, py::arg("x"), py::arg("y"), py::arg("shape"),
              py::arg("count_include_pad"))
         .def("add_batch_norm", add_batch_norm, py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"),
-             py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"), py::arg("residual") = Network::kNone)
+             py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("activation"),
+             py::arg("residual") = Network::kNone)
         .def("add_linear", add_linear, py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"),
              py::arg("activation"))
-        .def("add_relu", add_relu, py::arg("x"), py::arg("y"))
+        .def("add_activation", add_activation, py::arg("x"), py::arg("y"), py::arg("activation"))
+        .def("add_prelu", add_prelu, py::arg("x"), py::arg("y"), py::arg("slope"))
+        .def("add_softmax", add_softmax, py::arg("x"), py::arg("y"), py::arg("K"))
         .def("add_affine", add_affine, py::arg("x"), py::arg("y"), py::arg("scale"), py::arg("shift"))
         .def("add_concat", add_concat, py::arg("xs"), py::arg("y"), py::arg("channels"))
         .def("add_copy", add_copy, py::arg("x"), py::arg("y"))

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "array_check.h"
+#include "ops/epilogue.h"
 #include "ops/maps/norm.h"
 
 namespace pycnn {
@@ -57,7 +58,7 @@ const T* or_null(const py::object& given, const py::array& a) {
 
 void forward(py::array y, py::array mean, py::array var, const py::array& x, const py::array& weight,
              const py::array& bias, const py::object& running_mean, const py::object& running_var, double momentum,
-             double eps, bool relu, const py::object& residual) {
+             double eps, const Activation& activation, const py::object& residual) {
     const Norm n = check_x("batch_norm", x, "x");
     check_vector(n, weight, "weight");
     check_vector(n, bias, "bias");
@@ -91,7 +92,7 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
         using T = decltype(zero);
         T *to = writable<T>(y), *m = writable<T>(mean), *v = writable<T>(var);
         T* old[2] = {runs ? writable<T>(moving[0]) : nullptr, runs ? writable<T>(moving[1]) : nullptr};
-        const NormFunction<T> f{m, v, readable<T>(weight), readable<T>(bias), eps, relu};
+        const NormFunction<T> f{m, v, readable<T>(weight), readable<T>(bias), eps, activation};
         const T *from = readable<T>(x), *added = or_null<T>(residual, other);
         const WithoutGil running;
         if (n.rows == 0) {
@@ -108,7 +109,7 @@ void forward(py::array y, py::array mean, py::array var, const py::array& x, con
 }
 
 void inference(py::array y, const py::array& x, const py::array& weight, const py::array& bias, const py::array& mean,
-               const py::array& var, double eps, bool relu, const py::object& residual) {
+               const py::array& var, double eps, const Activation& activation, const py::object& residual) {
     const Norm n = check_x("batch_norm_inference", x, "x");
     const Named vectors = {{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}};
     for (const auto& [name, array] : vectors) check_vector(n, *array, name);
@@ -118,7 +119,8 @@ void inference(py::array y, const py::array& x, const py::array& weight, const p
     const py::array other = check_residual(n, residual, x, y);
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
-        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
+        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps,
+                                activation};
         const NormForward<T> call{.y = writable<T>(y),
                                   .x = readable<T>(x),
                                   .rows = n.rows,
@@ -131,7 +133,7 @@ void inference(py::array y, const py::array& x, const py::array& weight, const p
 
 void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, const py::array& dy, const py::array& x,
               const py::array& weight, const py::array& bias, const py::array& mean, const py::array& var, double eps,
-              bool relu, const py::object& y_or_none, const py::object& residual_gradient) {
+              const Activation& activation, const py::object& y_or_none, const py::object& residual_gradient) {
     const Norm n = check_x("batch_norm_backward", x, "x");
     check_input(dy, {n.op, "dy"}, n.float64, "x", extents(x), "as x");
     Named inputs = {{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}};
@@ -142,6 +144,10 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, 
     py::array dx, y, other;
     inputs.push_back({"x", &x});
     if (has_y) {
+        if (activation.kind == Activation::none || !reads_y(activation))
+            throw py::value_error(std::string(n.op) +
+                                  ": y is given, but the gradient of activation does not follow from it; "
+                                  "expected relu, clip or another one that does.");
         y = py::reinterpret_borrow<py::array>(y_or_none);
         check_input(y, {n.op, "y"}, n.float64, "x", extents(x), "as x");
         inputs.push_back({"y", &y});
@@ -166,7 +172,8 @@ void backward(const py::object& dx_or_none, py::array dweight, py::array dbias, 
     check_apart_from(n, dbias, "out[2] (dbias)", inputs);
     by_type(n.float64, [&](auto zero) {
         using T = decltype(zero);
-        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps, relu};
+        const NormFunction<T> f{readable<T>(mean), readable<T>(var), readable<T>(weight), readable<T>(bias), eps,
+                                activation};
         const NormBackward<T> call{.dx = wants_dx ? writable<T>(dx) : nullptr,
                                    .dweight = writable<T>(dweight),
                                    .dbias = writable<T>(dbias),
@@ -193,12 +200,12 @@ void bind_norm(py::module_& m) {
     using namespace norm_bindings;
     m.def("batch_norm", forward, py::arg("y"), py::arg("mean"), py::arg("var"), py::arg("x"), py::arg("weight"),
           py::arg("bias"), py::arg("running_mean"), py::arg("running_var"), py::arg("momentum"), py::arg("eps"),
-          py::arg("relu"), py::arg("residual") = py::none());
+          py::arg("activation"), py::arg("residual") = py::none());
     m.def("batch_norm_inference", inference, py::arg("y"), py::arg("x"), py::arg("weight"), py::arg("bias"),
-          py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("relu"), py::arg("residual") = py::none());
+          py::arg("mean"), py::arg("var"), py::arg("eps"), py::arg("activation"), py::arg("residual") = py::none());
     m.def("batch_norm_backward", backward, py::arg("dx"), py::arg("dweight"), py::arg("dbias"), py::arg("dy"),
           py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("var"), py::arg("eps"),
-          py::arg("relu"), py::arg("y") = py::none(), py::arg("residual_gradient") = py::none());
+          py::arg("activation"), py::arg("y") = py::none(), py::arg("residual_gradient") = py::none());
 }
 
 }  // namespace pycnn

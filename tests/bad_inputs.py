@@ -9,6 +9,7 @@ import bad_arithmetic
 import bad_norms
 import numpy as np
 import op_windows
+from bad_activations import BAD_ACTIVATIONS
 from bad_losses import LOSSES_BAD, Bad, unlike
 from op_table import normal
 
@@ -97,7 +98,7 @@ _NORM_BAD = {
     "one_axis": Bad({"x": normal(17)}, ValueError, ("x", r"\(17,\)", "two axes")),
     "no_channel": Bad({"x": normal(3, 0)}, ValueError, ("x", "0", "channel")),
     "eps_0": Bad({"eps": 0.0}, ValueError, ("eps", "0.0", "above 0")),
-    "activation": Bad({"activation": "tanh"}, ValueError, ("activation", "tanh", "relu")),
+    "activation": Bad({"activation": "Tanh"}, ValueError, ("activation", "Tanh", "relu")),
 }
 _OTHER_SHAPE = {"shape": Bad({"y": normal(5, 9)}, ValueError, ("y", r"5, 9", "10"))}
 
@@ -155,12 +156,13 @@ BAD = {
         "slope_nan": Bad(
             {"activation": ("leaky_relu", np.nan)}, ValueError, ("activation", "nan", "slope")
         ),
-        "slope_missing": Bad(
-            {"activation": "leaky_relu"}, ValueError, ("activation", "leaky_relu", "slope")
+        "too_many": Bad(
+            {"activation": ("leaky_relu", 1, 2)}, ValueError, ("activation", "leaky_relu", "slope")
         ),
     },
     "relu": {},
     "relu_backward": _OTHER_SHAPE,
+    **BAD_ACTIVATIONS,
     **LOSSES_BAD,
     "add_bias": {
         "bias_length": Bad({"bias": normal(9)}, ValueError, ("bias", "9", "7", "C")),

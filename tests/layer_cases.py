@@ -165,6 +165,30 @@ CASES = {
     ),
     "power": (lambda: layers.Power(3), (4, 5), lambda x, p: x**3),
     "relu": (layers.ReLU, (4, 5), lambda x, p: reference.relu(x)),
+    **{
+        name: (make, (4, 5), lambda x, p, kind=kind: reference.activated(x, kind))
+        for name, make, kind in (
+            ("relu6", layers.ReLU6, "relu6"),
+            ("clip", lambda: layers.Clip(-0.4, 0.6), ("clip", -0.4, 0.6)),
+            ("leaky_relu", layers.LeakyReLU, "leaky_relu"),
+            ("leaky_relu_falls", lambda: layers.LeakyReLU(-0.2), ("leaky_relu", -0.2)),
+            ("elu", lambda: layers.ELU(0.5), ("elu", 0.5)),
+            ("sigmoid", layers.Sigmoid, "sigmoid"),
+            ("hardsigmoid", layers.Hardsigmoid, "hard_sigmoid"),
+            ("hardswish", layers.Hardswish, "hard_swish"),
+            ("silu", layers.SiLU, "silu"),
+            ("gelu", layers.GELU, "gelu"),
+            ("gelu_tanh", lambda: layers.GELU("tanh"), "gelu_tanh"),
+            ("tanh", layers.Tanh, "tanh"),
+            ("softplus", lambda: layers.Softplus(2.0, 1.0), ("softplus", 2.0, 1.0)),
+            ("exp", layers.Exp, "exp"),
+            ("erf", layers.Erf, "erf"),
+            ("abs", layers.Abs, "abs"),
+        )
+    },
+    "prelu": (lambda: layers.PReLU(5), (2, 3, 2, 5), lambda x, p: reference.prelu(x, *p)),
+    "prelu_one": (layers.PReLU, (4, 5), lambda x, p: reference.prelu(x, *p)),
+    "softmax": (layers.Softmax, (4, 5), lambda x, p: reference.softmax(x)),
     "flatten": (layers.Flatten, (2, 3, 4, 2), lambda x, p: x.reshape(2, 24)),
     "linear": (
         lambda: layers.Linear(5, 3),

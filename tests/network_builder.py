@@ -6,7 +6,7 @@ import _pycnn
 import numpy as np
 import reference
 
-from pycnn.ops.activations import NONE, parse
+from pycnn.ops.activations import NONE, parse, relu_if
 from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
 
@@ -93,7 +93,7 @@ class Built:
             z = z + values[residual] if residual >= 0 else z
             return np.maximum(z, 0) if relu else z
 
-        return self.step("batch_norm", y, compute, x, y, *vectors, eps, relu, residual)
+        return self.step("batch_norm", y, compute, x, y, *vectors, eps, relu_if(relu), residual)
 
     def linear(self, x, weight, bias, relu=False, activation=None):
         activation = "relu" if relu else activation

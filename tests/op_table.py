@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import op_activations
 import op_rows_arithmetic
 import op_rows_norm
 import op_windows
@@ -200,6 +201,7 @@ _ALL = [
         batch=("dy", "y"),
         in_place=("dy",),
     ),
+    *(Operator(*row, **how) for row, how in op_activations.ROWS),
     *(
         Operator(
             name,

@@ -6,12 +6,22 @@ Convolutions and pools: window_reference.py.
 import itertools
 
 import numpy as np
-from activation_reference import activated, relu
+from activation_reference import (  # noqa: F401
+    activated,
+    activation_backward,
+    by_name,
+    prelu,
+    prelu_backward,
+    relu,
+)
 from arithmetic_reference import *  # noqa: F403
 from augment_reference import augment_images  # noqa: F401
 from loss_reference import *  # noqa: F403
 from norm_reference import *  # noqa: F403
 from window_reference import *  # noqa: F403
+
+# sigmoid, exp and the others.
+globals().update(by_name(activated), activation=lambda x, kind: activated(x, kind))
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
@@ -95,7 +105,7 @@ def batch_norm_inference(x, weight, bias, mean, var, eps=1e-5, activation=None):
     y = np.zeros(x.shape)
     for c in range(x.shape[-1]):
         y[..., c] = (x[..., c] - mean[c]) / np.sqrt(var[c] + eps) * weight[c] + bias[c]
-    return relu(y) if activation == "relu" else y
+    return activated(y, activation)
 
 
 def batch_norm(x, weight, bias, eps=1e-5, activation=None):

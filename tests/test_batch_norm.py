@@ -160,8 +160,8 @@ def kinds(*layers):
 
 def test_what_runs_in_one_pass():
     conv, norm = Conv2d(1, 4, 3), BatchNorm2d(4)
-    assert kinds(conv, MaxPool2d(2), norm, ReLU()) == ["ConvPool", "NormRelu"]
-    assert kinds(conv, norm, ReLU(), MaxPool2d(2)) == ["Conv2d", "NormRelu", "MaxPool2d"]
+    assert kinds(conv, MaxPool2d(2), norm, ReLU()) == ["ConvPool", "NormActivation"]
+    assert kinds(conv, norm, ReLU(), MaxPool2d(2)) == ["Conv2d", "NormActivation", "MaxPool2d"]
     assert kinds(norm, MaxPool2d(2), ReLU()) == ["BatchNorm2d", "MaxPool2d", "ReLU"]
     assert kinds(norm, Dropout(), ReLU()) == ["BatchNorm2d", "Dropout", "ReLU"]
 
@@ -272,7 +272,7 @@ def test_the_gradient_lies_in_that_of_the_convolution_behind(rng):
     model, x, _ = network(rng)
     plan = model._running.plan_for((x,))
     norm = plan.steps[1]
-    assert type(norm.operation).__name__ == "NormRelu"
+    assert type(norm.operation).__name__ == "NormActivation"
     dx, dy = (plan.gradients[id(v[0])] for v in (norm.inputs, norm.outputs))
     assert (dx.where, dx.index) == (dy.where, dy.index) == ("arena", dx.index)
 

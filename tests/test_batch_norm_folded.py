@@ -77,7 +77,7 @@ class Steps:
         ([BatchNorm2d(4), BatchNorm2d(4)], -1, ["conv2d"]),
         ([MaxPool2d(2), BatchNorm2d(4), ReLU()], 1, ["conv2d"]),
         ([MaxPool2d(2), BatchNorm2d(4), ReLU()], -1, ["conv2d", "batch_norm"]),
-        ([MaxPool2d(3), BatchNorm2d(4), ReLU()], 1, ["conv2d", "max_pool2d", "relu"]),
+        ([MaxPool2d(3), BatchNorm2d(4), ReLU()], 1, ["conv2d", "max_pool2d", "activation"]),
         ([MaxPool2d(3), BatchNorm2d(4), ReLU()], -1, ["conv2d", "max_pool2d", "batch_norm"]),
         ([ReLU(), BatchNorm2d(4)], 1, ["conv2d", "batch_norm"]),
         ([ReLU(), MaxPool2d(2), BatchNorm2d(4)], 1, ["conv2d", "batch_norm"]),

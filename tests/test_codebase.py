@@ -15,6 +15,7 @@ from pycnn._runtime import freshness
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 KERNEL_HEADERS = {
+    "activations.h",
     "epilogue.h",
     "exp.h",
     "power.h",
@@ -111,6 +112,7 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/conv_pool.py",
         "ops/conv2d.py",
         "ops/dense.py",
+        "ops/elementwise.py",
         "ops/images.py",
         "ops/join.py",
         "ops/losses.py",

@@ -131,7 +131,7 @@ def test_wrong_arguments_are_sentences(rng):
     with pytest.raises(ValueError, match=r"gamma has shape \(3,\)"):
         call(x, weight, gamma[:3], beta)
     with pytest.raises(ValueError, match="activation"):
-        call(x, weight, gamma, beta, activation="tanh")
+        call(x, weight, gamma, beta, activation="Tanh")
     with pytest.raises(TypeError, match="belong together"):
         call(x, weight, gamma, beta, running_mean=bias)
     with pytest.raises(TypeError, match="expected four arrays"):
@@ -153,12 +153,12 @@ def test_what_becomes_one_operator():
     assert kinds(Sequential(conv, norm)) == ["PointwiseNorm"]
     for options in ({"stride": 2}, {"padding": 1}, {"groups": 2}, {"algorithm": "naive"}):
         other = Sequential(Conv2d(16, 32, 1, **options), norm, ReLU())
-        assert kinds(other) == ["Conv2d", "NormRelu"]
-    assert kinds(Sequential(Conv2d(16, 32, 3), norm, ReLU())) == ["Conv2d", "NormRelu"]
+        assert kinds(other) == ["Conv2d", "NormActivation"]
+    assert kinds(Sequential(Conv2d(16, 32, 3), norm, ReLU())) == ["Conv2d", "NormActivation"]
     x = Input((8, 8, 16))
     added = Add()(BatchNorm2d(16)(Conv2d(16, 16, 1)(x)), x)
     residual = Graph(x, ReLU()(added))  # added to in the pass of the norm
-    assert kinds(residual) == ["Conv2d", "NormAddRelu"]
+    assert kinds(residual) == ["Conv2d", "NormAdd"]
 
 
 @pytest.mark.parametrize("bias", [True, False])

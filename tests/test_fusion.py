@@ -49,7 +49,7 @@ def test_what_becomes_a_block():
 def test_another_pool_stays_a_layer(pool):
     found = kinds(conv(), ReLU(), pool)
     if isinstance(pool, AvgPool2d):
-        assert found == ["ConvRelu", "AvgPool2d"]
+        assert found == ["ConvActivation", "AvgPool2d"]
     else:  # relu on fewer pixels
         assert found == ["Conv2d", "MaxPool2d", "ReLU"]
 

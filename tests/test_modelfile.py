@@ -24,6 +24,9 @@ EVERY = [
     lambda: layers.AvgPool2d([1, 2, 2, 1], padding=(1, 0), count_include_pad=True),
     lambda: Dropout(0.25, rng=3),
     lambda: layers.BatchNorm2d(6, 0.2, 1e-3),
+    lambda: Sequential(layers.Clip(-1), layers.Clip(high=2), layers.ReLU6(), layers.PReLU(6)),
+    lambda: Sequential(layers.LeakyReLU(0.1), layers.ELU(0.5), layers.GELU("tanh"), layers.SiLU()),
+    lambda: Sequential(layers.Hardsigmoid(0.2, 0.4), layers.Softplus(2, np.inf), layers.Abs()),
     lambda: layers.GlobalAvgPool2d(),
     Flatten,
 ]

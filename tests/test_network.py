@@ -6,11 +6,12 @@ import threading
 import _pycnn
 import numpy as np
 import pytest
+import reference
 from network_builder import Built
 
 import pycnn
 from pycnn import ops
-from pycnn.ops.activations import NONE, RELU
+from pycnn.ops.activations import NONE, RELU, parse
 
 
 def close(results, expected):
@@ -119,8 +120,11 @@ def test_linear_has_the_bits_of_one_image_in_any_batch(isa, rng, relu):
     check(built, [y], x, chunks=(1, 7, 39, 40, 100))
 
 
+SLOPE = np.linspace(-0.5, 0.5, 19, dtype=np.float32)
 ELEMENTWISE = {
-    "relu": (1, lambda x: np.where(x < 0, 0, x), ()),
+    "activation": (1, lambda x: np.clip(x, 0, 6), (parse("relu6", "test"),)),
+    "prelu": (1, lambda x: np.where(x < 0, x * SLOPE, x), (SLOPE,)),
+    "softmax": (1, reference.softmax, (19,)),
     "add": (2, lambda a, b: a + b, (NONE,)),
     "add_then_relu": (2, lambda a, b: np.maximum(a + b, 0), (RELU,)),
     "subtract": (2, lambda a, b: a - b, ()),
@@ -134,11 +138,11 @@ ELEMENTWISE = {
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_elementwise_steps_apart_and_over_each_operand(isa, num_threads, rng, name, place):
     operands, compute, options = ELEMENTWISE[name]
-    if place is not None and (place >= operands or name == "copy"):
+    if place is not None and (place >= operands or name in ("copy", "softmax")):
         return
     x, built = small(rng)
     values = [built.elementwise("affine", [0], lambda v: 2.0 * v + 1.0, 2.0, 1.0)]
-    values.append(built.elementwise("relu", [0], lambda v: np.maximum(v, 0)))
+    values.append(built.elementwise("activation", [0], lambda v: np.maximum(v, 0), RELU))
     values = values[:operands]
     at = None if place is None else values[place]
     y = built.elementwise(name.partition("_")[0], values, compute, *options, at=at)

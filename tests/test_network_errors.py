@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_network import close, he, vector
 
-from pycnn.ops.activations import NONE, parse
+from pycnn.ops.activations import NONE, RELU, parse
 from pycnn.ops.conv2d import conv2d_shape
 from pycnn.ops.pool2d import pool2d_shape
 
@@ -58,15 +58,30 @@ def new():
 
 
 BAD = {
-    "index_high": (lambda n: n.add_relu(7, 2), r"add_relu: x is value 7; expected one of 0 \.\. 6"),
-    "index_low": (lambda n: n.add_relu(-1, 2), "add_relu: x is value -1"),
-    "index_of_y": (lambda n: n.add_relu(1, 99), "add_relu: y is value 99"),
-    "input_written": (lambda n: n.add_relu(1, 0), "y is value 0, an input, .* another value"),
-    "input_in_place": (lambda n: n.add_relu(0, 0), "y is value 0, an input"),
-    "not_written": (lambda n: n.add_relu(2, 5), "x is value 2, which no step has written"),
-    "itself": (lambda n: n.add_relu(2, 2), "x is value 2, which no step has written"),
-    "in_part": (lambda n: n.add_relu(1, 3), r"y \(value 3\) lies over x \(value 1\).*same offset"),
-    "size": (lambda n: n.add_relu(1, 4), "y is value 4 with 24 floats an image; expected 120"),
+    "index_high": (
+        lambda n: n.add_activation(7, 2, RELU),
+        r"add_activation: x is value 7; expected one of 0 \.\. 6",
+    ),
+    "index_low": (lambda n: n.add_activation(-1, 2, RELU), "add_activation: x is value -1"),
+    "index_of_y": (lambda n: n.add_activation(1, 99, RELU), "add_activation: y is value 99"),
+    "input_written": (
+        lambda n: n.add_activation(1, 0, RELU),
+        "y is value 0, an input, .* another value",
+    ),
+    "input_in_place": (lambda n: n.add_activation(0, 0, RELU), "y is value 0, an input"),
+    "not_written": (
+        lambda n: n.add_activation(2, 5, RELU),
+        "x is value 2, which no step has written",
+    ),
+    "itself": (lambda n: n.add_activation(2, 2, RELU), "x is value 2, which no step has written"),
+    "in_part": (
+        lambda n: n.add_activation(1, 3, RELU),
+        r"y \(value 3\) lies over x \(value 1\).*same offset",
+    ),
+    "size": (
+        lambda n: n.add_activation(1, 4, RELU),
+        "y is value 4 with 24 floats an image; expected 120",
+    ),
     "copy": (lambda n: n.add_copy(1, 6), r"y \(value 6\) lies over x \(value 1\).*apart from it"),
     "add_sizes": (lambda n: combine(n, 1, 4, 2), "b is value 4 with 24 floats"),
     "subtract": (
@@ -117,23 +132,23 @@ BAD = {
     "max_pool": (lambda n: n.add_max_pool2d(1, 2, POOL), "add_max_pool2d: y is value 2 with 120"),
     "avg_pool": (lambda n: n.add_avg_pool2d(4, 4, POOL, False), "add_avg_pool2d: x is value 4"),
     "norm_channels": (
-        lambda n: n.add_batch_norm(1, 2, *[np.ones(7, F)] * 4, 1e-5, False),
+        lambda n: n.add_batch_norm(1, 2, *[np.ones(7, F)] * 4, 1e-5, NONE),
         "weight has 7 numbers, but x has 120 floats",
     ),
     "norm_none": (
-        lambda n: n.add_batch_norm(1, 2, *[np.ones(0, F)] * 4, 1e-5, False),
+        lambda n: n.add_batch_norm(1, 2, *[np.ones(0, F)] * 4, 1e-5, NONE),
         r"weight has shape \(0,\); expected at least one number on each axis of \[C\]",
     ),
     "norm_bias": (
-        lambda n: n.add_batch_norm(1, 2, B, np.ones(3, F), B, B, 1e-5, False),
+        lambda n: n.add_batch_norm(1, 2, B, np.ones(3, F), B, B, 1e-5, NONE),
         r"bias has shape \(3,\)",
     ),
     "norm_rank": (
-        lambda n: n.add_batch_norm(1, 2, W, B, B, B, 1e-5, False),
+        lambda n: n.add_batch_norm(1, 2, W, B, B, B, 1e-5, NONE),
         "weight has shape .*expected 1",
     ),
-    "norm_eps": (lambda n: n.add_batch_norm(1, 2, B, B, B, B, 0.0, False), "eps is 0"),
-    "norm_nan": (lambda n: n.add_batch_norm(1, 2, B, B, B, B, np.nan, False), "eps is .*nan"),
+    "norm_eps": (lambda n: n.add_batch_norm(1, 2, B, B, B, B, 0.0, NONE), "eps is 0"),
+    "norm_nan": (lambda n: n.add_batch_norm(1, 2, B, B, B, B, np.nan, NONE), "eps is .*nan"),
     "linear_in": (lambda n: n.add_linear(1, 4, np.ones((119, 24), F), None, NONE), "expected 119"),
     "linear_out": (lambda n: n.add_linear(1, 4, np.ones((120, 23), F), None, NONE), "expected 23"),
     "linear_rank": (
@@ -210,10 +225,10 @@ def test_a_step_that_does_not_fit(key):
         lambda n: n.add_conv2d(1, 2, CONV, W, B.astype(int), NONE, "none"),
         lambda n: n.add_conv2d(1, 2, None, W, B, NONE, "none"),
         lambda n: n.add_max_pool2d(1, 4, CONV),
-        lambda n: n.add_batch_norm(1, 2, B, B, None, B, 1e-5, False),
+        lambda n: n.add_batch_norm(1, 2, B, B, None, B, 1e-5, NONE),
         lambda n: n.add_linear(1, 4, None, None, NONE),
         lambda n: n.add_linear(1, 4, np.ones((120, 24)), None, NONE),
-        lambda n: n.add_relu(None, 2),
+        lambda n: n.add_activation(None, 2, RELU),
         lambda n: n.add_python(3, [1], [2], [(120,)], [(120,)]),
     ],
 )
@@ -228,17 +243,17 @@ def test_a_weight_that_is_no_array_is_called_by_its_kind(weight):
     with pytest.raises(TypeError, match=f"add_linear: {words}"):
         new().add_linear(1, 4, weight, None, NONE)
     with pytest.raises(TypeError, match=f"add_batch_norm: {words}"):
-        new().add_batch_norm(1, 2, weight, B, B, B, 1e-5, False)
+        new().add_batch_norm(1, 2, weight, B, B, B, 1e-5, NONE)
 
 
 def test_a_value_that_was_written_over_is_not_read():
     net = new()
-    net.add_relu(1, 6)
+    net.add_activation(1, 6, RELU)
     with pytest.raises(ValueError, match=r"x is value 1, .*another value was written over it"):
-        net.add_relu(1, 5)
+        net.add_activation(1, 5, RELU)
     net.add_affine(0, 3, 1.0, 0.0)
     with pytest.raises(ValueError, match="x is value 6, "):
-        net.add_relu(6, 5)
+        net.add_activation(6, 5, RELU)
 
 
 def test_no_step_is_added_after_a_run():
@@ -246,7 +261,7 @@ def test_no_step_is_added_after_a_run():
     net.add_copy(1, 5)
     net.run([np.ones((1, 120), F)], [(1, 120)])
     for call in (
-        lambda: net.add_relu(1, 5),
+        lambda: net.add_activation(1, 5, RELU),
         lambda: net.add_conv2d(1, 2, CONV, W, B, NONE, "none"),
     ):
         with pytest.raises(ValueError, match="the network has run"):
@@ -313,7 +328,7 @@ def test_an_output_may_be_read_and_written_in_place(rng):
     w = he(rng, 4, 4)
     net = _pycnn.Network([4, 4, 4], [-1, -1, -1], [0], [1, 2], 3)
     net.add_linear(0, 1, w, None, NONE)
-    net.add_relu(1, 1)
+    net.add_activation(1, 1, RELU)
     net.add_copy(1, 2)
     x = vector(rng, 40).reshape(10, 4)
     first, second = net.run([x], [(10, 4), (10, 2, 2)])

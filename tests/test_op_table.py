@@ -25,6 +25,7 @@ NO_OPERATORS = {  # shapes, explanations and types
     "ConvNorm",
     "ConvNormGradients",
     "ConvPoolGradients",
+    "activation_reads",
     "Conv2dExplanation",
     "conv2d_output_shape",
     "conv_transpose2d_output_shape",

@@ -112,16 +112,16 @@ def test_in_place_is_the_last_use_and_nothing_else():
 def test_fused_steps_stand_where_their_last_member_was():
     model, xs, _ = make("residual")
     kinds = [type(step.operation).__name__ for step in plan_of(model, xs).steps]
-    assert kinds.count("NormAddRelu") == 2
-    assert kinds.count("NormRelu") == 2
-    assert kinds.count("Conv2d") == 5  # the stem is a ConvRelu
+    assert kinds.count("NormAdd") == 2
+    assert kinds.count("NormActivation") == 2
+    assert kinds.count("Conv2d") == 5  # the stem is a ConvActivation
     shortcut = [step.label for step in plan_of(model, xs).steps].index(
         "blocks.1.shortcut.1 (BatchNorm2d)"
     )
-    assert kinds[shortcut + 1 :] == ["NormAddRelu", "GlobalAvgPool2d", "Linear"]
+    assert kinds[shortcut + 1 :] == ["NormAdd", "GlobalAvgPool2d", "Linear"]
     plain, xs, _ = make("residual_without_norm")
     kinds = [type(step.operation).__name__ for step in plan_of(plain, xs).steps]
-    assert kinds.count("ConvAddRelu") == 2
+    assert kinds.count("ConvAdd") == 2
     assert "one pass" in model.plan((None, 6, 5, 3))
 
 

@@ -313,7 +313,7 @@ BACK = (X, V, V, V, V)
         (
             lambda: ops.batch_norm_backward(DY, *BACK, y=X),
             ValueError,
-            'y is given, .*expected activation="relu"',
+            'y is given with activation=None; expected .* as "relu"',
         ),
         (
             lambda: ops.batch_norm_backward(DY, *BACK, activation="relu", residual_gradient=DY),

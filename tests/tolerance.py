@@ -22,8 +22,11 @@ Each bound takes the arguments of the operator and returns one array for each of
 import augment_reference
 import numpy as np
 import reference
+from activation_tolerance import activated, activation, activation_backward, prelu, prelu_backward  # noqa: F401
 from loss_tolerance import *  # noqa: F403
-from rounding import EXP_ROUNDINGS, TINY, gamma, unit_roundoff
+from rounding import TINY, gamma, unit_roundoff
+
+globals().update(reference.by_name(activation))  # sigmoid, exp and the others
 
 
 def assert_within(actual, exact, bound, what=""):
@@ -44,46 +47,6 @@ def assert_within(actual, exact, bound, what=""):
 def matmul(a, b, transpose_a=False, transpose_b=False):
     k = a.shape[0 if transpose_a else 1]
     return gamma(k + 2, a.dtype) * reference.matmul(np.abs(a), np.abs(b), transpose_a, transpose_b)
-
-
-# How many times as fast as its argument an activation changes, at most.
-STEEPNESS = {
-    "hard_sigmoid": 1 / 6,
-    "hard_swish": 1.5,
-    "sigmoid": 0.25,
-    "silu": 1.1,
-    "gelu_tanh": 1.13,
-}
-# Roundings after the argument. leaky_relu: the slope and a product; hard_sigmoid: x + 3, the sixth
-# and a product; sigmoid: exp, a sum and a quotient. tanh, with e <= 0.287: (e E + 1) / (1 - e) <= 3
-# of the numerator 1 - e, 2 of the denominator and a quotient (E of exp); its polynomial has fewer.
-# x times the others: one more.
-ROUNDINGS = {
-    "leaky_relu": 2,
-    "hard_sigmoid": 3,
-    "hard_swish": 4,
-    "sigmoid": EXP_ROUNDINGS + 2,
-    "silu": EXP_ROUNDINGS + 3,
-    "tanh": EXP_ROUNDINGS + 3,
-    "gelu_tanh": EXP_ROUNDINGS + 3,
-}
-
-
-def activated(z, error, activation, dtype=np.float32):
-    """The bound of activation(z) where z is known within `error`.
-
-    gelu_tanh = x sigmoid(t), t = x (c + d x^2): t has 5 roundings, and sigmoid(t (1 + 5 u)) is
-    wrong by |t| 5 u (1 - sigmoid(t)), relative.
-    """
-    name, slope = activation if isinstance(activation, tuple) else (activation, 0.0)
-    y = np.abs(reference.activated(z, activation))
-    bound = (
-        max(STEEPNESS.get(name, 1.0), abs(slope)) * error + gamma(ROUNDINGS.get(name, 0), dtype) * y
-    )
-    if name == "gelu_tanh":
-        t = 2 * np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)
-        bound = bound + gamma(5, dtype) * np.abs(t) * y * reference.activated(-t, "sigmoid")
-    return bound + (TINY if name in ROUNDINGS else 0.0)
 
 
 def linear(x, weight, bias=None, activation=None):
@@ -184,7 +147,7 @@ def accumulate(total, part):
 
 def gather_images(images, indices, scale=None, mean=0.0, std=1.0):
     """`scale` is rounded to float32, and so are product, difference, quotient, mean and std."""
-    factor = None if scale is None else abs(scale)
+    factor = None if scale is None else np.abs(scale)
     absolute = np.abs(images) if images.dtype.kind == "f" else images
     size = reference.gather_images(absolute, indices, factor, -np.abs(mean), std)
     return gamma(2 if np.all(mean == 0) and np.all(std == 1) else 6) * size

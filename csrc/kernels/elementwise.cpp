@@ -1,6 +1,7 @@
-// Element by element, 16 at a time: the gradient of relu, sums, the conversion of bytes.
+// Element by element, 16 at a time: prelu, sums, the conversion of bytes. Activations stand in epilogue.cpp.
 //
-//   relu_backward   dx = y <= 0 ? 0 : dy        the mask comes from the output; may run in place on dy
+//   prelu           y = x < 0 ? x * slope[c] : x, rows of C channels
+//   prelu_gradient  dx = x < 0 ? dy * slope[c] : dy;  dslope[c] += sum over r of dy x where x < 0, r in order
 //   accumulate      total += part
 //   combine         y = a + b, a - b, a * b or a / b, rows of them, where a or b may repeat; y may be a or b
 //   affine          y = x * scale + shift, rounded twice everywhere (no fma); y may be x
@@ -20,10 +21,6 @@ namespace pycnn::PYCNN_ISA {
 namespace {
 
 PYCNN_INLINE int64_t lanes_from(int64_t at, int64_t size) { return size - at < VL ? size - at : VL; }
-
-PYCNN_INLINE void relu_backward_vec(float* dx, const float* dy, const float* y, int64_t lanes) {
-    store_first(dx, select(relu_passes(load_first(y, lanes)), load_first(dy, lanes), splat(0.0f)), lanes);
-}
 
 template <Combine OP>
 PYCNN_INLINE vec combined(vec a, vec b) {
@@ -93,10 +90,30 @@ PYCNN_INLINE void sum_columns(float* total, const float* x, int64_t rows, int64_
 
 }  // namespace
 
-void relu_backward(float* dx, const float* dy, const float* y, int64_t size) {
-    int64_t i = 0;
-    for (; i + VL <= size; i += VL) relu_backward_vec(dx + i, dy + i, y + i, VL);
-    if (i < size) relu_backward_vec(dx + i, dy + i, y + i, size - i);
+void prelu(const Prelu& s) {
+    for (int64_t r = 0; r < s.rows; ++r)
+        for (int64_t c = 0; c < s.C; c += VL) {
+            const int64_t at = r * s.C + c, lanes = lanes_from(c, s.C);
+            const vec x = load_first(s.x + at, lanes);
+            store_first(s.y + at, select(greater(splat(0.0f), x), x * load_first(s.slope + c, lanes), x), lanes);
+        }
+}
+
+void prelu_gradient(const PreluGradient& s) {
+    const vec zero = splat(0.0f);
+    for (int64_t c = 0; c < s.C; c += VL) {
+        const int64_t lanes = lanes_from(c, s.C);
+        const vec slope = load_first(s.slope + c, lanes);
+        vec sum = load_first(s.dslope + c, lanes);
+        for (int64_t r = 0; r < s.rows; ++r) {
+            const int64_t at = r * s.C + c;
+            const vec x = load_first(s.x + at, lanes), dy = load_first(s.dy + at, lanes);
+            const ivec below = greater(zero, x);
+            sum = select(below, fma(dy, x, sum), sum);
+            if (s.dx) store_first(s.dx + at, select(below, dy * slope, dy), lanes);
+        }
+        store_first(s.dslope + c, sum, lanes);
+    }
 }
 
 void accumulate(float* total, const float* part, int64_t size) {

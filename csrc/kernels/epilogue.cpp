@@ -1,10 +1,11 @@
 // Activations, and the end of an operator as a pass of its own.
 //
-//   activate   y = f(x), f one of Activation; y may be x
-//   finish     y[r][c] = f(x[r][c] + bias[c] + residual[r][c]), the sums from left to right
+//   activate             y = f(x), f one of Activation; y may be x
+//   activation_gradient  dx = dy f'(x), with f' from x or from y (activations.h says which); dx may be dy or v
+//   finish               y[r][c] = f(x[r][c] + bias[c] + residual[r][c]), the sums from left to right
 //
-// NaN stays NaN. -Inf and Inf give the limits: silu, hard_swish and gelu_tanh of -Inf are -0. exp is that of exp.h, so the bits
-// are those of every instruction set with FMA. Errors, u = 2^-24: tests/tolerance.py derives them.
+// NaN stays NaN. -Inf and Inf give the limits: silu, hard_swish and gelu of -Inf are -0. exp and its kin are those of exp.h, so
+// the bits are those of every instruction set with FMA. Errors, u = 2^-24: tests/tolerance.py derives them.
 
 #include "exp.h"
 #include "finish.h"
@@ -12,76 +13,44 @@
 #include "simd_maps.h"
 #include "table.h"
 
+// Behind the functions that it is made of.
+#include "activations.h"
+
 namespace pycnn::PYCNN_ISA {
 namespace {
 
-// Both leave NaN alone.
-PYCNN_INLINE vec at_most(vec x, float high) { return select(greater(x, splat(high)), splat(high), x); }
-PYCNN_INLINE vec at_least(vec x, float low) { return select(greater(splat(low), x), splat(low), x); }
-
-PYCNN_INLINE vec hard_sigmoid(vec x) { return at_most(relu(x + splat(3.0f)), 6.0f) * splat(1.0f / 6.0f); }
-
-// With e = exp(-|x|): 1 / (1 + e), or e / (1 + e) below zero, so that neither overflows nor cancels.
-PYCNN_INLINE vec sigmoid(vec x) {
-    const vec zero = splat(0.0f), one = splat(1.0f);
-    const ivec positive = greater(x, zero);
-    const vec e = exp_of_negative(select(positive, zero - x, x));
-    return select(positive, one, e) / (one + e);
-}
-
-// (1 - e) / (1 + e) with e = exp(-2 |x|); it cancels near zero, and there it is the polynomial of Cephes' tanhf.
-PYCNN_INLINE vec tanh_of(vec x) {
-    const vec zero = splat(0.0f), one = splat(1.0f);
-    const ivec positive = greater(x, zero);
-    const vec size = select(positive, x, zero - x), e = exp_of_negative(splat(-2.0f) * size);
-    const vec far = (one - e) / (one + e), square = x * x;
-    vec p = splat(-5.70498872745e-3f);
-    p = fma(p, square, splat(2.06390887954e-2f));
-    p = fma(p, square, splat(-5.37397155531e-2f));
-    p = fma(p, square, splat(1.33314422036e-1f));
-    p = fma(p, square, splat(-3.33332819422e-1f));
-    const vec near = fma(x * square, p, x);
-    return select(greater(splat(0.625f), size), near, select(positive, far, zero - far));
-}
-
-// x sigmoid(2 v), which is x / 2 (1 + tanh(v)), with 2 v = x (1.5958 + 0.0714 x^2). Below -11 the sigmoid is 0.
-PYCNN_INLINE vec gelu_tanh(vec x) {
-    const vec twice = x * fma(x * x, splat(0.0713548162726f), splat(1.59576912161f));
-    return at_least(x, -11.0f) * sigmoid(twice);
-}
-
+// Whole vectors. Not inlined: what is left over goes through the same code in a vector of its own.
 template <Activation::Kind KIND>
-PYCNN_INLINE vec apply(vec x, vec slope) {
-    switch (KIND) {
+void values(float* y, const float* x, int64_t size, const Numbers<vec>& given) {
+    const Numbers<vec> n = given;
+    for (int64_t i = 0; i < size; i += VL) store(y + i, Function<KIND>::value(load(x + i), n));
+}
+template <Activation::Kind KIND>
+void gradients(float* dx, const float* dy, const float* v, int64_t size, const Numbers<vec>& given) {
+    const Numbers<vec> n = given;
+    for (int64_t i = 0; i < size; i += VL) store(dx + i, Function<KIND>::gradient(load(dy + i), load(v + i), n));
+}
+
+using Values = void(float*, const float*, int64_t, const Numbers<vec>&);
+using Gradients = void(float*, const float*, const float*, int64_t, const Numbers<vec>&);
+struct Row {
+    Values* values;
+    Gradients* gradients;
+};
+PYCNN_INLINE Row row_of(Activation::Kind kind) {
+    switch (kind) {
+#define PYCNN_ROW(kind)    \
+    case Activation::kind: \
+        return {values<Activation::kind>, gradients<Activation::kind>};
+        PYCNN_ACTIVATIONS(PYCNN_ROW)
+#undef PYCNN_ROW
         case Activation::none:
-            return x;
-        case Activation::relu:
-            return relu(x);
-        case Activation::relu6:
-            return at_most(relu(x), 6.0f);
-        case Activation::leaky_relu:
-            return select(greater(splat(0.0f), x), x * slope, x);
-        case Activation::hard_sigmoid:
-            return hard_sigmoid(x);
-        case Activation::hard_swish:
-            return at_least(x, -3.0f) * hard_sigmoid(x);
-        case Activation::sigmoid:
-            return sigmoid(x);
-        case Activation::silu:
-            return at_least(x, -104.0f) * sigmoid(x);  // below, the sigmoid is 0
-        case Activation::tanh:
-            return tanh_of(x);
-        case Activation::gelu_tanh:
-            return gelu_tanh(x);
+            break;
     }
-    return x;
+    return {};
 }
-
-template <Activation::Kind KIND>
-PYCNN_INLINE void each(float* y, const float* x, int64_t size, float slope) {
-    int64_t i = 0;
-    for (; i + VL <= size; i += VL) store(y + i, apply<KIND>(load(x + i), splat(slope)));
-    if (i < size) store_first(y + i, apply<KIND>(load_first(x + i, size - i), splat(slope)), size - i);
+PYCNN_INLINE Numbers<vec> numbers_of(const Activation& a) {
+    return {splat(static_cast<float>(a.a)), splat(static_cast<float>(a.b))};
 }
 
 template <bool BIAS, bool RESIDUAL, bool RELU>
@@ -114,23 +83,28 @@ PYCNN_INLINE void finish_rows(const FinishRows& s) {
 }  // namespace
 
 void activate(float* y, const float* x, int64_t size, const Activation& a) {
-    const float slope = static_cast<float>(a.slope);
-    switch (a.kind) {
-#define PYCNN_KIND(kind)   \
-    case Activation::kind: \
-        return each<Activation::kind>(y, x, size, slope);
-        PYCNN_KIND(none)
-        PYCNN_KIND(relu)
-        PYCNN_KIND(relu6)
-        PYCNN_KIND(leaky_relu)
-        PYCNN_KIND(hard_sigmoid)
-        PYCNN_KIND(hard_swish)
-        PYCNN_KIND(sigmoid)
-        PYCNN_KIND(silu)
-        PYCNN_KIND(tanh)
-        PYCNN_KIND(gelu_tanh)
-#undef PYCNN_KIND
-    }
+    const Numbers<vec> n = numbers_of(a);
+    const Row row = row_of(a.kind);
+    const int64_t whole = size / VL * VL, rest = size - whole;
+    row.values(y, x, whole, n);
+    if (!rest) return;
+    float last[VL];
+    store(last, load_first(x + whole, rest));
+    row.values(last, last, VL, n);
+    store_first(y + whole, load(last), rest);
+}
+
+void activation_gradient(const ActivationGradient& s) {
+    const Numbers<vec> n = numbers_of(s.activation);
+    const Row row = row_of(s.activation.kind);
+    const int64_t whole = s.size / VL * VL, rest = s.size - whole;
+    row.gradients(s.dx, s.dy, s.v, whole, n);
+    if (!rest) return;
+    float dy[VL], v[VL];
+    store(dy, load_first(s.dy + whole, rest));
+    store(v, load_first(s.v + whole, rest));
+    row.gradients(dy, dy, v, VL, n);
+    store_first(s.dx + whole, load(dy), rest);
 }
 
 void finish(const FinishRows& s) {

@@ -352,7 +352,9 @@ struct Kernels {
 
     void (*activate)(float* y, const float* x, int64_t size, const Activation&);  // y may be x
     void (*finish)(const FinishRows&);
-    void (*relu_backward)(float* dx, const float* dy, const float* y, int64_t size);
+    void (*activation_gradient)(const ActivationGradient&);
+    void (*prelu)(const Prelu&);
+    void (*prelu_gradient)(const PreluGradient&);
     void (*accumulate)(float* total, const float* part, int64_t size);
     void (*combine)(const Combination&);
     void (*affine)(const Affine&);

@@ -31,12 +31,13 @@ struct NormChunk {                // sums of a few rows of x around a value near
     float* copy = nullptr;  // x is written there past the caches: whole vectors at multiples of 64 bytes only
 };
 
-struct NormRows {                       // y = relu((x - mean) * scale + shift + residual), relu on request
+struct NormRows {                       // y = clip((x - mean) * scale + shift + residual, 0, high), clip on request
     int64_t rows, C;                    // x, y, residual and their gradients are [rows][C]
     const float *mean, *scale, *shift;  // [C]
-    bool relu;
+    bool clips = false;
+    float high = 0;                   // NaN: no bound, which is relu
     const float* residual = nullptr;  // null: nothing is added
-    const float* y = nullptr;         // backward: where relu's mask is read; null: computed again from x
+    const float* y = nullptr;         // backward: where the mask of clip is read; null: computed again from x
     float* masked = nullptr;          // norm_gradient_sums writes g there, on request and with y; may be dy
     bool stream = false;              // y (dx) past the caches: whole vectors at multiples of 64 bytes only
 };
@@ -45,6 +46,22 @@ struct NormGradient {
     float* dx;
     const float *dy, *x, *constant, *slope;
 };
+
+template <class T>
+struct PreluOf {  // y = x, below zero x * slope of its channel
+    T* y;         // may be x
+    const T *x, *slope;
+    int64_t rows, C;
+};
+using Prelu = PreluOf<float>;
+
+template <class T>
+struct PreluGradientOf {
+    T *dx, *dslope;  // dx: may be dy, or null; to dslope [C] the sums of dy x where x < 0 are added
+    const T *dy, *x, *slope;
+    int64_t rows, C;
+};
+using PreluGradient = PreluGradientOf<float>;
 
 struct LayerNormRows {
     float* y;                        // [rows][C]; may be x

@@ -2,12 +2,12 @@
 //
 //   norm_chunk           near = a value near the mean of these rows; sum = sum of x - near;
 //                        squares = sum of (x - near)^2
-//   norm_apply           y = (x - mean) * scale + shift + residual, then relu on request; y may be x or residual
-//   norm_gradient_sums   sums[0][c] = sum of g,  sums[1][c] = sum of g * (x - mean)       } with relu g = dy where
-//   norm_gradient        dx = g * scale + (x - mean) * slope + constant; may be dy        } y > 0 or NaN, else g = dy
+//   norm_apply           y = (x - mean) * scale + shift + residual, then clip to 0 .. high on request; y may be x or residual
+//   norm_gradient_sums   sums[0][c] = sum of g,  sums[1][c] = sum of g * (x - mean)       } with clip g = dy where
+//   norm_gradient        dx = g * scale + (x - mean) * slope + constant; may be dy        } 0 < y < high or NaN, else g = dy
 //
 // A chunk is small enough to stay in L1, so its second pass costs little, and its sums of float32 stay exact enough:
-// ../ops/maps/norm.cpp adds chunks in float64. The mask of relu is computed again from x, with the bits of norm_apply, which
+// ../ops/maps/norm.cpp adds chunks in float64. The mask of clip is computed again from x, with the bits of norm_apply, which
 // saves reading y; with a residual y is read. Which rows a sum takes one after the other depends on C alone.
 
 #include "kernels.h"
@@ -91,12 +91,19 @@ PYCNN_INLINE Coefficients coefficients(const NormRows& s, int64_t c, int64_t lan
     return {load_first(s.mean + c, lanes), load_first(s.scale + c, lanes), load_first(s.shift + c, lanes)};
 }
 
-template <bool RELU>
-PYCNN_INLINE vec relu_of(vec y) {
-    return RELU ? relu(y) : y;
+// relu, and the smaller of it and high, which is high only where it is a number.
+template <bool CLIPS>
+PYCNN_INLINE vec clipped(vec y, vec high) {
+    return CLIPS ? smaller(high, relu(y)) : y;
+}
+// y > 0, but not y >= high; so NaN passes, and all above 0 where high is NaN.
+PYCNN_INLINE ivec passes(vec y, vec high) {
+    ivec r;
+    PYCNN_EACH r.part[p] = ~((y.part[p] <= reg{}) | (y.part[p] >= high.part[p]));
+    return r;
 }
 
-// Where relu's mask comes from; WRITTEN: g is stored too, for the residual, and read where dx is made.
+// Where the mask of clip comes from; WRITTEN: g is stored too, for the residual, and read where dx is made.
 enum class Mask { none, from_x, from_y, written };
 
 // g of 16 numbers at `at`.
@@ -105,13 +112,13 @@ PYCNN_INLINE vec masked(const float* dy, vec x, const Coefficients& k, const Nor
     const vec g = load_first(dy + at, lanes), zero = splat(0.0f);
     if (MASK == Mask::none) return g;
     const vec y = MASK == Mask::from_x ? fma(x - k.mean, k.scale, k.shift) : load_first(s.y + at, lanes);
-    const vec passed = select(relu_passes(y), g, zero);
+    const vec passed = select(passes(y, splat(s.high)), g, zero);
     if (MASK == Mask::written) store_first(s.masked + at, passed, lanes);
     return passed;
 }
 
 // Coefficients stay in registers while a chunk of rows, which lies in L1, passes by.
-template <bool RELU, bool ADD, bool STREAM, int V>
+template <bool CLIPS, bool ADD, bool STREAM, int V>
 PYCNN_INLINE void apply_columns(float* y, const float* x, const NormRows& s, int64_t c, int64_t last) {
     Coefficients k[V];
     PYCNN_UNROLL for (int v = 0; v < V; ++v) k[v] = coefficients(s, c + v * VL, width(v, V, last));
@@ -123,13 +130,13 @@ PYCNN_INLINE void apply_columns(float* y, const float* x, const NormRows& s, int
             const int64_t at = r * s.C + c + v * VL, lanes = width(v, V, last);
             vec value = fma(load_first(x + at, lanes) - k[v].mean, k[v].scale, k[v].shift);
             if (ADD) value = value + load_first(s.residual + at, lanes);
-            put<STREAM>(y + at, relu_of<RELU>(value), lanes);
+            put<STREAM>(y + at, clipped<CLIPS>(value, splat(s.high)), lanes);
         }
     }
 }
 
 // Two rows from r on, or one, in the order of memory.
-template <bool RELU, bool ADD, bool STREAM, int R>
+template <bool CLIPS, bool ADD, bool STREAM, int R>
 PYCNN_INLINE void apply_rows(float* y, const float* x, const NormRows& s, int64_t r) {
     const auto some = [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
         const Coefficients k = coefficients(s, c, lanes);
@@ -142,7 +149,8 @@ PYCNN_INLINE void apply_rows(float* y, const float* x, const NormRows& s, int64_
             value[i] = fma(load_first(x + at, lanes) - k.mean, k.scale, k.shift);
             if (ADD) value[i] = value[i] + load_first(s.residual + at, lanes);
         }
-        PYCNN_UNROLL for (int i = 0; i < R; ++i) put<STREAM>(y + (r + i) * s.C + c, relu_of<RELU>(value[i]), lanes);
+        PYCNN_UNROLL for (int i = 0; i < R; ++i)
+            put<STREAM>(y + (r + i) * s.C + c, clipped<CLIPS>(value[i], splat(s.high)), lanes);
     };
     int64_t c = 0;
     for (; c + VL <= s.C; c += VL) some(c, VL);
@@ -152,23 +160,23 @@ PYCNN_INLINE void apply_rows(float* y, const float* x, const NormRows& s, int64_
 // No sums wait in registers here, so wide rows are taken as they lie. Down a column, where x and y lie a multiple of 4 KB
 // apart, as in an arena, a load waits for the store of a row above: one image, two threads, Zen 4, AVX-512, microseconds:
 // 28x28x512 65 -> 43, 14x14x1024 58 -> 31. Narrower rows, and y over x up to 512 channels, took up to 1.3 times as long.
-template <bool RELU, bool ADD, bool STREAM>
+template <bool CLIPS, bool ADD, bool STREAM>
 PYCNN_INLINE void apply_all(float* y, const float* x, const NormRows& s) {
     if (s.C >= (y == x ? 1024 : 256)) {
         int64_t r = 0;
-        for (; r + 2 <= s.rows; r += 2) apply_rows<RELU, ADD, STREAM, 2>(y, x, s, r);
-        if (r < s.rows) apply_rows<RELU, ADD, STREAM, 1>(y, x, s, r);
+        for (; r + 2 <= s.rows; r += 2) apply_rows<CLIPS, ADD, STREAM, 2>(y, x, s, r);
+        if (r < s.rows) apply_rows<CLIPS, ADD, STREAM, 1>(y, x, s, r);
         return;
     }
     int64_t c = 0;
-    for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<RELU, ADD, STREAM, 2>(y, x, s, c, VL);
-    for (; c + VL <= s.C; c += VL) apply_columns<RELU, ADD, STREAM, 1>(y, x, s, c, VL);
-    if (c < s.C) apply_columns<RELU, ADD, STREAM, 1>(y, x, s, c, s.C - c);
+    for (; c + 2 * VL <= s.C; c += 2 * VL) apply_columns<CLIPS, ADD, STREAM, 2>(y, x, s, c, VL);
+    for (; c + VL <= s.C; c += VL) apply_columns<CLIPS, ADD, STREAM, 1>(y, x, s, c, VL);
+    if (c < s.C) apply_columns<CLIPS, ADD, STREAM, 1>(y, x, s, c, s.C - c);
 }
 
-template <bool RELU, bool ADD>
+template <bool CLIPS, bool ADD>
 PYCNN_INLINE void apply(float* y, const float* x, const NormRows& s) {
-    s.stream ? apply_all<RELU, ADD, true>(y, x, s) : apply_all<RELU, ADD, false>(y, x, s);
+    s.stream ? apply_all<CLIPS, ADD, true>(y, x, s) : apply_all<CLIPS, ADD, false>(y, x, s);
     if (s.stream) end_stream();
 }
 
@@ -255,13 +263,13 @@ void norm_chunk(const NormChunk& s) {
 
 void norm_apply(float* y, const float* x, const NormRows& s) {
     if (s.residual)
-        s.relu ? apply<true, true>(y, x, s) : apply<false, true>(y, x, s);
+        s.clips ? apply<true, true>(y, x, s) : apply<false, true>(y, x, s);
     else
-        s.relu ? apply<true, false>(y, x, s) : apply<false, false>(y, x, s);
+        s.clips ? apply<true, false>(y, x, s) : apply<false, false>(y, x, s);
 }
 
 void norm_gradient_sums(float* sums, const float* dy, const float* x, const NormRows& s) {
-    if (!s.relu)
+    if (!s.clips)
         gradient_sums<Mask::none>(sums, dy, x, s);
     else if (!s.y)
         gradient_sums<Mask::from_x>(sums, dy, x, s);
@@ -273,7 +281,7 @@ void norm_gradient_sums(float* sums, const float* dy, const float* x, const Norm
 
 void norm_gradient(const NormGradient& given, const NormRows& s) {
     const NormGradient a = given;  // a copy, which no store can change
-    if (!s.relu)
+    if (!s.clips)
         gradient<Mask::none>(a, s);
     else if (!s.y)
         gradient<Mask::from_x>(a, s);

@@ -33,20 +33,6 @@ PYCNN_INLINE vec sign(vec v) {
     return select(greater(v, splat(0.0f)), splat(1.0f), select(greater(splat(0.0f), v), splat(-1.0f), v));
 }
 
-// log(1 + e) for 0 <= e <= 1, within 2 * 2^-23 of it: 2 (s + s^3/3 + s^5/5 + ...) with s = e / (2 + e) <= 1/3.
-PYCNN_INLINE vec log_of_one_and(vec e) {
-    const vec s = e / (splat(2.0f) + e), s2 = s * s;
-    vec series = splat(2.0f / 15.0f);
-    series = fma(series, s2, splat(2.0f / 13.0f));
-    series = fma(series, s2, splat(2.0f / 11.0f));
-    series = fma(series, s2, splat(2.0f / 9.0f));
-    series = fma(series, s2, splat(2.0f / 7.0f));
-    series = fma(series, s2, splat(2.0f / 5.0f));
-    series = fma(series, s2, splat(2.0f / 3.0f));
-    series = fma(series, s2, splat(2.0f));
-    return s * series;
-}
-
 struct Squared {
     PYCNN_INLINE Both at(vec x, vec t, vec, float) {
         const vec d = x - t;
@@ -68,7 +54,7 @@ struct Huber {
 };
 struct BinaryCrossEntropy {
     PYCNN_INLINE Both at(vec x, vec t, vec positive, float) {
-        const vec e = exp_of_negative(negative(magnitude(x))), log = log_of_one_and(e);
+        const vec e = exp_of_negative(negative(magnitude(x))), log = log1p_of(e);
         const vec larger_half = splat(1.0f) / (splat(1.0f) + e), smaller_half = e * larger_half;
         const ivec right = greater(x, splat(0.0f));
         const vec yes = positive * t, no = splat(1.0f) - t;

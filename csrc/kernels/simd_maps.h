@@ -35,8 +35,6 @@ PYCNN_INLINE vec relu(vec v) {
     PYCNN_EACH r.part[p] = relu(v.part[p]);
     return r;
 }
-// Where the gradient of relu passes: y is its result.
-PYCNN_INLINE ivec relu_passes(vec y) { return greater(y, splat(0.0f)) | is_nan(y); }
 
 // a > b ? a : b, so b where one of them is NaN.
 PYCNN_INLINE vec larger(vec a, vec b) {
@@ -47,6 +45,19 @@ PYCNN_INLINE vec larger(vec a, vec b) {
     PYCNN_EACH r.part[p] = (reg)_mm256_max_ps((__m256)a.part[p], (__m256)b.part[p]);
 #else
     PYCNN_EACH r.part[p] = a.part[p] > b.part[p] ? a.part[p] : b.part[p];
+#endif
+    return r;
+}
+
+// a < b ? a : b, so b where one of them is NaN.
+PYCNN_INLINE vec smaller(vec a, vec b) {
+    vec r;
+#if defined(__AVX512F__)
+    PYCNN_EACH r.part[p] = (reg)_mm512_maskz_min_ps(0xffff, (__m512)a.part[p], (__m512)b.part[p]);
+#elif defined(__AVX2__)
+    PYCNN_EACH r.part[p] = (reg)_mm256_min_ps((__m256)a.part[p], (__m256)b.part[p]);
+#else
+    PYCNN_EACH r.part[p] = a.part[p] < b.part[p] ? a.part[p] : b.part[p];
 #endif
     return r;
 }
@@ -66,7 +77,7 @@ PYCNN_INLINE void take_better(vec& best, ivec& where, vec v, ivec place) {
 #endif
 }
 
-// e * 2^n, rounded once: |e| near 1, n a whole number from -150 on, at most 0. A subnormal result needs two factors.
+// e * 2^n, rounded once: |e| near 1, n a whole number from -150 to 128. A subnormal or infinite result needs two factors.
 PYCNN_INLINE vec scaled_by_power(vec e, vec n) {
     vec r;
 #if defined(__AVX512F__)

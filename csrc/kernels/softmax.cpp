@@ -5,7 +5,7 @@
 //
 //   x, y, dy, dx   [rows][K]    all overwrite
 //
-// exp (exp.h) and log are our own: libm's differ from machine to machine. A NaN or +Inf anywhere in a row makes the row NaN; a
+// exp and log are those of exp.h. A NaN or +Inf anywhere in a row makes the row NaN; a
 // row of -Inf alone too.
 //
 // How rows lie in the vectors: softmax_rows.h.

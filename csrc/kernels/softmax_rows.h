@@ -12,25 +12,8 @@ namespace pycnn::PYCNN_ISA {
 
 constexpr int64_t kNarrow = 32;
 
-// log(x) of x >= 1, within 2 * 2^-23 of it: x = 2^n m with m in [0.7, 1.4], log m = 2 (s + s^3/3 + s^5/5 + ...) with
-// s = (m - 1) / (m + 1), so a log near 0 keeps its digits too. NaN and Inf become NaN.
-PYCNN_INLINE vec log_of_sum(vec x) {
-    vec n, m;
-    PYCNN_EACH {
-        const ireg bits = (ireg)x.part[p], power = (bits - 0x3f3504f3) >> 23;  // from the square root of 1/2 on
-        n.part[p] = __builtin_convertvector(power, reg);
-        m.part[p] = (reg)(bits - (power << 23));
-    }
-    const vec s = (m - splat(1.0f)) / (m + splat(1.0f)), s2 = s * s;
-    vec series = splat(2.0f / 11.0f);
-    series = fma(series, s2, splat(2.0f / 9.0f));
-    series = fma(series, s2, splat(2.0f / 7.0f));
-    series = fma(series, s2, splat(2.0f / 5.0f));
-    series = fma(series, s2, splat(2.0f / 3.0f));
-    series = fma(series, s2, splat(2.0f));
-    const vec low = fma(n, splat(-2.12194440e-4f), s * series);  // log 2 in two pieces, as in exp.h
-    return fma(n, splat(0.693359375f), low) + (x - x);
-}
+// log(x) of x >= 1; NaN and Inf become NaN.
+PYCNN_INLINE vec log_of_sum(vec x) { return log_within(x, splat(0.0f)) + (x - x); }
 
 // ---- sixteen rows across the lanes --------------------------------------------------------------------------------
 

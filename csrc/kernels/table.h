@@ -47,7 +47,9 @@ void avg_pool2d_backward_row(const AvgPoolBackwardRow&, const PoolRow&);
 
 void activate(float*, const float*, int64_t, const Activation&);
 void finish(const FinishRows&);
-void relu_backward(float*, const float*, const float*, int64_t);
+void activation_gradient(const ActivationGradient&);
+void prelu(const Prelu&);
+void prelu_gradient(const PreluGradient&);
 void accumulate(float*, const float*, int64_t);
 void combine(const Combination&);
 void affine(const Affine&);

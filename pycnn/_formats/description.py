@@ -27,9 +27,11 @@ CHANNELWISE = {
     "BatchNorm1d": "num_features",
     "BatchNorm2d": "channels",
     "ChannelAffine": "channels",
+    "PReLU": "num_parameters",
     "GroupNorm": "num_channels",
     "LayerNorm": "normalized_shape",
 }
+INFINITE = {"inf": np.inf, "-inf": -np.inf}
 PARTS = {"dtype", "format", "input_shape", "layers", "normalization"}
 OPTIONAL = {"class_names"}  # is there if the model has names
 PROGRAM = {"inputs", "training", "eval"}  # of format 2, beside these
@@ -207,6 +209,8 @@ def _plain(value: Any) -> Any:
     """Tuples as lists, NumPy's numbers as Python's: equal layers have equal descriptions."""
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and np.isinf(value):
+        return str(value)  # JSON has no infinity
     return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
@@ -328,7 +332,7 @@ def _build(entry: Mapping[str, Any], name: str) -> Layer:
             f"expected {sorted(kind.arguments)}."
         )
     try:
-        return kind.layer(**arguments)
+        return kind.layer(**{key: INFINITE.get(str(v), v) for key, v in arguments.items()})
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {name}: {error}") from error
 

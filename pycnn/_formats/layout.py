@@ -31,15 +31,16 @@ from pycnn.layers import (
     MaxPool2d,
     Multiply,
     Power,
-    ReLU,
+    PReLU,
     Subtract,
 )
+from pycnn.layers.activation import Activation
 from pycnn.layers.conv import Convolution
 from pycnn.ops.arrays import Array
 
 POOLS = (MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d, AdaptiveMaxPool2d, AdaptiveAvgPool2d)
 KEEPS_CHANNELS = (
-    *(*POOLS, ReLU, Dropout, Affine, Power, LocalResponseNorm),
+    *(*POOLS, *Activation.__subclasses__(), PReLU, Dropout, Affine, Power, LocalResponseNorm),
     *(Add, Subtract, Multiply, Divide),
 )
 FLAT = (Flatten, Linear, GlobalAvgPool2d, GlobalMaxPool2d)
@@ -64,9 +65,9 @@ def linear_channels(who: str, program: Program) -> dict[int, int]:
 
 
 def _flattened(value: Value, makers: Mapping[int, Node]) -> Value | None:
-    """The image that a vector is made of by Flatten, relu and dropout alone."""
+    """The image that a vector is made of by Flatten, activations and dropout alone."""
     node = makers.get(id(value))
-    while node is not None and isinstance(node.operation, (ReLU, Dropout)):
+    while node is not None and isinstance(node.operation, (Activation, Dropout)):
         value = node.inputs[0]
         node = makers.get(id(value))
     if node is None or not isinstance(node.operation, Flatten):

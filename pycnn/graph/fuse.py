@@ -22,7 +22,8 @@ MODES = frozenset({"training", "eval", "compiled"})
 class Pattern:
     """Nodes one behind the other, each the only reader of the one before, and what replaces them.
 
-    kinds: the classes of their layers, exactly these. make(*layers): the operators that run in
+    kinds: the classes of their layers, exactly these, or classes that leave `compute` and
+    `gradients` to one of these that is marked `family`. make(*layers): the operators that run in
     their place, in order; the first takes the chain's input, the last gives its result, and where a
     member has other operands (an addition) they are the last one's too, behind the chain's value;
     all of its operands have one shape.
@@ -133,7 +134,7 @@ def _chain(
         reading = readers.get(id(y[0]), ())
         if len(y) != 1 or id(y[0]) in outputs or len(reading) != 1:
             return None  # somebody else sees the value between them
-        if type(steps[reading[0]].operation) is not kind:
+        if not _is(type(steps[reading[0]].operation), kind):
             return None
         found.append(reading[0])
     if not all(_is_even(steps[k]) for k in found):
@@ -142,6 +143,13 @@ def _chain(
     if len({layer.training for layer in layers}) > 1 or not pattern.fits(*layers):
         return None
     return found
+
+
+def _is(found: type, kind: Any) -> bool:
+    alike = issubclass(found, kind) and getattr(kind, "family", False)
+    return found is kind or (
+        alike and found.compute is kind.compute and found.gradients is kind.gradients  # type: ignore[attr-defined]
+    )
 
 
 def _is_even(step: Step) -> bool:

@@ -1,107 +1,283 @@
-"""Layers that treat each element by itself."""
+"""Activations: layers that treat each number by itself; softmax beside them."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
-from pycnn import init, ops
+from pycnn import ops
 from pycnn.graph.compile import Lowering
 from pycnn.graph.values import Shape
+from pycnn.layers.arguments import positive
 from pycnn.layers.base import Layer
-from pycnn.layers.slot import CURRENT
-from pycnn.ops import prepared
-from pycnn.ops.arrays import Array
+from pycnn.layers.parameter import Parameter
+from pycnn.ops import activations, prepared
+from pycnn.ops.arrays import Array, number
 
 
-class ReLU(Layer):
-    """y = max(x, 0), any shape; NaN stays NaN. dx = dy where x > 0, else 0."""
+class Activation(Layer):
+    """y = f(x), any shape, f a row of `ops.activations`; NaN stays NaN. dx = dy * f'(x).
 
-    reads = "y"  # x > 0 exactly where y > 0
+    A kind says its name there in `kind`, and in `numbers` which of its attributes, the arguments of
+    its constructor, are the numbers of the row. Fused operators take any of them.
+    """
+
+    family = True  # patterns of fused operators mean all of its kinds
+    kind = ""
+    numbers: tuple[str, ...] = ()
     in_place = (0,)
     gradient_in_place = 0
+
+    def __init__(self, *numbers: float) -> None:
+        """numbers: in the order of `numbers`."""
+        super().__init__()
+        values = activations.checked(self.kind, numbers, type(self).__name__, self.numbers)
+        for name, value in zip(self.numbers, values, strict=True):
+            setattr(self, name, value)
+
+    @property
+    def fused(self) -> ops.activations.Activation:
+        """What operators of C++ take."""
+        return activations.activation(self.kind, *(getattr(self, name) for name in self.numbers))
+
+    @property
+    def reads(self) -> str:  # type: ignore[override]
+        """What the gradient follows from."""
+        return self.fused.reads
 
     def infer_shape(self, x: Shape) -> Shape:
         """The shape of x."""
         return x
 
     def compute(self, x: Array, out: Array) -> None:
-        """Out = max(x, 0)."""
-        prepared.relu(x, out)
+        """Out = f(x)."""
+        prepared.activation(x, self.fused, out)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
-        to.net.add_relu(to.x[0], to.y[0])
+        to.net.add_activation(to.x[0], to.y[0], self.fused)
 
-    def gradients(self, dy: Array, dx: Array | None, x: None, y: Array, saved: None) -> None:
-        """Dy where y > 0."""
+    def gradients(self, dy: Array, dx: Array | None, x: Any, y: Any, saved: None) -> None:
+        """Dy * f', from x or y."""
         if dx is not None:
-            prepared.relu_backward(dy, y, dx)
+            function = self.fused
+            prepared.activation_backward(dy, x if function.reads == "x" else y, function, dx)
+
+    def _arguments(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.numbers)
 
 
-class Dropout(Layer):
-    """In training each element is kept with probability 1 - p and scaled; any shape.
+class ReLU(Activation):
+    """y = max(x, 0), any shape; NaN stays NaN. dx = dy where x > 0, else 0."""
 
-    y = x * mask, mask = 1 / (1 - p) where a draw from [0, 1) is at least p, else 0; dx = dy * mask.
-    The mean of y over the masks is x. In eval mode y is x itself.
+    kind = "relu"
 
-    p: at least 0 and below 1. rng: gives the layer its 64-bit `seed`, a np.random.Generator, an
-    int that seeds a new one, or None for the package's own (see `pycnn.seed`). Layers of one shape
-    with the same int draw the same masks. A mask is a function of `seed`, `calls` (the
-    training forwards so far, counted by the layer) and the element's position, see `ops.dropout`:
-    the same on every machine and for any thread count. Raises ValueError for another p.
+
+class ReLU6(Activation):
+    """y = min(max(x, 0), 6), any shape. dx = dy where 0 < x < 6, else 0."""
+
+    kind = "relu6"
+
+
+class Clip(Activation):
+    """y = min(max(x, low), high), any shape. dx = dy where low < x < high, else 0."""
+
+    kind, numbers = "clip", ("low", "high")
+
+    def __init__(self, low: float = -math.inf, high: float = math.inf) -> None:
+        """low, high: any numbers, also infinite ones; high wins where low is above it."""
+        super().__init__(low, high)
+
+
+class LeakyReLU(Activation):
+    """y = x, below zero x * negative_slope, any shape."""
+
+    kind, numbers = "leaky_relu", ("negative_slope",)
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        """negative_slope: a finite number."""
+        super().__init__(negative_slope)
+
+
+class ELU(Activation):
+    """y = x, below zero alpha * (exp(x) - 1), any shape."""
+
+    kind, numbers = "elu", ("alpha",)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        """alpha: above 0."""
+        super().__init__(alpha)
+
+
+class Sigmoid(Activation):
+    """y = 1 / (1 + exp(-x)), any shape. dx = dy * y * (1 - y)."""
+
+    kind = "sigmoid"
+
+
+class Hardsigmoid(Activation):
+    """y = min(max(slope * x + shift, 0), 1), any shape."""
+
+    kind, numbers = "hard_sigmoid", ("slope", "shift")
+
+    def __init__(self, slope: float = 1 / 6, shift: float = 0.5) -> None:
+        """slope: above 0. The default is PyTorch's; ONNX's slope is 0.2."""
+        super().__init__(slope, shift)
+
+
+class Hardswish(Activation):
+    """y = x * min(max(x + 3, 0), 6) / 6, any shape."""
+
+    kind = "hard_swish"
+
+
+class SiLU(Activation):
+    """y = x / (1 + exp(-x)), any shape."""
+
+    kind = "silu"
+
+
+class GELU(Activation):
+    """y = x * P(X < x) of a normal X: x / 2 * (1 + erf(x / sqrt(2))), any shape.
+
+    approximate="tanh": x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), which is close to it.
     """
 
-    reads = ""
+    def __init__(self, approximate: str = "none") -> None:
+        """approximate: "none" or "tanh"."""
+        super().__init__()
+        self.approximate = approximate
+        if approximate not in ("none", "tanh"):
+            self.refuse(f'approximate is {approximate!r}; expected "none" or "tanh".')
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """Which of the two."""
+        return "gelu" if getattr(self, "approximate", "none") == "none" else "gelu_tanh"
+
+    def _arguments(self) -> str:
+        return "" if self.approximate == "none" else f"approximate={self.approximate!r}"
+
+
+class Tanh(Activation):
+    """y = tanh(x), any shape. dx = dy * (1 - y^2)."""
+
+    kind = "tanh"
+
+
+class Softplus(Activation):
+    """y = log(1 + exp(beta * x)) / beta, and x where beta * x > threshold; any shape."""
+
+    kind, numbers = "softplus", ("beta", "threshold")
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        """beta: above 0."""
+        super().__init__(beta, threshold)
+
+
+class Exp(Activation):
+    """y = exp(x), any shape. dx = dy * y."""
+
+    kind = "exp"
+
+
+class Erf(Activation):
+    """y = erf(x), any shape. dx = dy * 2 / sqrt(pi) * exp(-x^2)."""
+
+    kind = "erf"
+
+
+class Sqrt(Activation):
+    """y = sqrt(x), any shape, NaN below zero. dx = dy / (2 y)."""
+
+    kind = "sqrt"
+
+
+class Abs(Activation):
+    """y = |x|, any shape. dx = dy * sign(x)."""
+
+    kind = "abs"
+
+
+class Log(Activation):
+    """y = log(x), any shape; -Inf of zero, NaN below. dx = dy / x."""
+
+    kind = "log"
+
+
+class PReLU(Layer):
+    """y = x, below zero x * weight of its channel: [..., C], same shape.
+
+    weight: [num_parameters], 0.25 at first, one for each channel, or a single one for all; weight
+    decay skips it. dweight: the sum of dy * x where x < 0.
+    """
+
+    weight: Parameter
     in_place = (0,)
     gradient_in_place = 0
 
-    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
-        """Draw the seed."""
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        """num_parameters: 1 or C; init: the first value of the weight."""
         super().__init__()
-        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
-            self.refuse(f"p is {p!r}; expected a probability of dropping, 0 <= p < 1.")
-        self.p = float(p)
-        self.seed = int(init.generator(rng).integers(2**64, dtype=np.uint64))
-        self._calls = 0
+        self.num_parameters = positive("PReLU", "num_parameters", num_parameters)
+        self.init = number(init)
+        first = np.full(self.num_parameters, self.init, np.float32)
+        self.weight = Parameter(first, "weight", decays=False)
 
-    @property
-    def calls(self) -> int:
-        """The training forwards so far."""
-        return self._calls
+    def infer_shape(self, x: Shape) -> Shape:
+        """The shape of x."""
+        if len(x) < 2 or self.num_parameters not in (1, x[-1]):
+            self.refuse(
+                f"x has shape {x}; expected [N, ..., C] with C = num_parameters = "
+                f"{self.num_parameters}; one parameter is for any C."
+            )
+        return x
 
-    @calls.setter
-    def calls(self, value: int) -> None:
-        self._calls = value
+    def compute(self, x: Array, out: Array) -> None:
+        """The formula above."""
+        ops.prelu(x, self.weight.data, out=out)
 
-    def is_identity(self) -> bool:
-        """In eval mode."""
-        return not self.training
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        C = to.shapes[0][-1]
+        to.net.add_prelu(to.x[0], to.y[0], np.broadcast_to(self.weight.data, C).copy())
+
+    def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: None) -> None:
+        """Of the weight and of x."""
+        wanted = dx is not None
+        self.weight.add_gradient(
+            lambda dweight: ops.prelu_backward(
+                dy, x, self.weight.data, input_gradient=wanted, out=(dx, dweight)
+            )
+        )
+
+    def _arguments(self) -> str:
+        return f"{self.num_parameters}"
+
+
+class Softmax(Layer):
+    """y = exp(x) / sum of exp(x) over the last axis, [..., K], same shape. Stable for any x.
+
+    A loss like `losses.SoftmaxCrossEntropy` takes logits: leave this layer away before it.
+    """
+
+    reads = "y"
 
     def infer_shape(self, x: Shape) -> Shape:
         """The shape of x."""
         return x
 
-    def compute(self, x: Array, out: Array) -> int:
-        """X * mask; returns the number of the mask."""
-        slot = CURRENT.get()
-        calls = self._calls if slot is None else slot.calls(self)
-        ops.dropout(x, self.p, seed=self.seed, calls=calls, out=out)
-        if slot is None:
-            self._calls += 1
-        return calls
+    def compute(self, x: Array, out: Array) -> None:
+        """The formula above."""
+        ops.softmax(x, out=out)
 
-    def gradients(self, dy: Array, dx: Array | None, x: None, y: None, saved: int) -> None:
-        """Dy * mask."""
+    def lower(self, to: Lowering) -> None:
+        """One step."""
+        to.net.add_softmax(to.x[0], to.y[0], to.shapes[0][-1])
+
+    def gradients(self, dy: Array, dx: Array | None, x: None, y: Array, saved: None) -> None:
+        """Y * (dy - sum of dy * y)."""
         if dx is not None:
-            ops.dropout(dy, self.p, seed=self.seed, calls=saved, out=dx)
-
-    def own_rng_state(self) -> list[int]:
-        """[seed, calls]."""
-        return [self.seed, self._calls]
-
-    def load_own_rng_state(self, state: list[int]) -> None:
-        """Go on with this seed and number of calls."""
-        self.seed, self._calls = state
-
-    def _arguments(self) -> str:
-        return f"p={self.p}"
+            ops.softmax_backward(dy, y, out=dx)

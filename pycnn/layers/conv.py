@@ -13,7 +13,7 @@ from pycnn.layers.arguments import frozen, positive, shape_by
 from pycnn.layers.base import Layer
 from pycnn.layers.parameter import Parameter
 from pycnn.ops import prepared
-from pycnn.ops.activations import relu_if
+from pycnn.ops.activations import NONE, Activation
 from pycnn.ops.arrays import Array, Padding, Pair, algorithm_name, pair
 from pycnn.ops.conv2d import conv2d_shape
 
@@ -64,7 +64,7 @@ class Convolution(Layer):
         """One step."""
         self.lower_with(to)
 
-    def lower_with(self, to: Lowering, relu: bool = False) -> None:
+    def lower_with(self, to: Lowering, activation: Activation = NONE) -> None:
         """One step, with what stands behind it."""
         raise NotImplementedError
 
@@ -149,12 +149,16 @@ class Conv2d(Convolution):
         prepared.conv2d(x, self.weight.data, self.bias_data, self.options, out, algorithm=how)
 
     def lower_with(
-        self, to: Lowering, relu: bool = False, pool: str = "none", residual: int = -1
+        self,
+        to: Lowering,
+        activation: Activation = NONE,
+        pool: str = "none",
+        residual: int = -1,
     ) -> None:
         """One step, with what stands behind it."""
         weight, bias = self.weight.data, self.bias_data
         shape = conv2d_shape("compile_inference", to.shapes[0], weight.shape, **self.geometry)
-        to.net.add_conv2d(to.x[0], to.y[0], shape, weight, bias, relu_if(relu), pool, residual)
+        to.net.add_conv2d(to.x[0], to.y[0], shape, weight, bias, activation, pool, residual)
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """The adjoint of the sum, with respect to weight and x."""
@@ -259,12 +263,12 @@ class Conv1d(Convolution):
             x[:, None], weight, self.bias_data, self.options, out[:, None], algorithm=how
         )
 
-    def lower_with(self, to: Lowering, relu: bool = False) -> None:
+    def lower_with(self, to: Lowering, activation: Activation = NONE) -> None:
         """One step, with what stands behind it."""
         weight, (N, L, C) = self.weight.data[None], to.shapes[0]
         shape = conv2d_shape("compile_inference", (N, 1, L, C), weight.shape, *self.options)
         arrays = np.ascontiguousarray(weight), self.bias_data
-        to.net.add_conv2d(to.x[0], to.y[0], shape, *arrays, relu_if(relu), "none", -1)
+        to.net.add_conv2d(to.x[0], to.y[0], shape, *arrays, activation, "none", -1)
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """The adjoint of the sum, with respect to weight and x."""

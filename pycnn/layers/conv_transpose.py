@@ -13,7 +13,7 @@ from pycnn.graph.values import Shape
 from pycnn.layers.arguments import shape_by
 from pycnn.layers.conv import Convolution
 from pycnn.ops import conv_transpose2d_output_shape, prepared
-from pycnn.ops.activations import NONE, relu_if
+from pycnn.ops.activations import NONE, Activation
 from pycnn.ops.arrays import Array, Padding, Pair, pair
 
 
@@ -93,11 +93,11 @@ class ConvTranspose2d(Convolution):
         arrays, how = (x, self.weight.data, self.bias_data), self.algorithm_for(x)
         prepared.conv_transpose2d(*arrays, self.shape(x.shape), activation, how, out)
 
-    def lower_with(self, to: Lowering, relu: bool = False) -> None:
+    def lower_with(self, to: Lowering, activation: Activation = NONE) -> None:
         """One step, with what stands behind it."""
         weight, bias = self.weight.data, self.bias_data
         shape = self.shape(to.shapes[0])
-        to.net.add_conv_transpose2d(to.x[0], to.y[0], shape, weight, bias, relu_if(relu))
+        to.net.add_conv_transpose2d(to.x[0], to.y[0], shape, weight, bias, activation)
 
     def gradients(self, dy: Array, dx: Array | None, x: Array, y: None, saved: Any) -> None:
         """The convolution of dy, and with x and dy changed over its gradient of the weight."""

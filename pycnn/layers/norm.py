@@ -13,6 +13,7 @@ from pycnn.layers.base import Keeps, Layer
 from pycnn.layers.parameter import Parameter
 from pycnn.layers.slot import CURRENT, Slot
 from pycnn.ops import prepared
+from pycnn.ops.activations import NONE, Activation
 from pycnn.ops.arrays import Array, number
 
 
@@ -39,18 +40,18 @@ class Channelwise(Layer):
         raise NotImplementedError
 
     def apply(
-        self, x: Array, out: Array, relu: bool = False, residual: Array | None = None
+        self, x: Array, out: Array, function: Activation = NONE, residual: Array | None = None
     ) -> None:
-        """Out = y + residual, then relu on request."""
-        prepared.batch_norm_inference(x, self.vectors(), self.eps, relu, residual, out)
+        """Out = function(y + residual)."""
+        prepared.batch_norm_inference(x, self.vectors(), self.eps, function, residual, out)
 
     def lower(self, to: Lowering) -> None:
         """One step."""
         self.lower_with(to)
 
-    def lower_with(self, to: Lowering, relu: bool = False, residual: int = -1) -> None:
+    def lower_with(self, to: Lowering, function: Activation = NONE, residual: int = -1) -> None:
         """One step, with what stands behind it."""
-        to.net.add_batch_norm(to.x[0], to.y[0], *self.vectors(), self.eps, relu, residual)
+        to.net.add_batch_norm(to.x[0], to.y[0], *self.vectors(), self.eps, function, residual)
 
     def folded(self) -> tuple[Array, Array]:
         """(scale, shift) of eval mode, float64 [C]: y = x * scale + shift."""
@@ -97,7 +98,7 @@ class ChannelAffine(Channelwise):
 
         def run(dweight: Array, dbias: Array) -> None:
             out = None, dweight, dbias
-            prepared.batch_norm_backward(dy, x, kept, self.eps, False, None, None, out)
+            prepared.batch_norm_backward(dy, x, kept, self.eps, NONE, None, None, out)
 
         self.weight.add_gradient(lambda dw: self.bias.add_gradient(lambda db: run(dw, db)))
         if dx is not None:
@@ -152,14 +153,14 @@ class BatchNorm(Channelwise):
         """
         kept[0], kept[1] = self.weight.data, self.bias.data
         unmoved = np.zeros(self.channels, x.dtype), np.zeros(self.channels, x.dtype)
-        prepared.batch_norm(x, kept, unmoved, 0.0, self.eps, False, None, out)
+        prepared.batch_norm(x, kept, unmoved, 0.0, self.eps, NONE, None, out)
         n = np.full(self.channels, x.size // self.channels, np.float64)
         m, v = kept[2:].astype(np.float64)
         M, sums = slot.total(np.stack([n, n * m]))
         mean = sums / M
         var = slot.total((n * (v + (m - mean) ** 2))[None])[0] / M
         kept[2], kept[3] = mean, var
-        prepared.batch_norm_inference(x, (*kept,), self.eps, False, None, out)
+        prepared.batch_norm_inference(x, (*kept,), self.eps, NONE, None, out)
         if slot.leads:
             for running, value in (
                 (self.running_mean, mean),
@@ -174,18 +175,18 @@ class BatchNorm(Channelwise):
         out: Array,
         kept: Array | None = None,
         *,
-        relu: bool = False,
+        function: Activation = NONE,
         residual: Array | None = None,
     ) -> None:
-        """Out = norm(x) + residual, then relu on request."""
+        """Out = function(norm(x) + residual)."""
         if kept is None:
-            self.apply(x, out, relu, residual)
+            self.apply(x, out, function, residual)
             return
         self.refuse_one_pixel(x.shape)
         # Backward computes with these: not with arrays that others may change in between.
         kept[0], kept[1] = self.weight.data, self.bias.data
         running, eps = self.moving(), self.eps
-        prepared.batch_norm(x, kept, running, self.momentum, eps, relu, residual, out)
+        prepared.batch_norm(x, kept, running, self.momentum, eps, function, residual, out)
 
     def moving(self) -> tuple[Array, Array]:
         """The statistics that a training forward moves; those of a slot, where there are slots."""
@@ -219,7 +220,7 @@ class BatchNorm(Channelwise):
         """
         dweight, dbias = np.empty_like(kept[0]), np.empty_like(kept[0])
         none = None, dweight, dbias
-        prepared.batch_norm_backward(dy, x, kept, self.eps, False, None, None, none)
+        prepared.batch_norm_backward(dy, x, kept, self.eps, NONE, None, None, none)
         self.weight.add_gradient(lambda out: np.copyto(out, dweight))
         self.bias.add_gradient(lambda out: np.copyto(out, dbias))
         n = np.full(self.channels, x.size // self.channels, np.float64)
@@ -244,7 +245,7 @@ class BatchNorm(Channelwise):
         x: Array,
         kept: Array,
         *,
-        relu: bool = False,
+        function: Activation = NONE,
         y: Array | None = None,
         residual_gradient: Array | None = None,
     ) -> None:
@@ -252,7 +253,7 @@ class BatchNorm(Channelwise):
 
         def run(dweight: Array, dbias: Array) -> None:
             out = dx, dweight, dbias
-            prepared.batch_norm_backward(dy, x, kept, self.eps, relu, y, residual_gradient, out)
+            prepared.batch_norm_backward(dy, x, kept, self.eps, function, y, residual_gradient, out)
 
         self.weight.add_gradient(lambda dw: self.bias.add_gradient(lambda db: run(dw, db)))
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from pycnn.graph.fuse import FIRST, FOLDING, Pattern, register
-from pycnn.layers.activation import ReLU
+from pycnn.layers.activation import Activation, ReLU
 from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.fused import (
-    AddRelu,
-    ConvAddRelu,
-    ConvNorm,
+    AddActivation,
+    ConvActivation,
+    ConvAdd,
     ConvPool,
-    ConvRelu,
-    LinearRelu,
-    NormAddRelu,
-    NormRelu,
-    folded,
+    LinearActivation,
 )
+from pycnn.layers.fused_norm import ConvNorm, NormActivation, NormAdd, folded
 from pycnn.layers.fused_pointwise import PointwiseNorm
 from pycnn.layers.linear import Linear
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine, Channelwise
@@ -111,8 +109,17 @@ def _keeps_order(conv: Conv2d, pool: MaxPool2d, norm: BatchNorm2d) -> bool:
     return bool(np.all(norm.weight.data >= 0))
 
 
+def _from_y(*layers: Layer) -> bool:
+    """Whether the activation's gradient follows from y: nobody keeps what it got."""
+    return all(layer.fused.reads == "y" for layer in layers if isinstance(layer, Activation))
+
+
+def _auto_from_y(conv: Conv2d, *more: Layer) -> bool:
+    return _auto(conv) and _from_y(*more)
+
+
 COMPILED, EVAL = frozenset({"compiled"}), frozenset({"eval"})
-TRAINING = frozenset({"training"})
+TRAINING, FIXED = frozenset({"training"}), COMPILED | EVAL
 # What a norm with fixed statistics does goes into the weights before it, or behind it.
 register(
     Pattern((Conv2d, BatchNorm2d), lambda c, n: [fold(c, n)], modes=COMPILED),
@@ -130,18 +137,19 @@ register(
 # Before all others.
 register(
     Pattern((Conv2d, BatchNorm2d), lambda c, n: [ConvNorm(c, n)], _auto, EVAL),
-    Pattern((Conv2d, BatchNorm2d, ReLU), lambda c, n, r: [ConvNorm(c, n, r)], _auto, EVAL),
-    Pattern((Conv2d, BatchNorm2d, Add, ReLU), lambda c, n, a, r: [ConvNorm(c, n, a, r)],
+    Pattern((Conv2d, BatchNorm2d, Activation), lambda c, n, f: [ConvNorm(c, n, f)], _auto, EVAL),
+    Pattern((Conv2d, BatchNorm2d, Add), lambda c, n, a: [ConvNorm(c, n, a)], _auto, EVAL),
+    Pattern((Conv2d, BatchNorm2d, Add, Activation), lambda c, n, a, f: [ConvNorm(c, n, a, f)],
             _auto, EVAL),
     Pattern((Conv2d, BatchNorm2d), lambda c, n: [PointwiseNorm(c, n)], _pointwise, TRAINING),
-    Pattern((Conv2d, BatchNorm2d, ReLU), lambda c, n, r: [PointwiseNorm(c, n, r)], _pointwise,
-            TRAINING),
-    # The addition in one pass with the norm is more.
-    Pattern((Conv2d, BatchNorm2d, Add, ReLU), lambda c, n, a, r: [c, NormAddRelu(n, a, r)],
+    Pattern((Conv2d, BatchNorm2d, Activation), lambda c, n, f: [PointwiseNorm(c, n, f)],
             _pointwise, TRAINING),
+    # The addition in one pass with the norm is more.
+    Pattern((Conv2d, BatchNorm2d, Add, Activation), lambda c, n, a, f: [c, NormAdd(n, a, f)],
+            lambda *layers: _pointwise(*layers) and _from_y(*layers), TRAINING),
     # Before relu and pool change places: one pass less is more than relu on a quarter.
-    Pattern((BatchNorm2d, ReLU), lambda n, r: [NormRelu(n, r)]),
-    Pattern((BatchNorm1d, ReLU), lambda n, r: [NormRelu(n, r)]),
+    *(Pattern((norm, Activation), lambda n, f: [NormActivation(n, f)])
+      for norm in (BatchNorm2d, BatchNorm1d)),
     # relu never decreases, so max(relu(x)) = relu(max(x)). A positive (or NaN) maximum is the same
     # first pixel before and after relu, so its gradient goes to the same place. All other windows
     # give zero, and no gradient: relu's mask is zero on all their pixels. Equal in every bit, but
@@ -156,9 +164,15 @@ register(
             lambda c, p, r: _auto(c) and fits(p)),
     Pattern((Conv2d, MaxPool2d), lambda c, p: [ConvPool(c, p, None)],
             lambda c, p: _auto(c) and fits(p)),
-    Pattern((Conv2d, Add, ReLU), lambda c, a, r: [ConvAddRelu(c, a, r)], _auto),
-    Pattern((Conv2d, ReLU), lambda c, r: [ConvRelu(c, r)], _auto),
-    Pattern((BatchNorm2d, Add, ReLU), lambda n, a, r: [NormAddRelu(n, a, r)]),
-    Pattern((Add, ReLU), lambda a, r: [AddRelu(a, r)]),
-    Pattern((Linear, ReLU), lambda m, r: [LinearRelu(m, r)], modes=COMPILED),
+    Pattern((Conv2d, Add, Activation), lambda c, a, f: [ConvAdd(c, a, f)], _auto, FIXED),
+    Pattern((Conv2d, Add, Activation), lambda c, a, f: [ConvAdd(c, a, f)], _auto_from_y, TRAINING),
+    Pattern((Conv2d, Add), lambda c, a: [ConvAdd(c, a)], _auto, FIXED),
+    Pattern((Conv2d, Activation), lambda c, f: [ConvActivation(c, f)], _auto, FIXED),
+    Pattern((Conv2d, Activation), lambda c, f: [ConvActivation(c, f)], _auto_from_y, TRAINING),
+    Pattern((BatchNorm2d, Add, Activation), lambda n, a, f: [NormAdd(n, a, f)], modes=FIXED),
+    Pattern((BatchNorm2d, Add, Activation), lambda n, a, f: [NormAdd(n, a, f)], _from_y, TRAINING),
+    Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], modes=FIXED),
+    Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], _from_y, TRAINING),
+    *(Pattern((kind, Activation), lambda m, f: [LinearActivation(m, f)], modes=COMPILED)
+      for kind in (Linear, Conv1d, ConvTranspose2d)),
 )  # fmt: skip

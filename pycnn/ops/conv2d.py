@@ -113,9 +113,10 @@ def conv2d(
 
     stride, dilation: an int, (h, w) or [1, h, w, 1]. padding: "valid" (none), "same"
     (TensorFlow's: OH = ceil(H / stride_h), an odd pixel comes after), an int, (h, w), or
-    ((top, bottom), (left, right)), in pixels of zeros. activation: None, "relu", "relu6",
-    "hard_sigmoid" (relu6(x + 3) / 6), "hard_swish" (x times that), "sigmoid", "silu", "tanh",
-    "gelu_tanh", or ("leaky_relu", slope). NaN stays NaN in all of them, and infinities give limits.
+    ((top, bottom), (left, right)), in pixels of zeros. activation: None, or the name of a
+    function of `ops`, "relu", "relu6", "clip", "leaky_relu", "elu", "hard_sigmoid", "hard_swish",
+    "sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "softplus", "exp", "erf", "sqrt", "abs" or
+    "log"; with its numbers a tuple, as ("leaky_relu", 0.1) or ("clip", -1, 1).
 
     algorithm: "auto", "direct", "winograd" (3 x 3 with stride 1, dilation 1, one group or groups of
     16 or 32 channels), "depthwise" (groups = C = OC), "grouped" (groups of at most 32 channels),

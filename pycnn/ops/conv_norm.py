@@ -8,8 +8,9 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn.ops.activations import ActivationLike, parse
 from pycnn.ops.arrays import Array, Result, contiguous, inputs, kind_of
-from pycnn.ops.norm import checked_running, is_relu, positive
+from pycnn.ops.norm import checked_running, positive
 
 
 class ConvNorm(NamedTuple):
@@ -41,7 +42,7 @@ def conv2d_norm(
     running_var: Array | None = None,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    activation: str | None = None,
+    activation: ActivationLike = None,
     out: tuple[Array, Array, Array, Array] | None = None,
 ) -> ConvNorm:
     """A 1 x 1 convolution and `batch_norm` behind it, in training. float32, NHWC.
@@ -51,7 +52,7 @@ def conv2d_norm(
 
         z    = conv2d(x, weight, bias)
         mean = sum of z / M          var = sum of (z - mean)**2 / M
-        y    = (z - mean) / sqrt(var + eps) * gamma + beta          (activation="relu": then relu)
+        y    = activation((z - mean) / sqrt(var + eps) * gamma + beta)
 
     Returns (y, z, mean, var), y and z [N, H, W, OC], with the bits of the operators one after the
     other; the sums are taken while a part of z is in the cache. running_mean, running_var,
@@ -61,7 +62,7 @@ def conv2d_norm(
     types.
     """
     op = "conv2d_norm"
-    relu, least = is_relu(activation, op), positive(eps, op)
+    function, least = parse(activation, op), positive(eps, op)
     x_array, w_array = inputs(op, x=x, weight=weight)
     g, b = inputs(op, gamma=gamma, beta=beta)
     share = checked_running(op, running_mean, running_var, momentum)
@@ -74,7 +75,20 @@ def conv2d_norm(
     bias_array = None if bias is None else contiguous(bias, op, "bias")
     into = running_mean, running_var
     _pycnn.conv2d_norm(
-        y, z, mean, var, x_array, w_array, bias_array, g, b, into[0], into[1], share, least, relu
+        y,
+        z,
+        mean,
+        var,
+        x_array,
+        w_array,
+        bias_array,
+        g,
+        b,
+        into[0],
+        into[1],
+        share,
+        least,
+        function,
     )
     return ConvNorm(y, z, mean, var)
 
@@ -90,14 +104,14 @@ def conv2d_norm_backward(
     var: npt.ArrayLike,
     *,
     eps: float = 1e-5,
-    activation: str | None = None,
+    activation: ActivationLike = None,
     input_gradient: bool = True,
     out: tuple[Array | None, Array, Array, Array] | None = None,
 ) -> ConvNormGradients:
     """The gradients of `conv2d_norm`, through mean and var as well. float32, NHWC.
 
     dy: [N, H, W, OC]; z, mean, var: what forward returned; the others: as there. With
-    h = (z - mean) / sqrt(var + eps), and g = dy, or with relu dy where y is not <= 0,
+    h = (z - mean) / sqrt(var + eps), and g = dy f', f' the derivative of the activation,
 
         dbeta   = sum of g           dgamma = sum of g * h
         dz      = gamma / sqrt(var + eps) * (g - dbeta / M - h * dgamma / M)
@@ -109,7 +123,7 @@ def conv2d_norm_backward(
     not fit, TypeError for types.
     """
     op = "conv2d_norm_backward"
-    relu, least = is_relu(activation, op), positive(eps, op)
+    function, least = parse(activation, op), positive(eps, op)
     dy_array, z_array, x_array, w_array = inputs(op, dy=dy, z=z, x=x, weight=weight)
     g, b, means, variances = inputs(op, gamma=gamma, beta=beta, mean=mean, var=var)
     dx_out, *given = _given(out, op, "(dx, dweight, dgamma, dbeta)")
@@ -128,7 +142,7 @@ def conv2d_norm_backward(
     )
     _pycnn.conv2d_norm_backward(
         dx, dweight, dgamma, dbeta, dy_array, z_array, x_array, w_array, g, b, means, variances,
-        least, relu,
+        least, function,
     )  # fmt: skip
     return ConvNormGradients(dx, dweight, dgamma, dbeta)
 

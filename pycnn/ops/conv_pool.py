@@ -8,6 +8,7 @@ import _pycnn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn.ops.activations import ActivationLike, parse
 from pycnn.ops.arrays import (
     Array,
     Padding,
@@ -194,16 +195,19 @@ def conv2d_relu_backward(
     padding: Padding = "valid",
     dilation: Pair = 1,
     groups: int = 1,
+    activation: ActivationLike = "relu",
     algorithm: str = "auto",
     input_gradient: bool = True,
     out: tuple[Array, Array, Array | None] | None = None,
 ) -> ConvPoolGradients:
     """The gradients of y = conv2d(x, weight, bias, activation="relu"), in one call. float32, NHWC.
 
+    activation: "relu", or another one whose gradient follows from y (`activation_reads`).
+
     dy, y: [N, OH, OW, OC], y as the forward call returned it; x, weight and options: as there.
     Returns (dweight, dbias, dx); dx is None with input_gradient=False.
 
-        g       = dy where y is not <= 0, else 0
+        g       = activation_backward(dy, y, activation): dy where y is not <= 0, else 0
         dweight = conv2d_backward_weight(x, g)       dbias = conv2d_backward_bias(g)
         dx      = conv2d_backward_input(g, weight)
 
@@ -215,7 +219,8 @@ def conv2d_relu_backward(
     shape = conv2d_shape(op, x_array.shape, w_array.shape, stride, padding, dilation, groups)
     result = _results(op, shape, out, input_gradient)
     how = algorithm_name(algorithm, op)
-    _pycnn.conv2d_relu_backward(*result, dy_array, y_array, x_array, w_array, shape, how)
+    function = parse(activation, op)
+    _pycnn.conv2d_relu_backward(*result, dy_array, y_array, x_array, w_array, shape, function, how)
     return result
 
 

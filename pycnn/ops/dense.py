@@ -1,4 +1,4 @@
-"""Matrix product, elementwise operators, softmax."""
+"""Matrix product, softmax, sums in place."""
 
 from __future__ import annotations
 
@@ -55,25 +55,6 @@ def linear(
     shape = (*x_array.shape[:1], *w_array.shape[-1:])
     result = Result(out, shape, x_array.dtype, op, False)
     _pycnn.linear(result.array, x_array, w_array, bias_array, parse(activation, op))
-    return result.finish()
-
-
-def relu(x: npt.ArrayLike, out: Array | None = None) -> Array:
-    """Y = max(x, 0), of any shape; NaN stays NaN. `out` may be x itself."""
-    x_array = contiguous(x, "relu", "x")
-    result = Result(out, x_array.shape, x_array.dtype, "relu", False)
-    _pycnn.relu(result.array, x_array)
-    return result.finish()
-
-
-def relu_backward(dy: npt.ArrayLike, y: npt.ArrayLike, out: Array | None = None) -> Array:
-    """Gradient of `relu` from its output: dx = 0 where y <= 0, else dy.
-
-    dy, y: of one shape. `out` may be dy itself. Raises ValueError if the shapes differ.
-    """
-    dy_array, y_array = inputs("relu_backward", dy=dy, y=y)
-    result = Result(out, dy_array.shape, dy_array.dtype, "relu_backward", False)
-    _pycnn.relu_backward(result.array, dy_array, y_array)
     return result.finish()
 
 

@@ -9,6 +9,7 @@ import _pycnn
 import numpy.typing as npt
 
 from pycnn._runtime.checks import is_whole
+from pycnn.ops.activations import NONE, ActivationLike, parse
 from pycnn.ops.arrays import Array, Result, check_updated, contiguous, inputs, kind_of, number
 
 
@@ -37,7 +38,7 @@ def batch_norm(
     running_var: Array | None = None,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    activation: str | None = None,
+    activation: ActivationLike = None,
     residual: npt.ArrayLike | None = None,
     out: tuple[Array, Array, Array] | None = None,
 ) -> BatchNorm:
@@ -46,9 +47,9 @@ def batch_norm(
     x: [N, ..., C]; weight (gamma), bias (beta): [C]. With M = N * ..., for each channel
 
         mean = sum of x / M          var = sum of (x - mean)**2 / M
-        y    = (x - mean) / sqrt(var + eps) * weight + bias         (activation="relu": then relu)
+        y    = activation((x - mean) / sqrt(var + eps) * weight + bias + residual)
 
-    residual: an array of x's shape, added to y before relu, or None; out[0] may be the residual
+    activation: as in `conv2d`. residual: an array of x's shape, or None; out[0] may be the residual
     itself. Returns (y, mean, var), mean and var [C]. running_mean and running_var, if given, are
     updated in place, the variance with the unbiased one, as PyTorch:
 
@@ -60,7 +61,7 @@ def batch_norm(
     M = 1, for shapes and options that do not fit, TypeError for types.
     """
     op = "batch_norm"
-    x_array, relu = contiguous(x, op, "x"), is_relu(activation, op)
+    x_array, function = contiguous(x, op, "x"), parse(activation, op)
     y_out, mean_out, var_out = _triple(out, op, "(y, mean, var)")
     channels = x_array.shape[-1:]
     y = Result(y_out, x_array.shape, x_array.dtype, op, False).array
@@ -79,7 +80,7 @@ def batch_norm(
         running_var,
         share,
         positive(eps, op),
-        relu,
+        function,
         _optional(residual, op, "residual"),
     )
     return BatchNorm(y, mean, var)
@@ -93,22 +94,22 @@ def batch_norm_inference(
     var: npt.ArrayLike,
     *,
     eps: float = 1e-5,
-    activation: str | None = None,
+    activation: ActivationLike = None,
     residual: npt.ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """Batch normalisation with given statistics: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
-    x: [N, ..., C]; weight, bias, mean, var: [C]; activation: None or "relu"; residual: of x's
-    shape, added to y before relu, or None. `out` may be x or residual itself. Raises ValueError for
-    shapes and options that do not fit, TypeError for types.
+    x: [N, ..., C]; weight, bias, mean, var: [C]; activation: as in `conv2d`; residual: of x's
+    shape, added before the activation, or None. `out` may be x or residual itself. Raises
+    ValueError for shapes and options that do not fit, TypeError for types.
     """
     op = "batch_norm_inference"
-    x_array, relu = contiguous(x, op, "x"), is_relu(activation, op)
+    x_array, function = contiguous(x, op, "x"), parse(activation, op)
     result = Result(out, x_array.shape, x_array.dtype, op, False)
     w, b, m, v = inputs(op, weight=weight, bias=bias, mean=mean, var=var)
     other, least = _optional(residual, op, "residual"), positive(eps, op)
-    _pycnn.batch_norm_inference(result.array, x_array, w, b, m, v, least, relu, other)
+    _pycnn.batch_norm_inference(result.array, x_array, w, b, m, v, least, function, other)
     return result.finish()
 
 
@@ -121,7 +122,7 @@ def batch_norm_backward(
     var: npt.ArrayLike,
     *,
     eps: float = 1e-5,
-    activation: str | None = None,
+    activation: ActivationLike = None,
     y: npt.ArrayLike | None = None,
     residual_gradient: Array | None = None,
     input_gradient: bool = True,
@@ -129,39 +130,42 @@ def batch_norm_backward(
 ) -> BatchNormGradients:
     """The gradients of `batch_norm`, through mean and var as well.
 
-    dy, x: [N, ..., C]; weight, bias, mean, var: as forward took and returned them, so that relu's
-    mask is that of forward. With z = (x - mean) / sqrt(var + eps), g = dy, or with
-    activation="relu" dy where y is not <= 0, and sums over all but the channels:
+    dy, x: [N, ..., C]; weight, bias, mean, var: as forward took and returned them, so that what
+    the activation got is that of forward. With z = (x - mean) / sqrt(var + eps), g = dy f', f' the
+    derivative of the activation there, as in `activation_backward`, and sums over all but the
+    channels:
 
         dbias = sum of g        dweight = sum of g * z
         dx    = weight / sqrt(var + eps) * (g - dbias / M - z * dweight / M)
 
-    After a forward call with a residual and relu, y is what it returned: there x alone does not
-    tell the mask, which is read from y. residual_gradient: an array of x's shape that g is written
-    to, which is the gradient of the residual; it may be dy itself if dx is another array.
+    After a forward call with a residual and an activation, y is what it returned: there x alone
+    does not tell f', which has to follow from y (`activation_reads`). residual_gradient: an array
+    of x's shape that g is written to, which is the gradient of the residual; it may be dy itself if
+    dx is another array.
 
     Returns (dx, dweight, dbias); dx is None with input_gradient=False. out: a triple of arrays for
     them, the first None with input_gradient=False; it may be dy. Raises ValueError for shapes and
     options that do not fit, TypeError for types.
     """
     op = "batch_norm_backward"
-    x_array, relu = contiguous(x, op, "x"), is_relu(activation, op)
+    x_array, function = contiguous(x, op, "x"), parse(activation, op)
     dx_out, dweight_out, dbias_out = _triple(out, op, "(dx, dweight, dbias)")
     if out is not None and (dx_out is not None) != bool(input_gradient):
         raise TypeError(
             f"{op}: out[0] is {'None' if dx_out is None else 'an array'}; expected None exactly if "
             "input_gradient=False."
         )
-    if y is not None and not relu:
+    if y is not None and (function is NONE or function.reads == "x"):
         raise ValueError(
-            f'{op}: y is given, which tells the mask of relu; expected activation="relu".'
+            f"{op}: y is given with activation={activation!r}; expected an activation whose "
+            'gradient follows from y, as "relu".'
         )
     if residual_gradient is not None:
         check_updated(op, residual_gradient=residual_gradient)
-        if relu and y is None:
+        if function is not NONE and y is None:
             raise ValueError(
                 f"{op}: residual_gradient is given, but y is None; expected what batch_norm "
-                "returned: with a residual x alone does not tell the mask of relu."
+                "returned: with a residual x alone does not tell the gradient of the activation."
             )
     channels = x_array.shape[-1:]
     dx = None
@@ -181,7 +185,7 @@ def batch_norm_backward(
         m,
         v,
         positive(eps, op),
-        relu,
+        function,
         _optional(y, op, "y"),
         residual_gradient,
     )
@@ -240,13 +244,6 @@ def checked_running(
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{op}: momentum is {momentum!r}; expected a number from 0 to 1.")
     return share
-
-
-def is_relu(activation: str | None, op: str) -> bool:
-    """Whether relu is asked for."""
-    if activation is None or (isinstance(activation, str) and activation == "relu"):
-        return activation is not None
-    raise ValueError(f'{op}: activation is {activation!r}; expected None or "relu".')
 
 
 def positive(eps: float, op: str) -> float:

@@ -173,11 +173,12 @@ def conv2d_relu_backward(
     x: Array,
     weight: Array,
     options: Options,
+    function: _pycnn.Activation,
     out: tuple[Array, Array | None, Array | None],
 ) -> None:
     """`ops.conv2d_relu_backward`."""
     shape = convolution(x.shape, weight.shape, options)
-    _pycnn.conv2d_relu_backward(*out, dy, y, x, weight, shape, "auto")
+    _pycnn.conv2d_relu_backward(*out, dy, y, x, weight, shape, function, "auto")
 
 
 def conv_pool(
@@ -214,13 +215,13 @@ def batch_norm(
     running: tuple[Array, Array],
     momentum: float,
     eps: float,
-    relu: bool,
+    function: _pycnn.Activation,
     residual: Array | None,
     out: Array,
 ) -> None:
     """`ops.batch_norm`; kept: [4, C], weight and bias, to which mean and variance are added."""
     weight, bias, mean, var = kept
-    _pycnn.batch_norm(out, mean, var, x, weight, bias, *running, momentum, eps, relu, residual)
+    _pycnn.batch_norm(out, mean, var, x, weight, bias, *running, momentum, eps, function, residual)
 
 
 def conv2d_norm(
@@ -231,13 +232,13 @@ def conv2d_norm(
     running: tuple[Array, Array],
     momentum: float,
     eps: float,
-    relu: bool,
+    function: _pycnn.Activation,
     out: tuple[Array, Array],
 ) -> None:
     """`ops.conv2d_norm`; kept: [4, OC] as in `batch_norm`; out: y and z."""
     gamma, beta, mean, var = kept
     result = *out, mean, var
-    _pycnn.conv2d_norm(*result, x, weight, bias, gamma, beta, *running, momentum, eps, relu)
+    _pycnn.conv2d_norm(*result, x, weight, bias, gamma, beta, *running, momentum, eps, function)
 
 
 def conv2d_norm_backward(
@@ -247,24 +248,24 @@ def conv2d_norm_backward(
     weight: Array,
     kept: Array,
     eps: float,
-    relu: bool,
+    function: _pycnn.Activation,
     out: tuple[Array | None, Array, Array, Array],
 ) -> None:
     """`ops.conv2d_norm_backward`; kept: [4, OC] of `conv2d_norm`."""
     gamma, beta, mean, var = kept
-    _pycnn.conv2d_norm_backward(*out, dy, z, x, weight, gamma, beta, mean, var, eps, relu)
+    _pycnn.conv2d_norm_backward(*out, dy, z, x, weight, gamma, beta, mean, var, eps, function)
 
 
 def batch_norm_inference(
     x: Array,
     vectors: tuple[Array, Array, Array, Array],
     eps: float,
-    relu: bool,
+    function: _pycnn.Activation,
     residual: Array | None,
     out: Array,
 ) -> None:
     """`ops.batch_norm_inference`; vectors: weight, bias, mean, variance."""
-    _pycnn.batch_norm_inference(out, x, *vectors, eps, relu, residual)
+    _pycnn.batch_norm_inference(out, x, *vectors, eps, function, residual)
 
 
 def batch_norm_backward(
@@ -272,7 +273,7 @@ def batch_norm_backward(
     x: Array,
     kept: Array,
     eps: float,
-    relu: bool,
+    function: _pycnn.Activation,
     y: Array | None,
     residual_gradient: Array | None,
     out: tuple[Array | None, Array, Array],
@@ -281,8 +282,13 @@ def batch_norm_backward(
     weight, bias, mean, var = kept
     dx, dweight, dbias = out
     _pycnn.batch_norm_backward(
-        dx, dweight, dbias, dy, x, weight, bias, mean, var, eps, relu, y, residual_gradient
+        dx, dweight, dbias, dy, x, weight, bias, mean, var, eps, function, y, residual_gradient
     )
+
+
+def activation(x: Array, function: _pycnn.Activation, out: Array) -> None:
+    """`ops.activation`."""
+    _pycnn.activate(out, x, function)
 
 
 def combine(op: str, a: Array, b: Array, out: Array) -> None:
@@ -293,6 +299,11 @@ def combine(op: str, a: Array, b: Array, out: Array) -> None:
 def sum_to(x: Array, op: str, other: Array | None, scale: float, out: Array) -> None:
     """`ops.sum_to`; out has the axes of x."""
     _pycnn.sum_to(out, x, op, other, scale)
+
+
+def activation_backward(dy: Array, v: Array, function: _pycnn.Activation, out: Array) -> None:
+    """`ops.activation_backward`."""
+    _pycnn.activation_backward(out, dy, v, function)
 
 
 def layer_norm(
@@ -330,16 +341,6 @@ def response_norm(
 ) -> None:
     """`ops.local_response_norm`, or with dy its backward."""
     _pycnn.response_norm(out, dy, x, size, alpha, beta, k)
-
-
-def relu(x: Array, out: Array) -> None:
-    """`ops.relu`."""
-    _pycnn.relu(out, x)
-
-
-def relu_backward(dy: Array, y: Array, out: Array) -> None:
-    """`ops.relu_backward`."""
-    _pycnn.relu_backward(out, dy, y)
 
 
 def accumulate(total: Array, part: Array) -> None:

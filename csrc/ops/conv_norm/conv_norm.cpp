@@ -59,7 +59,7 @@ struct Backward {
     float *dx, *slots;
     const float *dy, *z, *x, *packed;
     const Coefficients& k;
-    bool relu;
+    const Activation& activation;
 };
 
 // Rows [begin, end) of one slot: dz in blocks that stay in L2, and both products of each.
@@ -73,14 +73,16 @@ void add_rows(const Backward& b, const Conv2dShape& s, const Layout& l, int64_t 
     for (int64_t r0 = begin; r0 < end; r0 += block) {
         const int64_t r1 = std::min(r0 + block, end), rows = r1 - r0, next = std::min(r1 + block, end) - r1;
         for (int64_t r = r0; r < r1; r += l.chunk) {
-            const int64_t at = r * s.OC, count = std::min(l.chunk, r1 - r);
-            kernels().norm_gradient(
-                {.dx = dz + (r - r0) * s.OC,
-                 .dy = b.dy + at,
-                 .x = b.z + at,
-                 .constant = b.k.constant,
-                 .slope = b.k.slope},
-                {.rows = count, .C = s.OC, .mean = b.k.mean, .scale = b.k.scale, .shift = b.k.shift, .relu = b.relu});
+            const int64_t at = r * s.OC;
+            const NormRows plain = b.k.rows(std::min(l.chunk, r1 - r), s.OC);
+            float* to = dz + (r - r0) * s.OC;
+            const float* dy = b.dy + at;
+            if (norm::is_late(b.activation)) {
+                norm::late_gradient({.g = to, .dy = dy, .x = b.z + at, .y = nullptr}, plain, b.activation);
+                dy = to;
+            }
+            kernels().norm_gradient({.dx = to, .dy = dy, .x = b.z + at, .constant = b.k.constant, .slope = b.k.slope},
+                                    norm::activated(plain, b.activation));
         }
         const Fetch next_dy = lines(b.dy + r1 * s.OC, next * s.OC), next_z = lines(b.z + r1 * s.OC, next * s.OC);
         conv_norm::add_transposed({dweight, b.x + r0 * s.C, dz, rows, s.C, s.OC}, lists,
@@ -154,8 +156,14 @@ void conv2d_norm_backward(const ConvNormBackward& a, const NormFunction<float>& 
     const float* packed =
         a.dx ? pack_backward(scratch, {.weight = a.weight, .shape = s, .kh = {0}, .kw = {0}}) : nullptr;
     float* slots = scratch.floats(kSlots * size);
-    const Backward b{
-        .dx = a.dx, .slots = slots, .dy = a.dy, .z = a.z, .x = a.x, .packed = packed, .k = k, .relu = f.relu};
+    const Backward b{.dx = a.dx,
+                     .slots = slots,
+                     .dy = a.dy,
+                     .z = a.z,
+                     .x = a.x,
+                     .packed = packed,
+                     .k = k,
+                     .activation = f.activation};
     parallel_for(kSlots, grain_units(kGrainFlop, 2 * row_cost(s) * rows / kSlots), [&](int64_t begin, int64_t end) {
         Lists lists;
         for (int64_t slot = begin; slot < end; ++slot)

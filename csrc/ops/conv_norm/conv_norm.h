@@ -2,7 +2,7 @@
 //
 //   z = x weight + bias                              (x [rows][C], weight [C][OC], rows = N H W)
 //   mean, variance of z over the rows                (norm.h)
-//   y = (z - mean) / sqrt(variance + eps) * gamma + beta, then relu on request
+//   y = (z - mean) / sqrt(variance + eps) * gamma + beta, then an activation
 //
 // Forward takes the sums of a chunk of z while it is in L2; backward keeps z only, computes dz a chunk at a time into a
 // buffer in L2 and multiplies it there, so dz never travels through memory. y, mean, variance, dx, dgamma and dbeta have

@@ -152,7 +152,7 @@ const float* masked(float* room, const Arrays& a, const ConvPoolShape& b, int64_
     const int64_t image = b.PH * b.PW * b.conv.OC;
     const float* dy = a.dy + n * image;
     if (!b.relu) return dy;
-    kernels().relu_backward(room, dy, a.y + n * image, image);
+    kernels().activation_gradient({.dx = room, .dy = dy, .v = a.y + n * image, .size = image, .activation = kRelu});
     return room;
 }
 

@@ -44,9 +44,10 @@ struct ConvPoolBackward {  // dbias and dx may be null; results are overwritten
 // compares it, the lists take its last two bits.
 void conv_pool_backward(const ConvPoolBackward&, const ConvPoolShape&);
 
-// The same without a pool: the gradients of y = relu(conv(x) + bias), whose map [N][OH][OW][OC] is y itself; without
-// `where`.
-void conv2d_relu_backward(const ConvPoolBackward&, const Conv2dShape&, std::string_view algorithm);
+// The same without a pool: the gradients of y = activation(conv(x) + bias), one that reads_y, whose map [N][OH][OW][OC] is y
+// itself; without `where`.
+void conv2d_activation_backward(const ConvPoolBackward&, const Conv2dShape&, const Activation&,
+                                std::string_view algorithm);
 
 // How its gradients are computed: "sparse", "sparse_dweight", "one_channel" or "dense". For tests.
 const char* conv_pool_way(const ConvPoolShape&, bool wants_dx);

@@ -63,11 +63,12 @@ void dense(const Arrays& a, const ConvPoolShape& b) {
 
 namespace pycnn {
 
-void conv2d_relu_backward(const ConvPoolBackward& a, const Conv2dShape& s, std::string_view algorithm) {
+void conv2d_activation_backward(const ConvPoolBackward& a, const Conv2dShape& s, const Activation& activation,
+                                std::string_view algorithm) {
     const int64_t pixels = s.N * s.OH() * s.OW();
     Scratch scratch;
     float* g = scratch.floats(pixels * s.OC);
-    relu_backward(g, a.dy, a.y, pixels * s.OC);
+    activation_gradient<float>({.dx = g, .dy = a.dy, .v = a.y, .size = pixels * s.OC, .activation = activation});
     if (a.dbias) sum_rows(a.dbias, g, pixels, s.OC);
     conv2d_backward_weight({.dweight = a.dweight, .x = a.x, .dy = g, .shape = s}, algorithm);
     if (a.dx) conv2d_backward_input({.dx = a.dx, .dy = g, .weight = a.weight, .shape = s}, algorithm);

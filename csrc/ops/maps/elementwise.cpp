@@ -3,7 +3,6 @@
 #include "ops/maps/elementwise.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -22,38 +21,6 @@ void for_elements(int64_t size, double bytes, Body&& body) {
     parallel_for(size, grain_units(kGrainBytes, bytes), body);
 }
 
-// The functions of kernels/epilogue.cpp, with the same limits.
-double hard_sigmoid(double x) { return std::min(std::max(x + 3, 0.0), 6.0) / 6; }
-double sigmoid(double x) {
-    const double e = std::exp(x > 0 ? -x : x);
-    return (x > 0 ? 1 : e) / (1 + e);
-}
-double activated(double x, const Activation& a) {  // std::min and std::max keep a NaN that comes first
-    switch (a.kind) {
-        case Activation::none:
-            return x;
-        case Activation::relu:
-            return std::max(x, 0.0);
-        case Activation::relu6:
-            return std::min(std::max(x, 0.0), 6.0);
-        case Activation::leaky_relu:
-            return x < 0 ? x * a.slope : x;
-        case Activation::hard_sigmoid:
-            return hard_sigmoid(x);
-        case Activation::hard_swish:
-            return std::max(x, -3.0) * hard_sigmoid(x);
-        case Activation::sigmoid:
-            return sigmoid(x);
-        case Activation::silu:
-            return std::max(x, -746.0) * sigmoid(x);
-        case Activation::tanh:
-            return std::tanh(x);
-        case Activation::gelu_tanh:
-            return std::max(x, -40.0) * sigmoid(x * (1.5957691216057308 + 0.07135481627260025 * x * x));
-    }
-    return x;
-}
-
 }  // namespace
 
 template <>
@@ -68,8 +35,9 @@ void finish_here(const FinishRowsOf<double>& s) {
         double v = s.x[i];
         if (e.bias) v += e.bias[i % s.C];
         if (e.residual) v += e.residual[i];
-        s.y[i] = activated(v, e.activation);
+        s.y[i] = v;
     }
+    activate_here(s.y, s.y, s.rows * s.C, e.activation);
 }
 
 template <class T>
@@ -84,14 +52,6 @@ void finish(const FinishRowsOf<T>& s) {
                         .rows = s.rows == 1 ? 1 : end - begin,
                         .C = s.rows == 1 ? end - begin : s.C,
                         .epilogue = part_of(s.epilogue, s.rows == 1 ? begin : 0, at)});
-    });
-}
-
-template <class T>
-void relu_backward(T* dx, const T* dy, const T* y, int64_t size) {
-    for_elements(size, 3.0 * sizeof(T), [&](int64_t begin, int64_t end) {
-        if constexpr (vectorised<T>) return kernels().relu_backward(dx + begin, dy + begin, y + begin, end - begin);
-        for (int64_t i = begin; i < end; ++i) dx[i] = y[i] <= T(0) ? T(0) : dy[i];
     });
 }
 
@@ -118,8 +78,6 @@ void affine(const AffineOf<T>& s) {
 
 template void finish(const FinishRowsOf<float>&);
 template void finish(const FinishRowsOf<double>&);
-template void relu_backward(float*, const float*, const float*, int64_t);
-template void relu_backward(double*, const double*, const double*, int64_t);
 template void accumulate(float*, const float*, int64_t);
 template void accumulate(double*, const double*, int64_t);
 template void affine(const AffineOf<float>&);

@@ -10,9 +10,14 @@ namespace pycnn {
 template <class T>
 void finish(const FinishRowsOf<T>&);
 template <class T>
-void finish_here(const FinishRowsOf<T>&);  // on this thread
+void finish_here(const FinishRowsOf<T>&);                                         // on this thread
+void activate_here(double* y, const double* x, int64_t size, const Activation&);  // on this thread; y may be x
 template <class T>
-void relu_backward(T* dx, const T* dy, const T* y, int64_t size);  // dx may be dy
+void activation_gradient(const ActivationGradientOf<T>&);
+template <class T>
+void prelu(const PreluOf<T>&);
+template <class T>
+void prelu_gradient(const PreluGradientOf<T>&);  // dslope is overwritten
 template <class T>
 void accumulate(T* total, const T* part, int64_t size);  // total += part
 template <class T>

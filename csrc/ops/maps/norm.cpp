@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ops/maps/elementwise.h"
 #include "ops/maps/norm_parts.h"
 #include "ops/runtime/caches.h"
 #include "ops/runtime/dispatch.h"
@@ -52,15 +53,36 @@ void merge_statistics(float* mean, float* variance, const float* parts, const La
     }
 }
 
+void late_gradient(const LateGradient& s, const NormRows& plain, const Activation& f) {
+    const int64_t size = plain.rows * plain.C;
+    const float* v = s.y;
+    if (!v) {
+        kernels().norm_apply(s.g, s.x, plain);
+        if (reads_y(f)) kernels().activate(s.g, s.g, size, f);
+        v = s.g;
+    }
+    kernels().activation_gradient({.dx = s.g, .dy = s.dy, .v = v, .size = size, .activation = f});
+}
+
 void gradient_coefficients(const NormBackward<float>& b, const NormFunction<float>& f, const Coefficients& k,
                            float* parts) {
     const Layout l(b.rows, b.C);
-    const bool writes = f.relu && b.residual_gradient;
+    const Activation& a = f.activation;
+    const bool writes = a.kind != Activation::none && b.residual_gradient, late = is_late(a);
     for_chunks(l, 2 + (b.y != nullptr) + writes, [&](int64_t i) {
-        NormRows rows = k.rows(l, l.rows_of(i), f.relu);
-        if (f.relu && b.y) rows.y = b.y + l.at(i);
-        if (writes) rows.masked = b.residual_gradient + l.at(i);
-        kernels().norm_gradient_sums(parts + i * 2 * l.C, b.dy + l.at(i), b.x + l.at(i), rows);
+        const NormRows plain = k.rows(l.rows_of(i), l.C);
+        NormRows rows = activated(plain, a);
+        const float *dy = b.dy + l.at(i), *x = b.x + l.at(i), *y = b.y ? b.y + l.at(i) : nullptr;
+        float* written = writes ? b.residual_gradient + l.at(i) : nullptr;
+        Scratch scratch;
+        if (late) {
+            float* g = written ? written : scratch.floats(rows.rows * l.C);
+            late_gradient({.g = g, .dy = dy, .x = x, .y = y}, plain, a);
+            dy = g;
+        } else if (rows.clips) {
+            rows.y = y, rows.masked = written;
+        }
+        kernels().norm_gradient_sums(parts + i * 2 * l.C, dy, x, rows);
     });
     std::vector<double> sums(2 * l.C, 0.0);
     for (int64_t i = 0; i < l.chunks; ++i)
@@ -98,12 +120,15 @@ void apply(const NormForward<float>& a, const NormFunction<float>& f) {
     const Layout l(a.rows, a.C);
     Scratch scratch;
     const Coefficients k(scratch.floats(5 * l.C), f, l);
-    const bool stream = a.y != a.x && a.y != a.residual && streams(a.y, l.rows * l.C, l.C);
+    const bool late = norm::is_late(f.activation);
+    const bool stream = !late && a.y != a.x && a.y != a.residual && streams(a.y, l.rows * l.C, l.C);
     for_chunks(l, a.residual ? 3 : 2, [&](int64_t i) {
-        NormRows rows = k.rows(l, l.rows_of(i), f.relu);
+        NormRows rows = norm::activated(k.rows(l.rows_of(i), l.C), f.activation);
         rows.stream = stream;
         if (a.residual) rows.residual = a.residual + l.at(i);
-        kernels().norm_apply(a.y + l.at(i), a.x + l.at(i), rows);
+        float* y = a.y + l.at(i);
+        kernels().norm_apply(y, a.x + l.at(i), rows);
+        if (late) kernels().activate(y, y, rows.rows * l.C, f.activation);
     });
 }
 
@@ -114,16 +139,25 @@ void backward(const NormBackward<float>& b, const NormFunction<float>& f) {
     const Coefficients k(parts + l.chunks * 2 * l.C, f, l);
     norm::gradient_coefficients(b, f, k, parts);
     if (!b.dx) return;
-    const bool written = f.relu && b.residual_gradient;
-    const float* g = written ? b.residual_gradient : b.dy;
-    const bool stream = b.dx != b.dy && streams(b.dx, l.rows * l.C, l.C);
+    const bool written = f.activation.kind != Activation::none && b.residual_gradient;
+    const Activation a = written ? Activation{} : f.activation;
+    const float* all = written ? b.residual_gradient : b.dy;
+    const bool stream = b.dx != b.dy && streams(b.dx, l.rows * l.C, l.C), late = norm::is_late(a);
     for_chunks(l, 3, [&](int64_t i) {
-        NormRows rows = k.rows(l, l.rows_of(i), f.relu && !written);
+        const NormRows plain = k.rows(l.rows_of(i), l.C);
+        NormRows rows = norm::activated(plain, a);
         rows.stream = stream;
-        if (rows.relu && b.y) rows.y = b.y + l.at(i);
-        kernels().norm_gradient(
-            {.dx = b.dx + l.at(i), .dy = g + l.at(i), .x = b.x + l.at(i), .constant = k.constant, .slope = k.slope},
-            rows);
+        const float *dy = all + l.at(i), *x = b.x + l.at(i), *y = b.y ? b.y + l.at(i) : nullptr;
+        Scratch room;
+        if (late) {
+            float* g = room.floats(rows.rows * l.C);
+            norm::late_gradient({.g = g, .dy = dy, .x = x, .y = y}, plain, a);
+            dy = g;
+        } else if (rows.clips) {
+            rows.y = y;
+        }
+        kernels().norm_gradient({.dx = b.dx + l.at(i), .dy = dy, .x = x, .constant = k.constant, .slope = k.slope},
+                                rows);
     });
 }
 
@@ -146,23 +180,25 @@ double normalised(double x, const NormFunction<double>& f, int64_t c) {
 
 void apply(const NormForward<double>& a, const NormFunction<double>& f) {
     for (int64_t at = 0; at < a.rows * a.C; ++at) {
-        double value = normalised(a.x[at], f, at % a.C);
-        if (a.residual) value += a.residual[at];
-        a.y[at] = f.relu && value < 0 ? 0.0 : value;
+        const double value = normalised(a.x[at], f, at % a.C);
+        a.y[at] = a.residual ? value + a.residual[at] : value;
     }
+    activate_here(a.y, a.y, a.rows * a.C, f.activation);
 }
 
 void backward(const NormBackward<double>& b, const NormFunction<double>& f) {
     const int64_t C = b.C, size = b.rows * C;
     const double* x = b.x;
-    const bool writes = f.relu && b.residual_gradient;
-    if (writes)
-        for (int64_t at = 0; at < size; ++at) b.residual_gradient[at] = b.y[at] <= 0 ? 0.0 : b.dy[at];
-    const double* all = writes ? b.residual_gradient : b.dy;
-    const auto gradient = [&](int64_t at) {
-        if (!f.relu || writes) return all[at];
-        return (b.y ? b.y[at] : normalised(x[at], f, at % C)) <= 0 ? 0.0 : all[at];
-    };
+    std::vector<double> g_of(b.dy, b.dy + size);
+    if (f.activation.kind != Activation::none) {
+        std::vector<double> v(size);
+        for (int64_t at = 0; at < size; ++at) v[at] = b.y ? b.y[at] : normalised(x[at], f, at % C);
+        if (!b.y && reads_y(f.activation)) activate_here(v.data(), v.data(), size, f.activation);
+        activation_gradient<double>(
+            {.dx = g_of.data(), .dy = g_of.data(), .v = v.data(), .size = size, .activation = f.activation});
+        if (b.residual_gradient) std::copy(g_of.begin(), g_of.end(), b.residual_gradient);
+    }
+    const auto gradient = [&](int64_t at) { return g_of[static_cast<std::size_t>(at)]; };
     for (int64_t c = 0; c < C; ++c) {
         const double inverse = 1.0 / std::sqrt(f.variance[c] + f.eps), count = static_cast<double>(b.rows);
         double g = 0.0, g_x = 0.0;  // x normalised, before weight and bias
@@ -195,7 +231,7 @@ void batch_norm_apply(const NormForward<T>& a, const NormFunction<T>& f) {
 }
 template <class T>
 void batch_norm_backward(const NormBackward<T>& b, const NormFunction<T>& f) {
-    if (!f.relu && b.residual_gradient && b.residual_gradient != b.dy)
+    if (f.activation.kind == Activation::none && b.residual_gradient && b.residual_gradient != b.dy)
         std::copy(b.dy, b.dy + b.rows * b.C, b.residual_gradient);
     backward(b, f);
 }

@@ -1,10 +1,12 @@
 // Batch normalisation of x [rows][C], rows = N H W: each channel by its own mean and variance over the rows.
 //
 //   mean[c] = sum of x / rows        variance[c] = sum of (x - mean)^2 / rows        (biased)
-//   y = (x - mean) / sqrt(variance + eps) * weight + bias + residual, then relu on request
+//   y = f((x - mean) / sqrt(variance + eps) * weight + bias + residual), f an activation
 #pragma once
 #include <cmath>
 #include <cstdint>
+
+#include "kernels/epilogue.h"
 
 namespace pycnn {
 
@@ -12,7 +14,7 @@ template <class T>
 struct NormFunction {  // what stays the same from forward to backward; all [C]
     const T *mean, *variance, *weight, *bias;
     double eps;
-    bool relu;
+    Activation activation = {};
     const T* scale = nullptr;  // weight / sqrt(variance + eps), computed before: then batch_norm_apply reads no others
 };
 
@@ -55,8 +57,8 @@ struct NormBackward {
     const T *dy, *x;
     int64_t rows, C;  // rows at least 1
     // Where forward had a residual.
-    const T* y = nullptr;            // what it gave: relu's mask, which x alone does not tell then
-    T* residual_gradient = nullptr;  // dy behind the mask; may be dy, if dx is not; with relu y must be there
+    const T* y = nullptr;            // what it gave, from which f' follows (reads_y); x alone does not tell it then
+    T* residual_gradient = nullptr;  // dy f'; may be dy, if dx is not; with an activation y must be there
 };
 // The gradient through the statistics of this very x.
 template <class T>

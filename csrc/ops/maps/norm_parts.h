@@ -4,8 +4,10 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/kernels.h"
+#include "ops/epilogue.h"
 #include "ops/maps/norm.h"
 #include "ops/runtime/parallel.h"
 #include "ops/shapes.h"
@@ -56,8 +58,24 @@ struct Coefficients {
             mean[lane] = mean[c], scale[lane] = scale[c], shift[lane] = shift[c];
         }
     }
-    NormRows rows(const Layout& l, int64_t count, bool relu) const { return {count, l.C, mean, scale, shift, relu}; }
+    NormRows rows(int64_t count, int64_t C) const { return {count, C, mean, scale, shift}; }
 };
+
+// The kernels do relu and clip from 0 on themselves; other activations are a pass of their own over a chunk in L1.
+inline bool is_late(const Activation& a) {
+    return a.kind != Activation::none && a.kind != Activation::relu && !(a.kind == Activation::clip && a.a == 0);
+}
+inline NormRows activated(NormRows rows, const Activation& a) {
+    rows.clips = a.kind != Activation::none && !is_late(a);
+    rows.high = a.kind == Activation::relu ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(a.b);
+    return rows;
+}
+// dy f' of a chunk, for the kernels to go on with: to `g`, from the rows of x and y = nullptr, or from y.
+struct LateGradient {
+    float* g;
+    const float *dy, *x, *y;
+};
+void late_gradient(const LateGradient&, const NormRows& plain, const Activation&);
 
 struct ChunkStatistics {
     float* parts;    // [chunks][near, sum, squares][C]

@@ -10,6 +10,7 @@
 #include "ops/maps/join.h"
 #include "ops/maps/norm.h"
 #include "ops/maps/pool2d.h"
+#include "ops/maps/softmax.h"
 #include "ops/runtime/memory.h"
 #include "ops/runtime/parallel.h"
 #include "ops/runtime/scratch.h"
@@ -69,25 +70,37 @@ void Network::add_avg_pool2d(Index x, Index y, const Pool2dShape& s, bool count_
 
 void Network::add_batch_norm(Index x, Index y, const NormCall& v, Index residual) {
     const int64_t C = v.C;
-    const bool relu = v.relu;
-    const NormFunction<float> given{v.mean, v.variance, v.weight, v.bias, v.eps, relu};
+    const Activation f = v.activation;
+    const NormFunction<float> given{v.mean, v.variance, v.weight, v.bias, v.eps, f};
     Floats scales;
     for (int64_t c = 0; c < C; ++c) scales.push_back(norm_scale(given, c));
     const auto bias = copy(v.bias, C), mean = copy(v.mean, C), scale = copy(scales.data(), C);
     const int64_t rows = floats(x) / C;
     add([=](Place at, int64_t n) {
-        const NormFunction<float> f{mean->data(), nullptr, nullptr, bias->data(), 0, relu, scale->data()};
+        const NormFunction<float> function{mean->data(), nullptr, nullptr, bias->data(), 0, f, scale->data()};
         batch_norm_apply<float>(
             {.y = at[y], .x = at[x], .rows = n * rows, .C = C, .residual = residual == kNone ? nullptr : at[residual]},
-            f);
+            function);
     });
 }
 
-void Network::add_relu(Index x, Index y) {
+void Network::add_activation(Index x, Index y, const Activation& activation) {
     const int64_t size = floats(x);
     add([=](Place at, int64_t n) {
-        finish<float>({.y = at[y], .x = at[x], .rows = 1, .C = n * size, .epilogue = {.activation = kRelu}});
+        finish<float>({.y = at[y], .x = at[x], .rows = 1, .C = n * size, .epilogue = {.activation = activation}});
     });
+}
+
+void Network::add_prelu(Index x, Index y, const float* slope, int64_t C) {
+    const int64_t rows = floats(x) / C;
+    add([=, slopes = copy(slope, C)](Place at, int64_t n) {
+        prelu<float>({.y = at[y], .x = at[x], .slope = slopes->data(), .rows = n * rows, .C = C});
+    });
+}
+
+void Network::add_softmax(Index x, Index y, int64_t K) {
+    const int64_t rows = floats(x) / K;
+    add([=](Place at, int64_t n) { softmax_forward<float>(at[y], at[x], n * rows, K); });
 }
 
 void Network::add_combine(const CombineOperand& a, const CombineOperand& b, Index y, const Sizes& y_shape, Combine op,

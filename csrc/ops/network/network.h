@@ -46,7 +46,7 @@ struct NormCall {
     const float *weight, *bias, *mean, *variance;  // all [C]
     double eps;
     int64_t C;
-    bool relu;
+    Activation activation = {};
 };
 
 struct CombineOperand {  // a value, or numbers that stay the same
@@ -67,7 +67,8 @@ class Network {
     Network(std::vector<NetworkValue> values, std::vector<Index> inputs, std::vector<Index> outputs, int64_t chunk);
 
     // Shapes are of one image (N is ignored, or left out in Sizes). residual may be kNone. y may lie where x lies in
-    // relu, combine (where a or b lies that does not repeat), power, affine and batch_norm (also where its residual lies), and where the residual of a
+    // activation, prelu, combine (where a or b lies that does not repeat), power, affine and batch_norm (also where its
+    // residual lies), and where the residual of a
     // convolution lies; elsewhere it must not.
     using Step = std::function<void(float* const* place, int64_t n)>;  // of each value, in a chunk of n images
     void add(Step step) { steps_.push_back(std::move(step)); }
@@ -77,7 +78,9 @@ class Network {
     void add_max_pool2d(Index x, Index y, const Pool2dShape&);
     void add_avg_pool2d(Index x, Index y, const Pool2dShape&, bool count_include_pad);
     void add_batch_norm(Index x, Index y, const NormCall&, Index residual);
-    void add_relu(Index x, Index y);
+    void add_activation(Index x, Index y, const Activation&);
+    void add_prelu(Index x, Index y, const float* slope, int64_t C);
+    void add_softmax(Index x, Index y, int64_t K);
     void add_combine(const CombineOperand& a, const CombineOperand& b, Index y, const Sizes& y_shape, Combine,
                      const Activation&);
     void add_sum_to(Index x, Index y, const Sizes& x_shape, const Sizes& y_shape, double scale);  // as SumCall
