@@ -9,7 +9,7 @@ module with the same attributes; `pycnn.models` have torchvision's:
     ConvTranspose2d [KH, KW, OC/g, C]  [C, OC/g, KH, KW]
     Linear.weight [in, out]            [out, in]
       after a Flatten of [H, W, C]       its `in` in the order of a flattened [C, H, W]
-    LayerNorm, GroupNorm               the same arrays
+    LayerNorm, GroupNorm, PReLU        the same arrays
     BatchNorm1d, BatchNorm2d           the same four arrays, and num_batches_tracked
 
 What has no numbers needs no array, but must be in its place, so that the numbers of the layers
@@ -29,6 +29,7 @@ import numpy as np
 from pycnn._formats import layout
 from pycnn._formats.files import FilePath, read_safetensors
 from pycnn.layers import state
+from pycnn.layers.activation import PReLU
 from pycnn.layers.base import Layer
 from pycnn.layers.conv import Convolution
 from pycnn.layers.linear import Linear
@@ -162,12 +163,12 @@ def _views(
 def _keys(who: str, name: str, layer: Layer) -> tuple[str, ...]:
     """The arrays of a layer, by their names in it."""
     keys = tuple(layer.state_dict())
-    known = isinstance(layer, (Convolution, Linear, LayerNorm, GroupNorm)) or (
+    known = isinstance(layer, (Convolution, Linear, LayerNorm, GroupNorm, PReLU)) or (
         isinstance(layer, BatchNorm) and set(keys) == set(SAME_ARRAYS)
     )
     if keys and not known:
         raise TypeError(
             f"{who}: layer {name} is a {type(layer).__name__}, whose arrays have no counterpart in "
-            "PyTorch; expected convolutions, Linear, norms, and layers without arrays."
+            "PyTorch; expected convolutions, Linear, norms, PReLU, and layers without arrays."
         )
     return keys
