@@ -84,6 +84,43 @@ def conv2d_backward_weight(
     dweight: _Array, x: _Array, dy: _Array, shape: Conv2dShape, algorithm: str
 ) -> None: ...
 def conv2d_backward_bias(dbias: _Array, dy: _Array) -> None: ...
+
+class ConvTranspose2dShape:
+    def __init__(
+        self,
+        x_shape: tuple[int, ...],
+        weight_shape: tuple[int, ...],
+        stride: tuple[int, int],
+        padding: tuple[int, int, int, int] | None,
+        output_padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+        nchw: bool,
+    ) -> None: ...
+    @property
+    def mirror(self) -> Conv2dShape: ...
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]: ...
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]: ...
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]: ...
+
+def conv_transpose2d_forward(
+    y: _Array,
+    x: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    shape: ConvTranspose2dShape,
+    activation: Activation,
+    algorithm: str,
+) -> None: ...
+def conv_transpose2d_backward_input(
+    dx: _Array, dy: _Array, weight: _Array, shape: ConvTranspose2dShape, algorithm: str
+) -> None: ...
+def conv_transpose2d_backward_weight(
+    dweight: _Array, x: _Array, dy: _Array, shape: ConvTranspose2dShape, algorithm: str
+) -> None: ...
 def set_exact(on: bool) -> None: ...
 def is_exact() -> bool: ...
 
@@ -116,6 +153,15 @@ class Network:
         activation: Activation,
         pool: str,
         residual: int = -1,
+    ) -> None: ...
+    def add_conv_transpose2d(
+        self,
+        x: int,
+        y: int,
+        shape: ConvTranspose2dShape,
+        weight: _Array,
+        bias: _Array | None,
+        activation: Activation,
     ) -> None: ...
     def add_max_pool2d(self, x: int, y: int, shape: Pool2dShape) -> None: ...
     def add_avg_pool2d(
@@ -250,23 +296,35 @@ class Pool2dShape:
         kernel_size: tuple[int, int],
         stride: tuple[int, int],
         padding: tuple[int, int, int, int] | None,
+        dilation: tuple[int, int],
+        ceil_mode: bool,
     ) -> None: ...
+    @staticmethod
+    def adaptive(
+        op: str, x_shape: tuple[int, ...], output_size: tuple[int, int]
+    ) -> Pool2dShape: ...
     @property
     def input_shape(self) -> tuple[int, int, int, int]: ...
     @property
     def output_shape(self) -> tuple[int, int, int, int]: ...
-    @property
-    def padding(self) -> _Padding: ...
 
 def max_pool2d_forward(
-    y: _Array, indices: npt.NDArray[np.int32] | None, x: _Array, shape: Pool2dShape
+    y: _Array,
+    indices: npt.NDArray[np.int32] | None,
+    x: _Array,
+    shape: Pool2dShape,
+    op: str = "max_pool2d",
 ) -> None: ...
 def max_pool2d_backward(dx: _Array, dy: _Array, indices: _Array) -> None: ...
 def avg_pool2d_forward(
-    y: _Array, x: _Array, shape: Pool2dShape, count_include_pad: bool
+    y: _Array, x: _Array, shape: Pool2dShape, count_include_pad: bool, op: str = "avg_pool2d"
 ) -> None: ...
 def avg_pool2d_backward(
-    dx: _Array, dy: _Array, shape: Pool2dShape, count_include_pad: bool
+    dx: _Array,
+    dy: _Array,
+    shape: Pool2dShape,
+    count_include_pad: bool,
+    op: str = "avg_pool2d_backward",
 ) -> None: ...
 def relu(y: _Array, x: _Array) -> None: ...
 def relu_backward(dx: _Array, dy: _Array, y: _Array) -> None: ...

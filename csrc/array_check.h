@@ -151,6 +151,7 @@ void bind_combine(py::module_&);
 void bind_conv_norm(py::module_&);
 void bind_conv_pool(py::module_&);
 void bind_conv2d(py::module_&);
+void bind_conv_transpose2d(py::module_&);
 void bind_pool2d(py::module_&);
 void bind_elementwise(py::module_&);
 void bind_images(py::module_&);

@@ -182,6 +182,7 @@ PYBIND11_MODULE(_pycnn, m) {
     pycnn::bind_elementwise(m);  // the type of activations, which others take
     pycnn::bind_config(m);
     pycnn::bind_conv2d(m);
+    pycnn::bind_conv_transpose2d(m);
     pycnn::bind_conv_pool(m);
     pycnn::bind_combine(m);
     pycnn::bind_conv_norm(m);

@@ -123,9 +123,29 @@ void add_conv2d(Program& p, Index x, Index y, const Conv2dShape& s, const py::ob
     step.done();
 }
 
+void add_conv_transpose2d(Program& p, Index x, Index y, const ConvTranspose2dShape& shape, const py::object& weight,
+                          const py::object& bias, const Activation& activation) {
+    Adding step(p, "add_conv_transpose2d");
+    const Conv2dShape& s = shape.mirror;
+    const py::array w = checked(step, weight, "weight", {s.KH, s.KW, s.group_C(), s.OC}, "[KH, KW, OC/groups, C]");
+    const py::array b = checked(step, bias, "bias", {s.C}, "[OC]", true);
+    step.reads(x, "x", product({s.OH(), s.OW(), s.OC}));
+    step.writes(y, "y", product({s.H, s.W, s.C}));
+    const Conv2dCall call{
+        .weight = kept(w), .bias = data_or_null(bias, b), .shape = s, .activation = activation, .transposed = true};
+    Network::Step made;
+    {
+        const WithoutGil running;
+        made = Network::conv2d(x, y, call, Network::kNone);
+    }
+    step.check_open();  // other threads had the GIL
+    p.net.add(std::move(made));
+    step.done();
+}
+
 void add_max_pool2d(Program& p, Index x, Index y, const Pool2dShape& s) {
     Adding step(p, "add_max_pool2d");
-    step.reads(x, "x", product({s.H, s.W, s.C}));
+    step.reads(x, "x", product({s.H(), s.W(), s.C}));
     step.writes(y, "y", product({s.OH(), s.OW(), s.C}));
     p.net.add_max_pool2d(x, y, s);
     step.done();
@@ -133,7 +153,7 @@ void add_max_pool2d(Program& p, Index x, Index y, const Pool2dShape& s) {
 
 void add_avg_pool2d(Program& p, Index x, Index y, const Pool2dShape& s, bool count_include_pad) {
     Adding step(p, "add_avg_pool2d");
-    step.reads(x, "x", product({s.H, s.W, s.C}));
+    step.reads(x, "x", product({s.H(), s.W(), s.C}));
     step.writes(y, "y", product({s.OH(), s.OW(), s.C}));
     p.net.add_avg_pool2d(x, y, s, count_include_pad);
     step.done();
@@ -234,6 +254,8 @@ void bind_network(py::module_& m) {
              py::arg("chunk"))
         .def("add_conv2d", add_conv2d, py::arg("x"), py::arg("y"), py::arg("shape"), py::arg("weight"), py::arg("bias"),
              py::arg("activation"), py::arg("pool"), py::arg("residual") = Network::kNone)
+        .def("add_conv_transpose2d", add_conv_transpose2d, py::arg("x"), py::arg("y"), py::arg("shape"),
+             py::arg("weight"), py::arg("bias"), py::arg("activation"))
         .def("add_max_pool2d", add_max_pool2d, py::arg("x"), py::arg("y"), py::arg("shape"))
         .def("add_avg_pool2d", add_avg_pool2d, py::arg("x"), py::arg("y"), py::arg("shape"),
              py::arg("count_include_pad"))

@@ -14,9 +14,9 @@ namespace {
 
 const std::string kX = "[N, H, W, C]", kY = "[N, OH, OW, C]";
 
-// padding: top, bottom, left, right, or none for SAME.
-Pool2dShape make_shape(const std::string& op, const Extents& x, std::array<int64_t, 2> kernel,
-                       std::array<int64_t, 2> stride, const std::optional<std::array<int64_t, 4>>& padding) {
+using Pair = std::array<int64_t, 2>;
+
+void check_image(const std::string& op, const Extents& x) {
     if (x.size() != 4)
         throw py::value_error(op + ": x has shape " + text(x) + ", " + std::to_string(x.size()) +
                               " axes; expected 4: " + kX +
@@ -24,30 +24,58 @@ Pool2dShape make_shape(const std::string& op, const Extents& x, std::array<int64
     if (x[1] < 1 || x[2] < 1 || x[3] < 1)
         throw py::value_error(op + ": x has shape " + text(x) + "; expected at least one row, column and channel in " +
                               kX + " (only N may be 0).");
-    Pool2dShape s{x[0], x[1], x[2], x[3], kernel[0], kernel[1], stride[0], stride[1], {}};
-    if (padding) {
-        s.pad = {(*padding)[0], (*padding)[1], (*padding)[2], (*padding)[3]};
-    } else {
-        const int64_t rows = same_padding_total(s.H, s.KH, s.stride_h, 1),
-                      cols = same_padding_total(s.W, s.KW, s.stride_w, 1);
-        s.pad = {rows / 2, rows - rows / 2, cols / 2, cols - cols / 2};
-    }
-    if (std::max(s.pad.top, s.pad.bottom) >= s.KH || std::max(s.pad.left, s.pad.right) >= s.KW)
-        throw py::value_error(
-            op + ": padding (top, bottom, left, right) = " + text({s.pad.top, s.pad.bottom, s.pad.left, s.pad.right}) +
-            " is not smaller than the window " + text({s.KH, s.KW}) +
-            " (KH, KW) on every side; a window would hold no pixel.");
-    if (s.OH() < 1 || s.OW() < 1)
-        throw py::value_error(op + ": the window " + text({s.KH, s.KW}) + " (KH, KW) is larger than the padded image " +
-                              text({s.H + s.pad.top + s.pad.bottom, s.W + s.pad.left + s.pad.right}) +
-                              " (H, W); expected a window that fits: use padding=\"same\" or a smaller kernel_size.");
-    if (s.H * s.W > INT32_MAX)
-        throw py::value_error(op + ": the image has H * W = " + std::to_string(s.H * s.W) +
+    if (x[1] * x[2] > INT32_MAX)
+        throw py::value_error(op + ": the image has H * W = " + std::to_string(x[1] * x[2]) +
                               " pixels; expected at most 2^31 - 1, the range of the int32 indices.");
+}
+
+// Where a dilated window begins before an image of fewer pixels, its taps may step over all of them.
+bool may_be_empty(const AxisWindow& w) {
+    const int64_t covered = extent(w.kernel, w.dilation);
+    return w.before >= covered || w.after >= covered || (w.before > 0 && w.size < w.dilation);
+}
+
+// padding: top, bottom, left, right, or none for SAME.
+Pool2dShape make_shape(const std::string& op, const Extents& x, Pair kernel, Pair stride,
+                       const std::optional<std::array<int64_t, 4>>& padding, Pair dilation, bool ceil_mode) {
+    check_image(op, x);
+    AxisWindow axes[2];
+    for (std::size_t i = 0; i < 2; ++i) {
+        const int64_t total = padding ? 0 : same_padding_total(x[i + 1], kernel[i], stride[i], dilation[i]);
+        axes[i] = {.size = x[i + 1],
+                   .before = padding ? (*padding)[2 * i] : total / 2,
+                   .after = padding ? (*padding)[2 * i + 1] : total - total / 2,
+                   .kernel = kernel[i],
+                   .stride = stride[i],
+                   .dilation = dilation[i]};
+    }
+    const auto& [h, w] = axes;
+    const Extents covered = {extent(h.kernel, h.dilation), extent(w.kernel, w.dilation)};
+    if (may_be_empty(h) || may_be_empty(w))
+        throw py::value_error(op +
+                              ": padding (top, bottom, left, right) = " + text({h.before, h.after, w.before, w.after}) +
+                              " is not smaller than the window " + text(covered) + " (KH, KW) on every side" +
+                              (dilation == Pair{1, 1} ? "" : ", or the image is smaller than the dilation") +
+                              "; a window would hold no pixel.");
+    const auto outputs = ceil_mode ? ceil_output_size : output_size;
+    const Pool2dShape s{x[0], x[3], {h, outputs(h)}, {w, outputs(w)}};
+    if (s.OH() < 1 || s.OW() < 1)
+        throw py::value_error(op + ": the window " + text(covered) + " (KH, KW) is larger than the padded image " +
+                              text({s.H() + h.before + h.after, s.W() + w.before + w.after}) +
+                              " (H, W); expected a window that fits: use padding=\"same\" or a smaller kernel_size.");
     return s;
 }
 
-Extents x_shape(const Pool2dShape& s) { return {s.N, s.H, s.W, s.C}; }
+Pool2dShape make_adaptive(const std::string& op, const Extents& x, Pair outputs) {
+    check_image(op, x);
+    const auto axis = [&](std::size_t i) {
+        return PoolAxis{
+            {.size = x[i + 1], .before = 0, .after = 0, .kernel = 0, .stride = 0, .dilation = 1}, outputs[i], true};
+    };
+    return {x[0], x[3], axis(0), axis(1)};
+}
+
+Extents x_shape(const Pool2dShape& s) { return {s.N, s.H(), s.W(), s.C}; }
 Extents y_shape(const Pool2dShape& s) { return {s.N, s.OH(), s.OW(), s.C}; }
 
 void check_indices(const py::array& indices, const Argument& who, const Pool2dShape& s) {
@@ -58,8 +86,9 @@ void check_indices(const py::array& indices, const Argument& who, const Pool2dSh
     check_contiguous(indices, who);
 }
 
-void max_forward(py::array y, const py::object& indices_or_none, const py::array& x, const Pool2dShape& s) {
-    const char* op = "max_pool2d";
+void max_forward(py::array y, const py::object& indices_or_none, const py::array& x, const Pool2dShape& s,
+                 const std::string& name) {
+    const char* op = name.c_str();
     const bool float64 = check_floating(x, {op, "x"});
     check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
     check_output(y, {op, "out"}, float64, "x", y_shape(s), kY);
@@ -68,7 +97,7 @@ void max_forward(py::array y, const py::object& indices_or_none, const py::array
     if (!indices_or_none.is_none()) {
         py::array indices = py::reinterpret_borrow<py::array>(indices_or_none);
         check_indices(indices, {op, "out[1] (indices)"}, s);
-        if (!indices.writeable()) throw py::value_error("max_pool2d: out[1] (indices) is read-only.");
+        if (!indices.writeable()) throw py::value_error(name + ": out[1] (indices) is read-only.");
         check_apart(indices, {op, "out[1] (indices)"}, x, "x");
         check_apart(indices, {op, "out[1] (indices)"}, y, "out[0]");
         where = writable<int32_t>(indices);
@@ -123,8 +152,9 @@ void max_backward(py::array dx, const py::array& dy, const py::array& indices) {
                               " of an image of " + text({dx.shape(1), dx.shape(2)}) + " (H, W).");
 }
 
-void avg_forward(py::array y, const py::array& x, const Pool2dShape& s, bool count_include_pad) {
-    const char* op = "avg_pool2d";
+void avg_forward(py::array y, const py::array& x, const Pool2dShape& s, bool count_include_pad,
+                 const std::string& name) {
+    const char* op = name.c_str();
     const bool float64 = check_floating(x, {op, "x"});
     check_input(x, {op, "x"}, float64, "x", x_shape(s), kX);
     check_output(y, {op, "out"}, float64, "x", y_shape(s), kY);
@@ -137,8 +167,9 @@ void avg_forward(py::array y, const py::array& x, const Pool2dShape& s, bool cou
     });
 }
 
-void avg_backward(py::array dx, const py::array& dy, const Pool2dShape& s, bool count_include_pad) {
-    const char* op = "avg_pool2d_backward";
+void avg_backward(py::array dx, const py::array& dy, const Pool2dShape& s, bool count_include_pad,
+                  const std::string& name) {
+    const char* op = name.c_str();
     const bool float64 = check_floating(dy, {op, "dy"});
     check_input(dy, {op, "dy"}, float64, "dy", y_shape(s), kY);
     check_output(dx, {op, "out"}, float64, "dy", x_shape(s), kX);
@@ -158,18 +189,17 @@ void bind_pool2d(py::module_& m) {
     using namespace pool2d_bindings;
     py::class_<Pool2dShape>(m, "Pool2dShape")
         .def(py::init(&make_shape), py::arg("op"), py::arg("x_shape"), py::arg("kernel_size"), py::arg("stride"),
-             py::arg("padding"))
+             py::arg("padding"), py::arg("dilation"), py::arg("ceil_mode"))
+        .def_static("adaptive", &make_adaptive, py::arg("op"), py::arg("x_shape"), py::arg("output_size"))
         .def_property_readonly("input_shape", [](const Pool2dShape& s) { return py::tuple(py::cast(x_shape(s))); })
-        .def_property_readonly("output_shape", [](const Pool2dShape& s) { return py::tuple(py::cast(y_shape(s))); })
-        .def_property_readonly("padding", [](const Pool2dShape& s) {
-            return py::make_tuple(py::make_tuple(s.pad.top, s.pad.bottom), py::make_tuple(s.pad.left, s.pad.right));
-        });
-    m.def("max_pool2d_forward", max_forward, py::arg("y"), py::arg("indices"), py::arg("x"), py::arg("shape"));
+        .def_property_readonly("output_shape", [](const Pool2dShape& s) { return py::tuple(py::cast(y_shape(s))); });
+    m.def("max_pool2d_forward", max_forward, py::arg("y"), py::arg("indices"), py::arg("x"), py::arg("shape"),
+          py::arg("op") = "max_pool2d");
     m.def("max_pool2d_backward", max_backward, py::arg("dx"), py::arg("dy"), py::arg("indices"));
-    m.def("avg_pool2d_forward", avg_forward, py::arg("y"), py::arg("x"), py::arg("shape"),
-          py::arg("count_include_pad"));
+    m.def("avg_pool2d_forward", avg_forward, py::arg("y"), py::arg("x"), py::arg("shape"), py::arg("count_include_pad"),
+          py::arg("op") = "avg_pool2d");
     m.def("avg_pool2d_backward", avg_backward, py::arg("dx"), py::arg("dy"), py::arg("shape"),
-          py::arg("count_include_pad"));
+          py::arg("count_include_pad"), py::arg("op") = "avg_pool2d_backward");
 }
 
 }  // namespace pycnn

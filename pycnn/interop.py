@@ -28,7 +28,7 @@ from pycnn._formats import layout
 from pycnn._formats.files import FilePath, read_safetensors
 from pycnn.layers import state
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Convolution
 from pycnn.layers.linear import Linear
 from pycnn.layers.module import Module
 from pycnn.layers.norm import BatchNorm
@@ -160,12 +160,12 @@ def _views(
 def _keys(who: str, name: str, layer: Layer) -> tuple[str, ...]:
     """The arrays of a layer, by their names in it."""
     keys = tuple(layer.state_dict())
-    known = isinstance(layer, (Conv2d, Linear, LayerNorm, GroupNorm)) or (
+    known = isinstance(layer, (Convolution, Linear, LayerNorm, GroupNorm)) or (
         isinstance(layer, BatchNorm) and set(keys) == set(SAME_ARRAYS)
     )
     if keys and not known:
         raise TypeError(
             f"{who}: layer {name} is a {type(layer).__name__}, whose arrays have no counterpart in "
-            "PyTorch; expected Conv2d, Linear, norms, and layers without arrays."
+            "PyTorch; expected convolutions, Linear, norms, and layers without arrays."
         )
     return keys

@@ -9,8 +9,9 @@ import bad_arithmetic
 import bad_norms
 import numpy as np
 import op_moves
+import op_windows
 from bad_losses import LOSSES_BAD, Bad, unlike
-from op_table import OPERATORS, normal
+from op_table import normal
 
 _LIMIT = r"2\*\*31 - 1"
 _GEOMETRY = {
@@ -57,15 +58,6 @@ _CONV_BAD = {
 def _five_by_five(**shape):
     """Winograd's transforms are for 3 x 3 kernels."""
     return Bad({"algorithm": "winograd", **shape}, ValueError, ("winograd",))
-
-
-_INDICES = OPERATORS["max_pool2d_backward"].samples["lecture"].arrays[1]
-_POOL_BAD = {
-    **_GEOMETRY,
-    "window_0": Bad({"kernel_size": 0}, ValueError, ("kernel_size", "0")),
-    "window_of_padding": Bad({"padding": 2}, ValueError, ("padding", "2")),
-}
-_WINDOW_TOO_LARGE = Bad({"kernel_size": 8, "padding": "valid"}, ValueError, ("8", "5|7"))
 
 
 def _lists(*names):
@@ -149,27 +141,6 @@ BAD = {
         "other_batch": Bad({"dy": normal(3, 7, 5, 17)}, ValueError, ("dy", "3", "2")),
     },
     "conv2d_backward_bias": {"data_format": _GEOMETRY["data_format"]},
-    "max_pool2d": {**_POOL_BAD, "window_too_large": _WINDOW_TOO_LARGE},
-    "max_pool2d_backward": {
-        "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
-        "index_type": Bad({"indices": np.float32(_INDICES)}, TypeError, ("indices", "int32")),
-        "indices_shape": Bad({"indices": _INDICES[:, :3]}, ValueError, ("indices", "3", "4")),
-        "index_too_large": Bad(
-            {"indices": _INDICES + 33}, ValueError, ("indices", "3[5-9]|6[0-7]")
-        ),
-        "index_negative": Bad({"indices": -1 - _INDICES}, ValueError, ("indices", "-[0-9]")),
-        "no_row": Bad(
-            {"input_shape": (2, 0, 5, 17)}, ValueError, ("input_shape", "2, 0, 5, 17", "row")
-        ),
-        "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "16", "17")),
-        "data_format": _GEOMETRY["data_format"],
-    },
-    "avg_pool2d": {**_POOL_BAD, "window_too_large": _WINDOW_TOO_LARGE},
-    "avg_pool2d_backward": {
-        **_POOL_BAD,
-        "input_rank": Bad({"input_shape": (7, 5, 17)}, ValueError, ("input_shape", "7, 5, 17")),
-        "other_output": Bad({"dy": normal(2, 4, 4, 17)}, ValueError, ("dy", r"2, 4, 4, 17")),
-    },
     "matmul": {
         "inner_size": Bad({"b": normal(12, 18)}, ValueError, ("a", "b", "11", "12", "transpose")),
         "forgotten_transpose": Bad({"transpose_a": True}, ValueError, ("a", "7", "11")),
@@ -286,6 +257,7 @@ BAD = {
         "channels": Bad({"input_shape": (2, 7, 5, 16)}, ValueError, ("dy", "17", "16")),
         "data_format": _GEOMETRY["data_format"],
     },
+    **op_windows.bad(Bad, _GEOMETRY),
     "gather_images": {
         "index_too_large": Bad({"indices": np.array([0, 9])}, IndexError, ("9", "8|9")),
         "index_negative": Bad({"indices": np.array([0, -10])}, IndexError, ("-10",)),

@@ -14,6 +14,7 @@ import mmap
 import sys
 
 import _pycnn
+import guarded_windows
 import numpy as np
 
 import pycnn
@@ -283,29 +284,9 @@ def row_norms():
             )
 
 
-def pools():
-    for shape, kernel, options in (
-        ((2, 7, 6, 17), (2, 3), {}),
-        ((1, 5, 8, 3), (3, 2), {"stride": (1, 2), "padding": ((1, 0), (0, 1))}),
-        ((2, 4, 7, 32), 2, {"padding": "same"}),
-    ):
-        x = normal(*shape)
-        y, indices = ops.max_pool2d(x, kernel, return_indices=True, **options)
-        how = {**options, "kernel_size": kernel}
-        compare(
-            lambda x, out, how=how: ops.max_pool2d(x, return_indices=True, out=out, **how), (x,)
-        )
-        compare(lambda x, out, how=how: ops.avg_pool2d(x, out=out, **how), (x,))
-        compare(
-            lambda dy, where, out, shape=shape: ops.max_pool2d_backward(dy, where, shape, out=out),
-            (y, indices),
-        )
-        compare(
-            lambda dy, out, how=how, shape=shape: ops.avg_pool2d_backward(
-                dy, shape, out=out, **how
-            ),
-            (y,),
-        )
+def windows():
+    guarded_windows.pools(compare, normal)
+    guarded_windows.transposed(compare, normal)
 
 
 def images():
@@ -376,7 +357,16 @@ def main(isa):
             if precision == "fast" or name.startswith("winograd"):
                 print(f"conv_pool {name}, {precision}", flush=True)
                 pooled(x_shape, kernel, OC, **options)
-    parts = elementwise, optimizers, sums_of_squares, norms, row_norms, pools, images, products
+    parts = (
+        elementwise,
+        optimizers,
+        sums_of_squares,
+        norms,
+        row_norms,
+        windows,
+        images,
+        products,
+    )
     for function in (*parts, chunks_of_images):
         print(function.__name__, flush=True)
         function()

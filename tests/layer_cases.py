@@ -8,6 +8,13 @@ from pycnn import layers
 
 PADS = ((0, 2), (1, 0))
 OPTIONS = {"stride": (2, 1), "padding": PADS, "dilation": (1, 2), "groups": 2}
+
+
+def of_one_row(rule, x, *options):
+    """A rule of images on signals [N, L, C]."""
+    return rule(x[:, None], *options)[:, 0]
+
+
 # name: (how to make it, shape of x, what the reference computes or None)
 CASES = {
     "conv_valid": (
@@ -54,6 +61,62 @@ CASES = {
         lambda: layers.AvgPool2d(3, stride=2, padding=1, count_include_pad=True),
         (2, 5, 4, 3),
         lambda x, p: reference.avg_pool2d(x, 3, 2, 1, count_include_pad=True),
+    ),
+    "max_pool_ceil": (
+        lambda: layers.MaxPool2d(2, stride=(2, 3), dilation=(2, 1), ceil_mode=True),
+        (2, 6, 5, 3),
+        lambda x, p: reference.max_pool2d(x, 2, (2, 3), dilation=(2, 1), ceil_mode=True)[0],
+    ),
+    "avg_pool_ceil": (
+        lambda: layers.AvgPool2d(3, 2, (0, 1), count_include_pad=True, ceil_mode=True),
+        (2, 6, 4, 3),
+        lambda x, p: reference.avg_pool2d(x, 3, 2, (0, 1), True, ceil_mode=True),
+    ),
+    "adaptive_max_pool": (
+        lambda: layers.AdaptiveMaxPool2d((3, None)),
+        (2, 7, 4, 3),
+        lambda x, p: reference.adaptive_max_pool2d(x, (3, None))[0],
+    ),
+    "adaptive_avg_pool": (
+        lambda: layers.AdaptiveAvgPool2d([3, 5]),
+        (2, 7, 4, 3),
+        lambda x, p: reference.adaptive_avg_pool2d(x, (3, 5)),
+    ),
+    "global_max_pool": (
+        layers.GlobalMaxPool2d,
+        (2, 5, 4, 3),
+        lambda x, p: reference.global_max_pool2d(x)[0],
+    ),
+    "conv_transpose": (
+        lambda: layers.ConvTranspose2d(4, 6, (2, 3), (3, 1), PADS, (1, 0), (1, 2), groups=2),
+        (2, 3, 4, 4),
+        lambda x, p: reference.conv_transpose2d(
+            x, *p, 2, stride=(3, 1), padding=PADS, output_padding=(1, 0), dilation=(1, 2)
+        ),
+    ),
+    "conv_transpose_same": (
+        lambda: layers.ConvTranspose2d(3, 2, 3, stride=2, padding="SAME", bias=False),
+        (2, 3, 2, 3),
+        lambda x, p: reference.conv_transpose2d(x, *p, stride=2, padding="same"),
+    ),
+    "conv1d": (
+        lambda: layers.Conv1d(4, 6, 3, stride=2, padding=(2, 1), dilation=2, groups=2),
+        (2, 9, 4),
+        lambda x, p: of_one_row(
+            reference.conv2d, x, p[0][None], p[1], (1, 2), ((0, 0), (2, 1)), (1, 2), 2
+        ),
+    ),
+    "max_pool1d": (
+        lambda: layers.MaxPool1d(3, stride=2, padding=1, ceil_mode=True),
+        (2, 8, 3),
+        lambda x, p: of_one_row(
+            lambda x: reference.max_pool2d(x, (1, 3), (1, 2), (0, 1), ceil_mode=True)[0], x
+        ),
+    ),
+    "avg_pool1d": (
+        lambda: layers.AvgPool1d(3, stride=2, padding="same", count_include_pad=True),
+        (2, 8, 3),
+        lambda x, p: of_one_row(reference.avg_pool2d, x, (1, 3), (1, 2), "same", True),
     ),
     "global_avg_pool": (
         layers.GlobalAvgPool2d,

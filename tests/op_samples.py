@@ -66,6 +66,8 @@ POOLS = {
     "lecture": (normal(2, 7, 5, 17), 2, {"stride": [1, 2, 2, 1], "padding": "SAME"}),
     "overlap": (normal(1, 6, 5, 3), (3, 2), {"stride": 1, "padding": (1, 0)}),
     "gaps": (normal(2, 7, 8, 16), 2, {"stride": (3, 2)}),
+    "ceil": (normal(2, 7, 6, 5), 3, {"stride": 2, "padding": (0, 1), "ceil_mode": True}),
+    "dilated": (normal(1, 9, 6, 18), (3, 2), {"stride": 1, "padding": 1, "dilation": (2, 3)}),
 }
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import op_moves
 import op_rows_arithmetic
 import op_rows_norm
+import op_windows
 import reference
 import tolerance
 import tolerance_arithmetic
 import tolerance_row_norm
+import tolerance_windows
 from op_samples import (
     BIAS,
     BYTES,
@@ -38,6 +40,8 @@ from op_samples import (
 )
 
 from pycnn import ops
+
+BOUNDS = (tolerance, tolerance_arithmetic, tolerance_row_norm, tolerance_windows)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Operator:
             assert getattr(ops, self.name)(*arrays, **options) is None
             return tuple(arrays[self.arrays.index(name)] for name in self.updated)
         function = getattr(ops, self.name)
-        if self.name == "max_pool2d":
+        if self.name.endswith("max_pool2d"):
             function = functools.partial(function, return_indices=True)
         if out is not None:
             options = {**options, "out": out if len(out) > 1 else out[0]}
@@ -85,8 +89,7 @@ class Operator:
     def expected(self, sample):
         """[(exact, bound)] of each result."""
         exact = getattr(reference, self.name)(*sample.arrays, **sample.options)
-        modules = tolerance, tolerance_arithmetic, tolerance_row_norm
-        bounds = [getattr(module, self.name, None) for module in modules]
+        bounds = [getattr(module, self.name, None) for module in BOUNDS]
         bound = next(filter(None, bounds), tolerance.exact)(*sample.arrays, **sample.options)
         exact = exact if isinstance(exact, tuple) else (exact,)
         bound = bound if isinstance(bound, tuple) else (bound,) * len(exact)
@@ -332,6 +335,7 @@ _ALL = [
         batch=("dy",),
         image_result=True,
     ),
+    *op_windows.rows(Operator),
     Operator(
         "gather_images",
         ("images", "indices"),

@@ -122,6 +122,8 @@ def test_python_imports_the_compiled_module_in_few_places():
         "ops/optim.py",
         "ops/pool2d.py",
         "ops/conv_norm.py",
+        "ops/conv_transpose2d.py",
+        "ops/whole_pool2d.py",
         "ops/prepared.py",
         "ops/row_norm.py",
         "_runtime/freshness.py",

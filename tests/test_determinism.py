@@ -60,6 +60,14 @@ def algorithms_of(name, x, weight, options):
     return ("auto", *direct, *(key for key, names in OTHERS.items() if name in names))
 
 
+RELU = {"activation": "relu"}
+TRANSPOSED = {
+    "unet": ((7, 14, 13, 64), (2, 2, 32, 64), {"stride": 2}),
+    "dcgan": ((16, 16, 16, 48), (4, 4, 3, 48), {"stride": 2, "padding": 1}),
+    "stride_3": ((9, 10, 11, 33), (2, 4, 24, 33), {"stride": 3, "output_padding": 1}),
+}
+
+
 def conv_cases():
     for name, ((N, H, W, C), (KH, KW, OC), options) in CONVS.items():
         geometry = {key: value for key, value in options.items() if key != "groups"}
@@ -78,6 +86,14 @@ def conv_cases():
                 f"{key}-backward_weight",
                 ("conv2d_backward_weight", (x, dy), {"weight_shape": weight, **used}),
             )
+    for name, (x, weight, options) in TRANSPOSED.items():
+        y = ops.conv_transpose2d_output_shape(x, weight, **options)
+        bias = (y[3],)
+        yield f"{name}-y", ("conv_transpose2d", (x, weight, bias), {**options, **RELU})
+        given = {"input_shape": x, **options}
+        yield f"{name}-dx", ("conv_transpose2d_backward_input", (y, weight), given)
+        given = {"weight_shape": weight, **options}
+        yield f"{name}-dweight", ("conv_transpose2d_backward_weight", (x, y), given)
     yield "bias", ("conv2d_backward_bias", ((61, 28, 28, 32),), {})
 
 
@@ -128,6 +144,10 @@ SHAPES = {
     "resize_backward": [((61, 47, 56, 20),)],
     "global_avg_pool2d": [((61, 28, 28, 32),)],
     "global_avg_pool2d_backward": [((61, 32),)],
+    "adaptive_max_pool2d": [((61, 28, 28, 32),)],
+    "adaptive_avg_pool2d": [((61, 28, 28, 32),)],
+    "adaptive_avg_pool2d_backward": [((61, 12, 9, 32),), ((61, 4, 7, 32),)],
+    "global_max_pool2d": [((61, 28, 28, 32),)],
     "gather_images": [("bytes", "indices")],
     "augment_images": [("bytes", "indices")],
     "max_pool2d_backward": [((61, 14, 14, 32), "winners")],
@@ -150,6 +170,9 @@ OPTIONS = {
     "resize": RESIZED,
     "resize_backward": {"input_shape": (61, 28, 28, 20), **RESIZED},
     "global_avg_pool2d_backward": {"input_shape": (61, 28, 28, 32)},
+    "adaptive_max_pool2d": {"output_size": (12, 9)},
+    "adaptive_avg_pool2d": {"output_size": (12, 9)},
+    "adaptive_avg_pool2d_backward": {"input_shape": (61, 28, 28, 32)},
 }
 POSITIVE = {"positive": 32, "four": 4, "twenty": 20}
 CASES = {

@@ -99,6 +99,7 @@ def test_a_missing_axis_is_named(name, array):
 ARRAYS = [(name, array) for name, operator in OPERATORS.items() for array in operator.arrays]
 OPTIONAL = {
     ("conv2d", "bias"),
+    ("conv_transpose2d", "bias"),
     ("linear", "bias"),
     ("layer_norm", "bias"),
     ("sgd_step", "velocity"),

@@ -163,6 +163,8 @@ def test_every_argument_of_a_kind_is_an_attribute(kind):
             "SpaceToDepth": (2,), "Resize": (2,), "Upsample": (2,),
             "Pad": (((1, 0), (0, 2)),), "Crop": (((1, 0), (0, 2)),),
             "MaxPool2d": (2,), "AvgPool2d": (2,),
+            "MaxPool1d": (2,), "AvgPool1d": (2,), "AdaptiveMaxPool2d": (2,),
+            "AdaptiveAvgPool2d": (2,), "Conv1d": (2, 4, 3), "ConvTranspose2d": (2, 4, 3),
             "BatchNorm1d": (3,), "ChannelAffine": (3,), "Combine": ("divide", (2, 1), True),
             "Mean": ((1, -1), True), "Power": (0.5,), "LayerNorm": (3,),
             "GroupNorm": (2, 4), "LocalResponseNorm": (5, 0.1, 0.5, 2)}  # fmt: skip

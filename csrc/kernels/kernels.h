@@ -347,7 +347,7 @@ struct Kernels {
     void (*conv_pool_row)(float* y, uint8_t* where, const ConvPoolRow&);  // where may be null
 
     void (*max_pool2d_row)(float* y, int32_t* indices, const float* x, const PoolRow&);
-    void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&, int64_t divisor);
+    void (*avg_pool2d_row)(float* y, const float* x, const PoolRow&);
     void (*avg_pool2d_backward_row)(const AvgPoolBackwardRow&, const PoolRow&);
 
     void (*activate)(float* y, const float* x, int64_t size, const Activation&);  // y may be x

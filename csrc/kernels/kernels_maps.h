@@ -5,18 +5,22 @@
 
 namespace pycnn {
 
-struct PoolRow {  // one output row of a pool: the windows of row oh
-    int64_t H, W, C, OW;
-    int64_t h_begin, h_end;         // the rows of the window that are visited, never empty
-    int64_t w_first, stride_w, KW;  // the window of output column ow covers w_first + ow * stride_w + [0, KW)
-    int64_t rows;                   // of the window inside the image: what a mean counts
-    bool ahead = false;             // x comes from memory, so a large window is fetched a little ahead
+struct PoolWindow {  // along one axis: the pixels begin, begin + dilation, ... inside the image, never none
+    int64_t begin, taps;
+    int64_t counted;  // of them and the rim: what a mean is over
+};
+
+struct PoolRow {  // one output row of a pool
+    int64_t W, C, OW;
+    int64_t dilation_h, dilation_w;
+    PoolWindow rows;            // of all its windows
+    const PoolWindow* columns;  // [OW]
+    bool ahead = false;         // x comes from memory, so a large window is fetched a little ahead
 };
 
 struct AvgPoolBackwardRow {
     float* dx;        // of the whole image
     const float* dy;  // of this row: [OW][C]
-    int64_t divisor;  // of every mean; 0: the pixels of the window that lie in the image
     bool alone;       // each pixel lies in one window: dx is written; else dy is added to it
 };
 

@@ -2,7 +2,7 @@
 //
 //   max    y[ow][c] = max over the window of x[h][w][c]      indices[ow][c] = h * W + w of that maximum
 //   avg    y[ow][c] = sum over the window / count            dx[h][w][c] += dy[ow][c] / count
-//          count: the pixels of the window inside the image, or `divisor` where it is not 0
+//          count: of its rows times of its columns (PoolWindow::counted)
 //
 //   x, dx            [H][W][C]    one image; dx is added to: the caller has zeroed it; where each pixel has one window
 //                                 alone it is overwritten
@@ -20,11 +20,12 @@ namespace {
 
 struct Window {                    // cut to the image
     int64_t first, rows, columns;  // the first pixel, h * W + w
+    int64_t down, across;          // pixels to the next row and column of it
 };
 
 PYCNN_INLINE Window window_of(const PoolRow& s, int64_t ow) {
-    const int64_t w = s.w_first + ow * s.stride_w, begin = w < 0 ? 0 : w, end = w + s.KW < s.W ? w + s.KW : s.W;
-    return {s.h_begin * s.W + begin, s.h_end - s.h_begin, end - begin};
+    const PoolWindow& columns = s.columns[ow];
+    return {s.rows.begin * s.W + columns.begin, s.rows.taps, columns.taps, s.dilation_h * s.W, s.dilation_w};
 }
 
 // Calls body(c, lanes) for each vector of channels; all but the last with a constant number of lanes.
@@ -41,12 +42,16 @@ template <int ROWS, int COLUMNS, class T, class Body>
 PYCNN_INLINE void each_pixel(T* from, const PoolRow& s, const Window& w, Body body) {
     if constexpr (ROWS != 0) {
         PYCNN_UNROLL for (int i = 0; i < ROWS; ++i) {
-            T* row = whole(from + i * s.W * s.C);
-            PYCNN_UNROLL for (int j = 0; j < COLUMNS; ++j) body(row + j * s.C, w.first + i * s.W + j);
+            T* row = whole(from + i * w.down * s.C);
+            PYCNN_UNROLL for (int j = 0; j < COLUMNS; ++j)
+                body(row + j * w.across * s.C, w.first + i * w.down + j * w.across);
         }
     } else {
         for (int64_t i = 0; i < w.rows; ++i)
-            for (int64_t j = 0; j < w.columns; ++j) body(from + (i * s.W + j) * s.C, w.first + i * s.W + j);
+            for (int64_t j = 0; j < w.columns; ++j) {
+                const int64_t at = i * w.down + j * w.across;
+                body(from + at * s.C, w.first + at);
+            }
     }
 }
 
@@ -81,8 +86,8 @@ PYCNN_INLINE void row_of_maxima(float* y, int32_t* indices, const float* x, cons
 
 // ---- mean ---------------------------------------------------------------------------------------------------------
 
-PYCNN_INLINE float pixel_count(const PoolRow& s, const Window& w, int64_t divisor) {
-    return static_cast<float>(divisor ? divisor : s.rows * w.columns);
+PYCNN_INLINE float pixel_count(const PoolRow& s, int64_t ow) {
+    return static_cast<float>(s.rows.counted * s.columns[ow].counted);
 }
 
 template <int ROWS, int COLUMNS>
@@ -157,15 +162,15 @@ void max_pool2d_row(float* y, int32_t* indices, const float* x, const PoolRow& s
     indices ? row_of_maxima<true>(y, indices, x, s) : row_of_maxima<false>(y, indices, x, s);
 }
 
-void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor) {
+void avg_pool2d_row(float* y, const float* x, const PoolRow& s) {
     for (int64_t ow = 0; ow < s.OW; ++ow, y += s.C) {
         const Window w = window_of(s, ow);
-        const float count = pixel_count(s, w, divisor);
+        const float count = pixel_count(s, ow);
         if (w.rows == 3 && w.columns == 3)
             means<3, 3>(y, x, s, w, count);
         else if (w.rows == 2 && w.columns == 2)
             means<2, 2>(y, x, s, w, count);
-        else if (w.rows * w.columns < 16)
+        else if (w.rows * w.columns < 16 || s.dilation_h * s.dilation_w > 1)
             means<0, 0>(y, x, s, w, count);
         else
             s.ahead ? means_by_pixels<true>(y, x, s, w, count) : means_by_pixels<false>(y, x, s, w, count);
@@ -175,11 +180,10 @@ void avg_pool2d_row(float* y, const float* x, const PoolRow& s, int64_t divisor)
 void avg_pool2d_backward_row(const AvgPoolBackwardRow& a, const PoolRow& s) {
     float* dx = a.dx;
     const float* dy = a.dy;
-    const int64_t divisor = a.divisor;
     const bool alone = a.alone;
     for (int64_t ow = 0; ow < s.OW; ++ow, dy += s.C) {
         const Window w = window_of(s, ow);
-        const float count = pixel_count(s, w, divisor);
+        const float count = pixel_count(s, ow);
         alone ? write_mean(dx, dy, s, w, count) : spread_mean(dx, dy, s, w, count);
     }
 }

@@ -42,7 +42,7 @@ void transpose(const Transpose&);
 void conv_pool_row(float*, uint8_t*, const ConvPoolRow&);
 
 void max_pool2d_row(float*, int32_t*, const float*, const PoolRow&);
-void avg_pool2d_row(float*, const float*, const PoolRow&, int64_t);
+void avg_pool2d_row(float*, const float*, const PoolRow&);
 void avg_pool2d_backward_row(const AvgPoolBackwardRow&, const PoolRow&);
 
 void activate(float*, const float*, int64_t, const Activation&);

@@ -27,6 +27,22 @@ inline int64_t output_size(const AxisWindow& w) {
     return room < 0 ? 0 : room / w.stride + 1;
 }
 
+// The same where the last window may reach past the rim, if it begins before the rim behind the image: the ceil_mode of
+// PyTorch's pools (pooling_output_shape in ATen/native/Pool.h) and ONNX's.
+inline int64_t ceil_output_size(const AxisWindow& w) {
+    const int64_t room = w.size + w.before + w.after - extent(w.kernel, w.dilation);
+    if (room <= -w.stride) return 0;
+    const int64_t outputs = ceil_div(room, w.stride) + 1;
+    return (outputs - 1) * w.stride >= w.size + w.before ? outputs - 1 : outputs;
+}
+
+// Pixels that a transposed convolution makes of `size` along one axis: each is spread over a window, `stride` apart; the
+// rim is cut off, and `added` more follow. Relationship 14 of Dumoulin & Visin 2016, "A guide to convolution arithmetic
+// for deep learning", with the dilation and output_padding of torch.nn.ConvTranspose2d.
+inline int64_t transposed_size(const AxisWindow& w, int64_t added) {
+    return (w.size - 1) * w.stride - w.before - w.after + extent(w.kernel, w.dilation) + added;
+}
+
 // TensorFlow's SAME: ceil(size / stride) outputs; of an odd total the extra pixel comes after.
 inline int64_t same_padding_total(int64_t size, int64_t kernel, int64_t stride, int64_t dilation) {
     return std::max<int64_t>((ceil_div(size, stride) - 1) * stride + extent(kernel, dilation) - size, 0);
@@ -59,21 +75,33 @@ struct Conv2dShape {
     int64_t group_OC() const { return OC / groups; }
     int64_t taps() const { return KH * KW; }
     bool padded() const { return pad.top || pad.bottom || pad.left || pad.right; }
+    // The last pixels are read by no window: that of a transposed convolution with much output_padding.
+    bool crops() const { return pad.bottom < 0 || pad.right < 0; }
     double flop() const { return 2.0 * N * OH() * OW() * taps() * group_C() * OC; }  // padding counted
 };
 
-struct Pool2dShape {
-    int64_t N, H, W, C, KH, KW, stride_h, stride_w;
-    Padding pad;
+// The gradient of the input of `mirror`: its x [N][H][W][C] is that convolution's dy, its y the dx, so OC = mirror.C and
+// the weight is [KH][KW][OC / groups][C].
+struct ConvTranspose2dShape {
+    Conv2dShape mirror;
+};
 
-    int64_t OH() const {
-        return output_size(
-            {.size = H, .before = pad.top, .after = pad.bottom, .kernel = KH, .stride = stride_h, .dilation = 1});
-    }
-    int64_t OW() const {
-        return output_size(
-            {.size = W, .before = pad.left, .after = pad.right, .kernel = KW, .stride = stride_w, .dilation = 1});
-    }
+// Windows of a pool: a window that moves, or as many as there are outputs, which share the image (an adaptive pool:
+// window o begins at floor(o size / outputs) and ends before ceil((o + 1) size / outputs)).
+struct PoolAxis {
+    AxisWindow window;
+    int64_t outputs;
+    bool adaptive = false;
+};
+
+struct Pool2dShape {
+    int64_t N, C;
+    PoolAxis h, w;
+
+    int64_t H() const { return h.window.size; }
+    int64_t W() const { return w.window.size; }
+    int64_t OH() const { return h.outputs; }
+    int64_t OW() const { return w.outputs; }
 };
 
 }  // namespace pycnn

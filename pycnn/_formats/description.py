@@ -356,6 +356,12 @@ def _weight_shape(entry: Mapping[str, Any]) -> tuple[int, ...] | None:
         if entry["kind"] == "Conv2d":
             KH, KW = entry["kernel_size"]
             return KH, KW, entry["in_channels"] // entry["groups"], entry["out_channels"]
+        if entry["kind"] == "ConvTranspose2d":
+            KH, KW = entry["kernel_size"]
+            return KH, KW, entry["out_channels"] // entry["groups"], entry["in_channels"]
+        if entry["kind"] == "Conv1d":
+            K = entry["kernel_size"]
+            return K, entry["in_channels"] // entry["groups"], entry["out_channels"]
         if entry["kind"] == "Linear":
             return entry["in_features"], entry["out_features"]
         if entry["kind"] == "Combine":

@@ -9,23 +9,27 @@ import numpy as np
 from pycnn.graph.program import Program
 from pycnn.graph.values import Node, Value
 from pycnn.layers import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
     Add,
     Affine,
+    AvgPool1d,
     AvgPool2d,
     BatchNorm2d,
     ChannelAffine,
     ChannelShuffle,
     Concat,
-    Conv2d,
     Divide,
     Dropout,
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
+    GlobalMaxPool2d,
     GroupNorm,
     LayerNorm,
     Linear,
     LocalResponseNorm,
+    MaxPool1d,
     MaxPool2d,
     Multiply,
     Power,
@@ -34,13 +38,16 @@ from pycnn.layers import (
     Subtract,
     Upsample,
 )
+from pycnn.layers.conv import Convolution
 from pycnn.ops.arrays import Array
 
+POOLS = (MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d, AdaptiveMaxPool2d, AdaptiveAvgPool2d)
 KEEPS_CHANNELS = (
-    *(MaxPool2d, AvgPool2d, ReLU, Dropout, Dropout2d, Affine, Power),
-    *(Add, Subtract, Multiply, Divide, LocalResponseNorm),
+    *(*POOLS, ReLU, Dropout, Dropout2d, Affine, Power, LocalResponseNorm),
+    *(Add, Subtract, Multiply, Divide),
     *(ChannelShuffle, Concat, Resize, Upsample),
 )
+FLAT = (Flatten, Linear, GlobalAvgPool2d, GlobalMaxPool2d)
 
 
 def linear_channels(who: str, program: Program) -> dict[int, int]:
@@ -71,9 +78,9 @@ def _flattened(value: Value, makers: Mapping[int, Node]) -> Value | None:
         return None
     image = node.inputs[0]
     if image.known_shape is not None:
-        return image if len(image.known_shape) == 4 else _flattened(image, makers)
+        return image if len(image.known_shape) in (3, 4) else _flattened(image, makers)
     before = makers.get(id(image))
-    if before is not None and isinstance(before.operation, (Flatten, Linear, GlobalAvgPool2d)):
+    if before is not None and isinstance(before.operation, FLAT):
         return _flattened(image, makers)
     return image
 
@@ -85,7 +92,7 @@ def _channels_of(image: Value, makers: Mapping[int, Node]) -> int | None:
     if node is None:
         return None
     layer = node.operation
-    if isinstance(layer, Conv2d):
+    if isinstance(layer, Convolution):
         return layer.out_channels
     if isinstance(layer, (BatchNorm2d, ChannelAffine)):
         return layer.channels
@@ -113,13 +120,18 @@ def _channels(who: str, node: Node, channels: int | None) -> int:
 
 
 def conv_to_oihw(weight: Array) -> Array:
-    """[KH, KW, C / groups, OC] -> [OC, C / groups, KH, KW]."""
-    return np.ascontiguousarray(weight.transpose(3, 2, 0, 1))
+    """[KH, KW, C / groups, OC] -> [OC, C / groups, KH, KW], and [K, ...] -> [..., K] of a Conv1d.
+
+    Of a ConvTranspose2d [KH, KW, OC / groups, C] -> [C, OC / groups, KH, KW].
+    """
+    *taps, inside, outside = range(weight.ndim)
+    return np.ascontiguousarray(weight.transpose(outside, inside, *taps))
 
 
 def conv_from_oihw(weight: Array) -> Array:
-    """[OC, C / groups, KH, KW] -> [KH, KW, C / groups, OC]."""
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+    """The other way."""
+    outside, inside, *taps = range(weight.ndim)
+    return np.ascontiguousarray(weight.transpose(*taps, inside, outside))
 
 
 def linear_to_nchw(weight: Array, channels: int | None) -> Array:

@@ -17,7 +17,8 @@ from pycnn.layers.arithmetic import (
     subtract,
 )
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.dropout import Dropout, Dropout2d
 from pycnn.layers.functional import flatten, relu
 from pycnn.layers.linear import Flatten, Linear
@@ -40,7 +41,16 @@ from pycnn.layers.network import Graph, Input
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine
 from pycnn.layers.numbers import Affine, Mean, Power
 from pycnn.layers.parameter import Parameter
-from pycnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from pycnn.layers.pool import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from pycnn.layers.resize import Resize, Upsample
 from pycnn.layers.row_norm import GroupNorm, LayerNorm, LocalResponseNorm
 from pycnn.layers.sequential import Sequential
@@ -48,8 +58,11 @@ from pycnn.layers.sequential import Sequential
 from pycnn.layers import patterns  # isort: skip  # noqa: F401  # fills the table of patterns
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "Add",
     "Affine",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -57,7 +70,9 @@ __all__ = [
     "ChannelShuffle",
     "Combine",
     "Concat",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "Crop",
     "DepthToSpace",
     "Divide",
@@ -65,6 +80,7 @@ __all__ = [
     "Dropout2d",
     "Flatten",
     "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "Graph",
     "GroupNorm",
     "Input",
@@ -72,6 +88,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LocalResponseNorm",
+    "MaxPool1d",
     "MaxPool2d",
     "Mean",
     "Module",

@@ -61,8 +61,8 @@ class ConvPool(Fused):
 
     @property
     def pool_padding(self) -> str:
-        """The pool's, 'same' or 'valid'."""
-        padding = self.pool.padding
+        """The pool's, 'same' or 'valid'; sizes that are rounded up are those of 'same'."""
+        padding = "same" if self.pool.ceil_mode else self.pool.padding
         return padding.lower() if isinstance(padding, str) else "valid"
 
     def shape(self, x: Shape) -> Any:

@@ -29,7 +29,7 @@ from pycnn.ops.arrays import Array
 
 def fits(pool: MaxPool2d) -> bool:
     """Whether it is a 2 x 2 pool of stride 2 that begins at the first pixel."""
-    if pool.kernel_size != (2, 2) or pool.stride != (2, 2):
+    if not pool.kernel_size == pool.stride == (2, 2) or pool.dilation != (1, 1):
         return False
     padding = pool.padding
     return padding in (0, (0, 0)) or (

@@ -31,6 +31,12 @@ from pycnn.ops.conv_pool import (
     conv_pool,
     conv_pool_backward,
 )
+from pycnn.ops.conv_transpose2d import (
+    conv_transpose2d,
+    conv_transpose2d_backward_input,
+    conv_transpose2d_backward_weight,
+    conv_transpose2d_output_shape,
+)
 from pycnn.ops.dense import (
     accumulate,
     add_bias,
@@ -85,8 +91,6 @@ from pycnn.ops.optim import adam_step, rmsprop_step, sgd_step
 from pycnn.ops.pool2d import (
     avg_pool2d,
     avg_pool2d_backward,
-    global_avg_pool2d,
-    global_avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
     pool2d_output_shape,
@@ -102,6 +106,14 @@ from pycnn.ops.row_norm import (
     local_response_norm,
     local_response_norm_backward,
 )
+from pycnn.ops.whole_pool2d import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_max_pool2d,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    global_max_pool2d,
+)
 
 __all__ = [
     "BatchNorm",
@@ -114,6 +126,9 @@ __all__ = [
     "Normalised",
     "accumulate",
     "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
     "add",
     "add_bias",
     "affine",
@@ -136,6 +151,10 @@ __all__ = [
     "conv2d_relu_backward",
     "conv_pool",
     "conv_pool_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward_input",
+    "conv_transpose2d_backward_weight",
+    "conv_transpose2d_output_shape",
     "crop",
     "depth_to_space",
     "divide",
@@ -145,6 +164,7 @@ __all__ = [
     "gather_images",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "global_max_pool2d",
     "group_norm",
     "group_norm_backward",
     "huber_loss",

@@ -91,15 +91,15 @@ def count(value: int, op: str, name: str) -> int:
     return int(value)
 
 
-def pair(value: Pair, op: str, name: str) -> tuple[int, int]:
-    """An int, (h, w) or the lecture's [1, h, w, 1] as (h, w), each at least 1."""
+def pair(value: Pair, op: str, name: str, least: int = 1) -> tuple[int, int]:
+    """An int, (h, w) or the lecture's [1, h, w, 1] as (h, w), each at least `least`."""
     items = (value, value) if is_whole(value) else _items(value) or ()
     if len(items) == 4 and all(is_whole(end, 1, 1) for end in (items[0], items[3])):
         items = items[1:3]
-    if len(items) != 2 or not all(is_whole(item, 1, LARGEST) for item in items):
+    if len(items) != 2 or not all(is_whole(item, least, LARGEST) for item in items):
         raise ValueError(
-            f"{op}: {name} is {value!r}; expected an int from 1 to 2**31 - 1, a pair (h, w) of "
-            "them, or [1, h, w, 1]."
+            f"{op}: {name} is {value!r}; expected an int from {least} to 2**31 - 1, a pair (h, w) "
+            "of them, or [1, h, w, 1]."
         )
     return int(items[0]), int(items[1])
 

@@ -15,7 +15,7 @@ from pycnn.ops.arrays import (
     Pair,
     Result,
     check_apart_nchw,
-    contiguous,
+    flag,
     four_sided,
     is_nchw,
     kind_of,
@@ -29,12 +29,19 @@ _X = "[N, H, W, C]"
 
 
 def pool2d_shape(
-    op: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Pair | None, padding: Padding
+    op: str,
+    x_shape: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair | None,
+    padding: Padding,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
 ) -> _pycnn.Pool2dShape:
     """The options of a pool as a shape for C++, which says what is wrong with them."""
     kernel = pair(kernel_size, op, "kernel_size")
     step = kernel if stride is None else pair(stride, op, "stride")
-    return _pycnn.Pool2dShape(op, x_shape, kernel, step, four_sided(padding, op))
+    apart, ceil = pair(dilation, op, "dilation"), flag(ceil_mode, op, "ceil_mode")
+    return _pycnn.Pool2dShape(op, x_shape, kernel, step, four_sided(padding, op), apart, ceil)
 
 
 def pool2d_output_shape(
@@ -43,10 +50,13 @@ def pool2d_output_shape(
     *,
     stride: Pair | None = None,
     padding: Padding = "valid",
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
 ) -> tuple[int, int, int, int]:
     """The shape (N, OH, OW, C) of a pool's result, or the ValueError that it would raise."""
     x_shape = shape4(input_shape, "pool2d", "input_shape", _X)
-    return pool2d_shape("pool2d", x_shape, kernel_size, stride, padding).output_shape
+    options = kernel_size, stride, padding, dilation, ceil_mode
+    return pool2d_shape("pool2d", x_shape, *options).output_shape
 
 
 @overload
@@ -57,6 +67,8 @@ def max_pool2d(
     stride: Pair | None = ...,
     padding: Padding = ...,
     data_format: str = ...,
+    dilation: Pair = ...,
+    ceil_mode: bool = ...,
     return_indices: Literal[False] = ...,
     out: Array | None = ...,
 ) -> Array: ...
@@ -70,6 +82,8 @@ def max_pool2d(
     stride: Pair | None = ...,
     padding: Padding = ...,
     data_format: str = ...,
+    dilation: Pair = ...,
+    ceil_mode: bool = ...,
     return_indices: Literal[True],
     out: tuple[Array, Array] | None = ...,
 ) -> tuple[Array, Array]: ...
@@ -82,6 +96,8 @@ def max_pool2d(
     stride: Pair | None = None,
     padding: Padding = "valid",
     data_format: str = "NHWC",
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     return_indices: bool = False,
     out: Array | tuple[Array, Array] | None = None,
 ) -> Array | tuple[Array, Array]:
@@ -89,45 +105,58 @@ def max_pool2d(
 
     x: [N, H, W, C]. Returns y: [N, OH, OW, C], and with return_indices the int32 position
     h * W + w in its image of each maximum: what `max_pool2d_backward` needs.
-    OH = (H + top + bottom - KH) // stride_h + 1.
+    OH = (H + top + bottom - dilation_h * (KH - 1) - 1) // stride_h + 1.
 
     kernel_size: an int, (h, w) or [1, h, w, 1]; stride alike, by default the kernel size; padding
-    as in `conv2d`, smaller than the window on every side. out: an array for y, or with
-    return_indices a pair (y, indices). Padding never wins; the first maximum in row order wins; NaN
-    wins over numbers. Raises ValueError if no window fits or a window could hold no pixel.
+    as in `conv2d`, smaller than the window on every side; dilation: pixels from tap to tap.
+    ceil_mode: OH is rounded up, without a last window that begins in the padding behind the image,
+    as in PyTorch and ONNX. out: an array for y, or with return_indices a pair (y, indices). Padding
+    never wins; the first maximum in row order wins; NaN wins over numbers. Raises ValueError if no
+    window fits or a window could hold no pixel.
     """
     op = "max_pool2d"
+    x_array = to_nhwc(x, is_nchw(data_format, op), op, "x")
+    shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return maxima(op, x, x_array, shape, data_format, return_indices, out)
+
+
+def maxima(
+    op: str,
+    x: npt.ArrayLike,
+    x_array: Array,
+    shape: _pycnn.Pool2dShape,
+    data_format: str,
+    return_indices: bool,
+    out: Array | tuple[Array, Array] | None,
+) -> Array | tuple[Array, Array]:
+    """Of the windows of `shape`."""
     nchw = is_nchw(data_format, op)
-    x_array = to_nhwc(x, nchw, op, "x")
-    shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding)
-    out_y, out_indices = _split_out(out, return_indices)
+    out_y, out_indices = split_out(op, out, return_indices)
     y = Result(out_y, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out_y, nchw, op, x=np.asarray(x), indices=out_indices)
     if not return_indices:
-        _pycnn.max_pool2d_forward(y.array, None, x_array, shape)
+        _pycnn.max_pool2d_forward(y.array, None, x_array, shape, op)
         return y.finish()
     indices = Result(out_indices, shape.output_shape, np.int32, op, nchw)
     check_apart_nchw(out_indices, nchw, op, x=np.asarray(x))
-    _pycnn.max_pool2d_forward(y.array, indices.array, x_array, shape)
+    _pycnn.max_pool2d_forward(y.array, indices.array, x_array, shape, op)
     return y.finish(), indices.finish()
 
 
-def _split_out(
-    out: Array | tuple[Array, Array] | None, return_indices: bool
+def split_out(
+    op: str, out: Array | tuple[Array, Array] | None, return_indices: bool
 ) -> tuple[Array | None, Array | None]:
+    """Where y and indices go."""
     if out is None:
         return None, None
     if return_indices:
         if isinstance(out, tuple) and len(out) == 2:
             return out
         raise TypeError(
-            f"max_pool2d: out is {kind_of(out)}; expected a pair (y, indices) with "
-            "return_indices=True."
+            f"{op}: out is {kind_of(out)}; expected a pair (y, indices) with return_indices=True."
         )
     if isinstance(out, tuple):
-        raise TypeError(
-            "max_pool2d: out is a pair; expected one array, or write return_indices=True."
-        )
+        raise TypeError(f"{op}: out is a pair; expected one array, or write return_indices=True.")
     return out, None
 
 
@@ -164,21 +193,37 @@ def avg_pool2d(
     stride: Pair | None = None,
     padding: Padding = "valid",
     data_format: str = "NHWC",
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     count_include_pad: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Mean of each window, as tf.nn.avg_pool2d.
 
     x: [N, H, W, C]. Returns y: [N, OH, OW, C]. Options as in `max_pool2d`. Padding is not counted;
-    with count_include_pad its zeros are (PyTorch's default). Raises ValueError as `max_pool2d`.
+    with count_include_pad its zeros are (PyTorch's default), but not what a last window of
+    ceil_mode has past the padding. Raises ValueError as `max_pool2d`.
     """
     op = "avg_pool2d"
+    x_array = to_nhwc(x, is_nchw(data_format, op), op, "x")
+    shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return means(op, x, x_array, shape, data_format, bool(count_include_pad), out)
+
+
+def means(
+    op: str,
+    x: npt.ArrayLike,
+    x_array: Array,
+    shape: _pycnn.Pool2dShape,
+    data_format: str,
+    count_include_pad: bool,
+    out: Array | None,
+) -> Array:
+    """Of the windows of `shape`."""
     nchw = is_nchw(data_format, op)
-    x_array = to_nhwc(x, nchw, op, "x")
-    shape = pool2d_shape(op, x_array.shape, kernel_size, stride, padding)
     result = Result(out, shape.output_shape, x_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, x=np.asarray(x))
-    _pycnn.avg_pool2d_forward(result.array, x_array, shape, bool(count_include_pad))
+    _pycnn.avg_pool2d_forward(result.array, x_array, shape, count_include_pad, op)
     return result.finish()
 
 
@@ -190,6 +235,8 @@ def avg_pool2d_backward(
     stride: Pair | None = None,
     padding: Padding = "valid",
     data_format: str = "NHWC",
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     count_include_pad: bool = False,
     out: Array | None = None,
 ) -> Array:
@@ -199,83 +246,28 @@ def avg_pool2d_backward(
     input_shape. Raises ValueError for shapes or options that do not fit.
     """
     op = "avg_pool2d_backward"
+    x_shape = input_shape_of(op, input_shape, data_format)
+    shape = pool2d_shape(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return spread(op, dy, shape, data_format, bool(count_include_pad), out)
+
+
+def input_shape_of(op: str, shape: Sequence[int], data_format: str) -> tuple[int, ...]:
+    """That of x as NHWC."""
+    return nhwc_shape(shape4(shape, op, "input_shape", _X), is_nchw(data_format, op))
+
+
+def spread(
+    op: str,
+    dy: npt.ArrayLike,
+    shape: _pycnn.Pool2dShape,
+    data_format: str,
+    count_include_pad: bool,
+    out: Array | None,
+) -> Array:
+    """Dy over the windows of `shape`."""
     nchw = is_nchw(data_format, op)
     dy_array = to_nhwc(dy, nchw, op, "dy")
-    x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
-    shape = pool2d_shape(op, x_shape, kernel_size, stride, padding)
     result = Result(out, shape.input_shape, dy_array.dtype, op, nchw)
     check_apart_nchw(out, nchw, op, dy=np.asarray(dy))
-    _pycnn.avg_pool2d_backward(result.array, dy_array, shape, bool(count_include_pad))
+    _pycnn.avg_pool2d_backward(result.array, dy_array, shape, count_include_pad, op)
     return result.finish()
-
-
-def global_avg_pool2d(
-    x: npt.ArrayLike, *, data_format: str = "NHWC", out: Array | None = None
-) -> Array:
-    """Mean of each channel over its whole image: `avg_pool2d` with a window of H x W.
-
-    x: [N, H, W, C], at least one pixel. Returns y: [N, C]. Raises ValueError for shapes that do not
-    fit, TypeError for types.
-    """
-    op = "global_avg_pool2d"
-    nchw = is_nchw(data_format, op)
-    x_array = to_nhwc(x, nchw, op, "x")
-    _floating(x_array, op, "x")
-    n, h, w, c = _four_axes(x_array.shape, op, "x", nchw)
-    result = Result(out, (n, c), x_array.dtype, op, False)
-    y = _as_images(result.array, (n, c), op, "out")
-    shape = pool2d_shape(op, x_array.shape, (h, w), None, "valid")
-    _pycnn.avg_pool2d_forward(y, x_array, shape, False)
-    return result.finish()
-
-
-def global_avg_pool2d_backward(
-    dy: npt.ArrayLike,
-    input_shape: Sequence[int],
-    *,
-    data_format: str = "NHWC",
-    out: Array | None = None,
-) -> Array:
-    """Gradient of `global_avg_pool2d`: dx = dy / (H * W) at every pixel.
-
-    dy: [N, C]; input_shape: that of x. Returns dx, of input_shape. Raises ValueError for shapes
-    that do not fit, TypeError for types.
-    """
-    op = "global_avg_pool2d_backward"
-    nchw = is_nchw(data_format, op)
-    dy_array = contiguous(dy, op, "dy")
-    _floating(dy_array, op, "dy")
-    x_shape = nhwc_shape(shape4(input_shape, op, "input_shape", _X), nchw)
-    n, h, w, c = _four_axes(x_shape, op, "input_shape", nchw)
-    rows = _as_images(dy_array, (n, c), op, "dy")
-    shape = pool2d_shape(op, x_shape, (h, w), None, "valid")
-    result = Result(out, x_shape, dy_array.dtype, op, nchw)
-    check_apart_nchw(out, nchw, op, dy=np.asarray(dy))
-    _pycnn.avg_pool2d_backward(result.array, rows, shape, False)
-    return result.finish()
-
-
-def _floating(array: Array, op: str, name: str) -> None:
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"{op}: {name} is {array.dtype}; expected float32 or float64: "
-            f"write {name}.astype(np.float32)."
-        )
-
-
-def _four_axes(shape: tuple[int, ...], op: str, name: str, nchw: bool) -> tuple[int, ...]:
-    axes = "[N, C, H, W]" if nchw else _X
-    if len(shape) != 4:
-        raise ValueError(f"{op}: {name} has shape {shape}, {len(shape)} axes; expected 4: {axes}.")
-    if 0 in shape[1:]:
-        raise ValueError(
-            f"{op}: {name} has no pixel or no channel; expected at least one of each in {axes}."
-        )
-    return shape
-
-
-def _as_images(rows: Array, shape: tuple[int, int], op: str, name: str) -> Array:
-    """[N, C] as images of one pixel, a view."""
-    if rows.shape != shape:
-        raise ValueError(f"{op}: {name} has shape {rows.shape}; expected {shape} [N, C].")
-    return rows[:, None, None, :]

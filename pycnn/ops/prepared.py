@@ -14,10 +14,13 @@ import _pycnn
 from pycnn.ops.activations import NONE
 from pycnn.ops.arrays import Array
 from pycnn.ops.conv2d import conv2d_shape
+from pycnn.ops.conv_transpose2d import conv_transpose2d_shape
 
 Options: TypeAlias = tuple[Any, ...]  # stride, padding, dilation, groups: pairs and numbers
 
 _convolutions: dict[Any, _pycnn.Conv2dShape] = {}
+_transposed: dict[Any, _pycnn.ConvTranspose2dShape] = {}
+_pools: dict[Any, _pycnn.Pool2dShape] = {}
 _pooled: dict[Any, _pycnn.ConvPoolShape] = {}
 MOST = 1000  # shapes that are remembered
 
@@ -47,6 +50,79 @@ def pooled(
         conv = convolution(x, weight, options)
         shape = _pooled[key] = _pycnn.ConvPoolShape(conv, padding == "same", relu)
     return shape
+
+
+def transposed(
+    x: tuple[int, ...], weight: tuple[int, ...], options: Options
+) -> _pycnn.ConvTranspose2dShape:
+    """The shape of all three directions of a transposed convolution."""
+    key = x, weight, options
+    shape = _transposed.get(key)
+    if shape is None:
+        if len(_transposed) >= MOST:
+            _transposed.clear()
+        shape = _transposed[key] = conv_transpose2d_shape("conv_transpose2d", x, weight, *options)
+    return shape
+
+
+def pool2d(rule: Any, x: tuple[int, ...], options: Options) -> _pycnn.Pool2dShape:
+    """The shape of a pool, whose options `rule` makes one of."""
+    key = rule, x, options
+    shape = _pools.get(key)
+    if shape is None:
+        if len(_pools) >= MOST:
+            _pools.clear()
+        shape = _pools[key] = rule("pool2d", x, *options)
+    return shape
+
+
+def max_pool2d(x: Array, shape: _pycnn.Pool2dShape, out: Array, indices: Array | None) -> None:
+    """`ops.max_pool2d`, and the other maxima."""
+    _pycnn.max_pool2d_forward(out, indices, x, shape)
+
+
+def max_pool2d_backward(dy: Array, indices: Array, out: Array) -> None:
+    """`ops.max_pool2d_backward`."""
+    _pycnn.max_pool2d_backward(out, dy, indices)
+
+
+def avg_pool2d(x: Array, shape: _pycnn.Pool2dShape, count_include_pad: bool, out: Array) -> None:
+    """`ops.avg_pool2d`, and the other means."""
+    _pycnn.avg_pool2d_forward(out, x, shape, count_include_pad)
+
+
+def avg_pool2d_backward(
+    dy: Array, shape: _pycnn.Pool2dShape, count_include_pad: bool, out: Array
+) -> None:
+    """`ops.avg_pool2d_backward`."""
+    _pycnn.avg_pool2d_backward(out, dy, shape, count_include_pad)
+
+
+def conv_transpose2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    shape: _pycnn.ConvTranspose2dShape,
+    activation: _pycnn.Activation,
+    algorithm: str,
+    out: Array,
+) -> None:
+    """`ops.conv_transpose2d`."""
+    _pycnn.conv_transpose2d_forward(out, x, weight, bias, shape, activation, algorithm)
+
+
+def conv_transpose2d_backward_input(
+    dy: Array, weight: Array, shape: _pycnn.ConvTranspose2dShape, algorithm: str, out: Array
+) -> None:
+    """`ops.conv_transpose2d_backward_input`."""
+    _pycnn.conv_transpose2d_backward_input(out, dy, weight, shape, algorithm)
+
+
+def conv_transpose2d_backward_weight(
+    x: Array, dy: Array, shape: _pycnn.ConvTranspose2dShape, algorithm: str, out: Array
+) -> None:
+    """`ops.conv_transpose2d_backward_weight`."""
+    _pycnn.conv_transpose2d_backward_weight(out, x, dy, shape, algorithm)
 
 
 def conv2d(

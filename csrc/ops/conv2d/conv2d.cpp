@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "ops/conv_pool/conv_pool.h"
+#include "ops/maps/elementwise.h"
 #include "ops/runtime/dispatch.h"
 #include "ops/runtime/scratch.h"
 
@@ -30,7 +31,7 @@ static const Algorithm* cheapest(std::string_view name, const Conv2dShape& s, Di
     const Algorithm* best = nullptr;
     double least = 0;
     for (const Algorithm* a : algorithms()) {
-        if ((name != "auto" && name != a->name) || !a->fits(s, direction)) continue;
+        if ((name != "auto" && name != a->name) || !a->fits(s, direction) || (s.crops() && !a->crops)) continue;
         const double cost = a->cost(s, direction, packed);
         if (!best || cost < least) best = a, least = cost;
     }
@@ -84,8 +85,18 @@ void conv2d_forward(const Conv2dForward& call, std::string_view algorithm) {
     run_forward(a, packed);
 }
 
+void run_backward_input(const Algorithm& a, const Conv2dBackwardInput& call) {
+    const Epilogue& e = call.epilogue;
+    if (a.finishes_input || (!e.bias && e.activation.kind == Activation::none)) return a.backward_input(call);
+    Conv2dBackwardInput sums = call;
+    sums.epilogue = {};
+    a.backward_input(sums);
+    const Conv2dShape& s = call.shape;
+    finish<float>({.y = call.dx, .x = call.dx, .rows = s.N * s.H * s.W, .C = s.C, .epilogue = e});
+}
+
 void conv2d_backward_input(const Conv2dBackwardInput& c, std::string_view algorithm) {
-    find_algorithm(algorithm, c.shape, Direction::backward_input)->backward_input(c.dx, c.dy, c.weight, c.shape);
+    run_backward_input(*find_algorithm(algorithm, c.shape, Direction::backward_input), c);
 }
 
 void conv2d_backward_weight(const Conv2dBackwardWeight& c, std::string_view algorithm) {

@@ -35,6 +35,15 @@ struct Conv2dForward {
     bool pooled() const { return PH > 0; }
 };
 
+// dx of a convolution; or y of a transposed one, with what becomes of its sums. The epilogue has no residual.
+struct Conv2dBackwardInput {
+    float* dx;
+    const float *dy, *weight;
+    const float* packed = nullptr;  // as Algorithm::pack_input made it, or null
+    const Conv2dShape& shape;
+    Epilogue epilogue = {};
+};
+
 // An algorithm is an entry of the registry (conv2d.cpp): a constant at the end of its file. All others read the entries:
 // the operators, conv_pool, compiled networks, `explain_conv2d`.
 struct Algorithm {
@@ -47,14 +56,19 @@ struct Algorithm {
     double (*cost)(const Conv2dShape&, Direction, bool packed);
     Cut (*cut)(const Conv2dShape&, Direction);  // over threads
     void (*forward)(const Conv2dForward&);
-    void (*backward_input)(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+    void (*backward_input)(const Conv2dBackwardInput&);
     void (*backward_weight)(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 
     // What an algorithm may leave out.
-    bool pools = false;        // in registers; else the map is pooled in chunks that stay in L2
-    bool packs_parts = false;  // forward takes the weight as it is too, and packs what it needs next
+    bool pools = false;           // in registers; else the map is pooled in chunks that stay in L2
+    bool packs_parts = false;     // forward takes the weight as it is too, and packs what it needs next
+    bool finishes_input = false;  // backward_input has an epilogue; else a pass follows
+    bool crops = false;           // takes shapes with Conv2dShape::crops
     int64_t (*packed_floats)(const Conv2dShape&) = nullptr;
     void (*pack)(float* packed, const float* weight, const Conv2dShape&) = nullptr;  // null: reads the weight as it is
+    // The same for the gradient of the input; null: it takes the weight as it is.
+    int64_t (*packed_input_floats)(const Conv2dShape&) = nullptr;
+    void (*pack_input)(float* packed, const float* weight, const Conv2dShape&) = nullptr;
 };
 
 std::span<const Algorithm* const> algorithms();
@@ -70,12 +84,8 @@ const float* packed_in_scratch(Scratch&, const Algorithm&, const float* weight, 
 
 // With all that the call asks for, also what the algorithm itself leaves out.
 void run_forward(const Algorithm&, const Conv2dForward&);
+void run_backward_input(const Algorithm&, const Conv2dBackwardInput&);
 
-struct Conv2dBackwardInput {
-    float* dx;
-    const float *dy, *weight;
-    const Conv2dShape& shape;
-};
 struct Conv2dBackwardWeight {
     float* dweight;
     const float *x, *dy;

@@ -96,13 +96,14 @@ static void forward(const Conv2dForward& call) {
     run(p);
 }
 
-static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    if (tiled_backward_input(dx, dy, weight, s)) return;
+static void backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
+    if (tiled_backward_input(call)) return;
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
         for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-            Correlation p{dy,
-                          weight,
-                          dx,
+            Correlation p{call.dy,
+                          call.weight,
+                          call.dx,
                           s.N,
                           s.C,
                           s.KW,

@@ -5,7 +5,7 @@
 namespace pycnn::depthwise {
 
 bool tiled_forward(const Conv2dForward&);
-bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+bool tiled_backward_input(const Conv2dBackwardInput&);
 bool tiled_backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);
 
 int64_t units(const Conv2dShape&, Direction);  // that threads take, of the common shapes; else rows

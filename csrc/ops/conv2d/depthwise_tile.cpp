@@ -176,14 +176,15 @@ bool tiled_forward(const Conv2dForward& call) {
     return true;
 }
 
-bool tiled_backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+bool tiled_backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
     if (!square(s)) return false;
-    const Image to{dx, s.H, s.W, s.C};
-    const ConstImage from{dy, s.OH(), s.OW(), s.C};
+    const Image to{call.dx, s.H, s.W, s.C};
+    const ConstImage from{call.dy, s.OH(), s.OW(), s.C};
     if (s.stride_h == 2) {
-        spread(to, from, weight, s);
+        spread(to, from, call.weight, s);
     } else {  // a correlation of dy with the taps in reverse order
-        const float* last = weight + (s.taps() - 1) * s.C;
+        const float* last = call.weight + (s.taps() - 1) * s.C;
         correlate(to, from, {last, -s.KW * s.C, -s.C, s.KH, 1, s.KH - 1 - s.pad.top, s.KW - 1 - s.pad.left}, s, {});
     }
     return true;

@@ -14,11 +14,11 @@
 // copied with its zero rim instead and all its pixels are of one sort: that shows where a weight is infinite, so the
 // shape decides it, never the share of a thread.
 
+#include "ops/conv2d/direct.h"
+
 #include <cstring>
 #include <vector>
 
-#include "ops/conv2d/axis.h"
-#include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/pack.h"
 #include "ops/runtime/caches.h"
 #include "ops/runtime/cut.h"
@@ -27,67 +27,6 @@
 
 namespace pycnn::direct {
 namespace {
-
-struct Correlation {
-    const float* in;  // [N][h.size][w.size][C]
-    int64_t N, C;
-    Axis h, w;
-
-    float* out;  // [N][out_H][out_W][out_C]
-    int64_t out_H, out_W, out_C, out_step_h, out_step_w, out_row, out_col;
-
-    int64_t groups;       // input channels and output channels are cut into this many equal parts
-    const float* packed;  // [groups][panels][K][NR]
-    Epilogue epilogue;
-    bool stream;  // out is larger than the caches
-
-    int64_t taps() const { return h.taps_count() * w.taps_count(); }
-    int64_t group_in() const { return C / groups; }
-    int64_t group_out() const { return out_C / groups; }
-    int64_t K() const { return taps() * group_in(); }
-    // Floats between pixels of a copied block. Where more than 7 pixels of a tile lie multiples of 4 KB apart they
-    // push each other out of L1 (7x7x1024->1024 ran at 0.64 of the FMA peak so, AVX-512), and a line more helps.
-    int64_t pitch() const { return collide() ? C + 16 : C; }
-    bool collide() const {
-        const int64_t apart = w.step * C;  // 1024 floats are 4 KB
-        for (int64_t lines = 1; lines <= 1024; lines *= 2)
-            if (apart * lines % 1024 == 0) return ceil_div(kernels().MR, lines) > 7;
-        return false;
-    }
-    int64_t panels() const { return ceil_div(group_out(), kernels().NR); }
-    float* out_at(int64_t n, int64_t r, int64_t q) const {
-        return out + ((n * out_H + r * out_step_h + out_row) * out_W + q * out_step_w + out_col) * out_C;
-    }
-};
-
-// offset[k] of tap (i, j), channel c in an image of rows of W pixels, `pitch` floats each.
-std::vector<int64_t> tap_offsets(const Correlation& s, int64_t W, int64_t pitch) {
-    std::vector<int64_t> offset;
-    for (const Tap& i : s.h.taps)
-        for (const Tap& j : s.w.taps)
-            for (int64_t c = 0; c < s.group_in(); ++c) offset.push_back((i.d * W + j.d) * pitch + c);
-    return offset;
-}
-
-struct Pixels {  // of one sort in one block: where each reads its first tap and where it writes
-    std::vector<const float*> in;
-    std::vector<float*> out;
-    std::vector<const float*> a;  // the same for one panel
-    std::vector<float*> c;
-
-    void clear() { in.clear(), out.clear(); }
-    int64_t count() const { return static_cast<int64_t>(in.size()); }
-
-    // A run of them. Written through pointers: with few steps to a pixel, one push_back each shows.
-    void add(int64_t more, const float* first_in, int64_t in_step, float* first_out, int64_t out_step) {
-        const std::size_t before = in.size();
-        in.resize(before + more), out.resize(before + more);
-        const float** to_in = in.data() + before;
-        float** to_out = out.data() + before;
-        for (int64_t i = 0; i < more; ++i) to_in[i] = first_in + i * in_step;
-        for (int64_t i = 0; i < more; ++i) to_out[i] = first_out + i * out_step;
-    }
-};
 
 // One sort of pixels through panels [begin, end) of the flattened (g, panel). ahead: they come from memory.
 void run_panels(const Correlation& s, Pixels& pixels, const std::vector<int64_t>& offset,
@@ -224,7 +163,11 @@ bool sorts_pay(const Correlation& s, const Block& b) {
 void run_zeros(const Correlation& s, const Block& b) {
     for_rows_of(b, s.h, 0, s.h.outputs, [&](int64_t n, int64_t r0, int64_t r1) {
         for (int64_t r = r0; r < r1; ++r)
-            for (int64_t q = 0; q < s.w.outputs; ++q) std::memset(s.out_at(n, r, q), 0, sizeof(float) * s.out_C);
+            for (int64_t q = 0; q < s.w.outputs; ++q) {
+                float* out = s.out_at(n, r, q);
+                std::memset(out, 0, sizeof(float) * s.out_C);
+                kernels().finish({.y = out, .x = out, .rows = 1, .C = s.out_C, .epilogue = s.epilogue});
+            }
     });
 }
 
@@ -325,24 +268,47 @@ static void forward(const Conv2dForward& call) {
     run(job, call.like);
 }
 
-static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    const int64_t tap_size = s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
-    Scratch scratch;
-    float* packed = scratch.floats(std::max<int64_t>(s.taps() * tap_size, 1));
-    Job job{};
+// Of each phase, with its first pixel.
+template <class Visit>
+static void for_phases(const Conv2dShape& s, Visit&& visit) {
     for (int64_t ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
-        for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-            Correlation p{};
-            p.in = dy, p.N = s.N, p.C = s.OC;
-            p.h = backward_axis(s.along_h(), ph);
-            p.w = backward_axis(s.along_w(), pw);
-            p.out = dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
-            p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
-            p.groups = s.groups, p.packed = packed;
-            pack_backward(packed, {.weight = weight, .shape = s, .kh = weight_taps(p.h), .kw = weight_taps(p.w)});
-            packed += p.taps() * tap_size;
-            job.phases.push_back(p);
-        }
+        for (int64_t pw = 0; pw < std::min(s.stride_w, s.W); ++pw)
+            visit(ph, pw, backward_axis(s.along_h(), ph), backward_axis(s.along_w(), pw));
+}
+
+static int64_t packed_tap(const Conv2dShape& s) {
+    return s.groups * ceil_div(s.group_C(), kernels().NR) * s.group_OC() * kernels().NR;
+}
+
+// A tap belongs to one phase at most.
+static int64_t packed_input_floats(const Conv2dShape& s) { return std::max<int64_t>(s.taps() * packed_tap(s), 1); }
+
+static void pack_input(float* packed, const float* weight, const Conv2dShape& s) {
+    for_phases(s, [&](int64_t, int64_t, const Axis& h, const Axis& w) {
+        pack_backward(packed, {.weight = weight, .shape = s, .kh = weight_taps(h), .kw = weight_taps(w)});
+        packed += h.taps_count() * w.taps_count() * packed_tap(s);
+    });
+}
+
+static void backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
+    Scratch scratch;
+    const float* packed = call.packed;
+    if (!packed) {
+        float* room = scratch.floats(packed_input_floats(s));
+        pack_input(room, call.weight, s);
+        packed = room;
+    }
+    Job job{};
+    for_phases(s, [&](int64_t ph, int64_t pw, const Axis& h, const Axis& w) {
+        Correlation p{};
+        p.in = call.dy, p.N = s.N, p.C = s.OC, p.h = h, p.w = w;
+        p.out = call.dx, p.out_H = s.H, p.out_W = s.W, p.out_C = s.C;
+        p.out_step_h = s.stride_h, p.out_step_w = s.stride_w, p.out_row = ph, p.out_col = pw;
+        p.groups = s.groups, p.packed = packed, p.epilogue = call.epilogue;
+        packed += p.taps() * packed_tap(s);
+        job.phases.push_back(p);
+    });
     run(job, s.N);
 }
 
@@ -369,7 +335,11 @@ const Algorithm algorithm = {.name = "direct",
                              .forward = forward,
                              .backward_input = backward_input,
                              .backward_weight = backward_weight,
+                             .finishes_input = true,
+                             .crops = true,
                              .packed_floats = packed_forward_floats,
-                             .pack = pack_forward};
+                             .pack = pack_forward,
+                             .packed_input_floats = packed_input_floats,
+                             .pack_input = pack_input};
 
 }  // namespace pycnn::direct

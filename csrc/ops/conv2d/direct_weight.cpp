@@ -48,6 +48,7 @@ Inside columns_inside(const Conv2dShape& s, int64_t kw) {
 // times pixels. A range of pixels costs one more. By one tile height for every machine: 14 rows, or the last 8 or 4.
 bool in_place_pays(const Conv2dShape& s) {
     if (!s.padded()) return false;
+    if (s.crops()) return true;  // there is no rim to copy
     const auto tile_rows = [](int64_t rows) {
         const int64_t rest = rows % 14;
         return rows - rest + (rest > 8 ? 14 : ceil_div(rest, 4) * 4);

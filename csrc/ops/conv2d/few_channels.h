@@ -8,7 +8,7 @@ namespace pycnn::few_channels {
 
 // Gradient of the input: few_channels_input.cpp.
 bool fits_backward_input(const Conv2dShape&);
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape&);
+void backward_input(const Conv2dBackwardInput&);
 
 // Gradient of the weight: few_channels_weight.cpp.
 void backward_weight(float* dweight, const float* x, const float* dy, const Conv2dShape&);

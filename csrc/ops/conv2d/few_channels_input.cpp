@@ -138,14 +138,15 @@ void run(const Problem& p, int64_t begin, int64_t end) {
 
 }  // namespace
 
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+void backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
     if (s.N * s.H * s.W == 0) return;
     constexpr int64_t kFloats = 65536;  // 256 KB of products: half of the smallest L2 that we tune for
     const int64_t MR = kernels().MR, M = s.taps() * s.C, reach = (extent(s.KH, s.dilation_h) - 1) / s.stride_h + 1;
     Scratch scratch;
     float* packed = scratch.floats(ceil_div(M, MR) * MR * s.OC);
-    kernels().gemm_pack_a(packed, {weight, s.OC, 1}, M, s.OC);
-    Problem p{s, dx, dy, packed, s.OH(), s.OW(), M, 0, {}, {}};
+    kernels().gemm_pack_a(packed, {call.weight, s.OC, 1}, M, s.OC);
+    Problem p{s, call.dx, call.dy, packed, s.OH(), s.OW(), M, 0, {}, {}};
     p.kept = std::max(kFloats / std::max<int64_t>(M * p.OW, 1), reach + 1);
     list_columns(p);
     const double flop = s.flop() / static_cast<double>(s.N * s.H);

@@ -198,12 +198,14 @@ void forward(const Conv2dForward& call) {
     run(p);
 }
 
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
-    if (s.N * s.H * s.W == 0) return;
-    Correlation p = backward_of(s);
+int64_t packed_input_floats(const Conv2dShape& s) {
+    const Correlation p = backward_of(s);
+    return std::max<int64_t>(p.to.blocks() * p.to.vectors() * p.packed_floats(), 1);
+}
+
+void pack_input(float* packed, const float* weight, const Conv2dShape& s) {
+    const Correlation p = backward_of(s);
     const int64_t V = p.to.vectors(), units = p.to.blocks() * V, floats = p.packed_floats();
-    Scratch scratch;
-    float* packed = scratch.floats(std::max<int64_t>(units * floats, 1));
     parallel_for(units, grain_units(kGrainBytes, 64.0 * floats), [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
             float* tap = packed + u * floats;
@@ -215,7 +217,19 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
                     }
         }
     });
-    p.in = dy, p.out = dx, p.packed = packed;
+}
+
+void backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
+    if (s.N * s.H * s.W == 0) return;
+    Correlation p = backward_of(s);
+    p.in = call.dy, p.out = call.dx, p.epilogue = call.epilogue, p.packed = call.packed;
+    Scratch scratch;
+    if (!p.packed) {
+        float* packed = scratch.floats(packed_input_floats(s));
+        pack_input(packed, call.weight, s);
+        p.packed = packed;
+    }
     run(p);
 }
 
@@ -243,7 +257,10 @@ const Algorithm algorithm = {.name = "grouped",
                              .forward = forward,
                              .backward_input = backward_input,
                              .backward_weight = backward_weight,
+                             .finishes_input = true,
                              .packed_floats = packed_floats,
-                             .pack = pack};
+                             .pack = pack,
+                             .packed_input_floats = packed_input_floats,
+                             .pack_input = pack_input};
 
 }  // namespace pycnn::grouped

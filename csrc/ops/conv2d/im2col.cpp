@@ -97,7 +97,10 @@ static void forward(const Conv2dForward& call) {
     }
 }
 
-static void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+static void backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
+    float* dx = call.dx;
+    const float *dy = call.dy, *weight = call.weight;
     const int64_t pixels = s.OH() * s.OW(), K = s.taps() * s.group_C(), step = images_at_once(s, K);
     std::memset(dx, 0, sizeof(float) * s.N * s.H * s.W * s.C);
     for (int64_t n = 0; n < s.N; n += step)
@@ -153,6 +156,7 @@ const Algorithm algorithm = {.name = "im2col",
                              .cut = cut,
                              .forward = forward,
                              .backward_input = backward_input,
-                             .backward_weight = backward_weight};
+                             .backward_weight = backward_weight,
+                             .crops = true};
 
 }  // namespace pycnn::im2col

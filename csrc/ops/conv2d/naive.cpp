@@ -118,7 +118,8 @@ const Algorithm algorithm = {
     .cost = cost,
     .cut = cut,
     .forward = [](const Conv2dForward& c) { forward(c.y, c.x, c.packed, c.shape, c.epilogue); },
-    .backward_input = backward_input<float>,
-    .backward_weight = backward_weight<float>};
+    .backward_input = [](const Conv2dBackwardInput& c) { backward_input(c.dx, c.dy, c.weight, c.shape); },
+    .backward_weight = backward_weight<float>,
+    .crops = true};
 
 }  // namespace pycnn::naive

@@ -11,11 +11,14 @@ namespace pycnn {
 
 class PackedConv2d {
   public:
-    PackedConv2d(const Algorithm& a, std::shared_ptr<const float> weight, const Conv2dShape& s)
+    PackedConv2d(const Algorithm& a, std::shared_ptr<const float> weight, const Conv2dShape& s, Direction direction)
         : algorithm_(&a), isa_(&kernels()), data_(std::move(weight)) {
-        if (!a.pack) return;
-        const std::shared_ptr<float> packed = aligned_floats(a.packed_floats(s));
-        a.pack(packed.get(), data_.get(), s);
+        const bool forward = direction == Direction::forward;
+        const auto floats = forward ? a.packed_floats : a.packed_input_floats;
+        const auto pack = forward ? a.pack : a.pack_input;
+        if (!pack) return;
+        const std::shared_ptr<float> packed = aligned_floats(floats(s));
+        pack(packed.get(), data_.get(), s);
         data_ = packed;
     }
 

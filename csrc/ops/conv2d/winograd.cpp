@@ -137,14 +137,16 @@ const float* turned_groups(Scratch& scratch, const float* weight, const Conv2dSh
 
 // The correlation of dy with the weight turned upside down.
 template <int M>
-void backward_input(float* dx, const float* dy, const float* weight, const Conv2dShape& s) {
+void backward_input(const Conv2dBackwardInput& call) {
+    const Conv2dShape& s = call.shape;
+    const float* weight = call.weight;
     const int64_t tap = s.group_OC() * kernels().NR;
     Scratch scratch;
     const float* taps = s.groups > 1
                             ? turned_groups(scratch, weight, s)
                             : pack_backward(scratch, {.weight = weight, .shape = s, .kh = {2, 1, 0}, .kw = {2, 1, 0}});
-    run({.in = dy,
-         .out = dx,
+    run({.in = call.dy,
+         .out = call.dx,
          .where = nullptr,
          .N = s.N,
          .H = s.OH(),
@@ -158,7 +160,7 @@ void backward_input(float* dx, const float* dy, const float* weight, const Conv2
          .left = 2 - s.pad.left,
          .PH = 0,
          .PW = 0,
-         .epilogue = {}},
+         .epilogue = call.epilogue},
         M, {nullptr, taps, 9 * tap, tap, kernels().NR});
 }
 
@@ -178,6 +180,7 @@ constexpr Algorithm entry(const char* reason) {
                 },
             .pools = true,
             .packs_parts = true,
+            .finishes_input = true,
             .packed_floats = packed_floats<M>,
             .pack = pack<M>};
 }

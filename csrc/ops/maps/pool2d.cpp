@@ -15,22 +15,59 @@
 namespace pycnn {
 namespace {
 
-// The windows of output row oh. Padding never takes part, so it never wins.
-PoolRow row_of_windows(const Pool2dShape& s, int64_t oh) {
-    const int64_t h = oh * s.stride_h - s.pad.top;
-    const int64_t begin = std::max<int64_t>(h, 0), end = std::min(h + s.KH, s.H);
-    return {s.H, s.W, s.C, s.OW(), begin, end, -s.pad.left, s.stride_w, s.KW, end - begin};
+// The taps of a window that lie in [begin, end).
+PoolWindow cut_window(const PoolWindow& w, int64_t dilation, int64_t begin, int64_t end) {
+    const int64_t before = w.begin < begin ? ceil_div(begin - w.begin, dilation) : 0;
+    const int64_t last = w.begin < end ? std::min(w.taps, ceil_div(end - w.begin, dilation)) : 0;
+    return {w.begin + before * dilation, std::max<int64_t>(last - before, 0), w.counted};
 }
 
-int64_t image_size(const Pool2dShape& s) { return s.H * s.W * s.C; }
-int64_t divisor(const Pool2dShape& s, bool count_include_pad) { return count_include_pad ? s.KH * s.KW : 0; }
+// Padding never takes part, so it never wins; a mean counts it on request.
+PoolWindow window_at(const PoolAxis& axis, int64_t o, bool counts_rim) {
+    const AxisWindow& w = axis.window;
+    if (axis.adaptive) {
+        const int64_t begin = o * w.size / axis.outputs, taps = ceil_div((o + 1) * w.size, axis.outputs) - begin;
+        return {begin, taps, taps};
+    }
+    const PoolWindow whole{o * w.stride - w.before, w.kernel, 0};
+    PoolWindow inside = cut_window(whole, w.dilation, 0, w.size);
+    inside.counted = counts_rim ? cut_window(whole, w.dilation, -w.before, w.size + w.after).taps : inside.taps;
+    return inside;
+}
+
+std::vector<PoolWindow> windows_of(const PoolAxis& axis, bool counts_rim) {
+    std::vector<PoolWindow> windows(axis.outputs);
+    for (int64_t o = 0; o < axis.outputs; ++o) windows[o] = window_at(axis, o, counts_rim);
+    return windows;
+}
+
+struct Windows {  // of all outputs of a shape that is not empty
+    const Pool2dShape& s;
+    std::vector<PoolWindow> rows, columns;
+
+    explicit Windows(const Pool2dShape& shape, bool counts_rim = false)
+        : s(shape), rows(windows_of(s.h, counts_rim)), columns(windows_of(s.w, counts_rim)) {}
+
+    PoolRow row(int64_t oh) const {
+        return {s.W(), s.C, s.OW(), s.h.window.dilation, s.w.window.dilation, rows[oh], columns.data()};
+    }
+    double taps() const {  // of all windows of an image
+        double total[2] = {};
+        for (const PoolWindow& w : rows) total[0] += static_cast<double>(w.taps);
+        for (const PoolWindow& w : columns) total[1] += static_cast<double>(w.taps);
+        return total[0] * total[1];
+    }
+};
+
+int64_t image_size(const Pool2dShape& s) { return s.H() * s.W() * s.C; }
 
 template <class Row>  // Row(offset of y's row, image number, windows)
-void for_rows(const Pool2dShape& s, Row&& run) {
+void for_rows(const Windows& windows, Row&& run) {
+    const Pool2dShape& s = windows.s;
     const int64_t OH = s.OH(), row_size = s.OW() * s.C;
-    const double bytes = 4.0 * row_size * (s.KH * s.KW + 2);
+    const double bytes = 4.0 * s.C * (windows.taps() / static_cast<double>(OH) + 2.0 * s.OW());
     parallel_for(s.N * OH, grain_units(kGrainBytes, bytes), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) run(row * row_size, row / OH, row_of_windows(s, row % OH));
+        for (int64_t row = begin; row < end; ++row) run(row * row_size, row / OH, windows.row(row % OH));
     });
 }
 
@@ -40,56 +77,64 @@ Cut cut_images(int64_t N) { return {N, kBands, N < 16, false}; }
 int64_t band(int64_t size, int64_t i) { return size * i / kBands; }
 
 template <class Row>  // Row(offset of dy's row, dx of the image, windows, cut to the band)
-void for_bands(float* dx, const Pool2dShape& s, Row&& run) {
+void for_bands(float* dx, const Windows& windows, Row&& run) {
+    const Pool2dShape& s = windows.s;
     const int64_t OH = s.OH(), row_size = s.OW() * s.C;
-    const double floats = static_cast<double>(s.N) * (image_size(s) + OH * row_size * (s.KH * s.KW + 1));
+    const double floats = static_cast<double>(s.N) * (image_size(s) + OH * row_size + s.C * windows.taps());
     parallel_rectangles(cut_images(s.N), kGrainBytes, 4.0 * floats,
                         [&](int64_t n0, int64_t n1, int64_t b0, int64_t b1) {
-                            const int64_t top = band(s.H, b0), bottom = band(s.H, b1);
+                            const int64_t top = band(s.H(), b0), bottom = band(s.H(), b1), line = s.W() * s.C;
                             for (int64_t n = n0; n < n1; ++n) {
                                 float* image = dx + n * image_size(s);
-                                std::memset(image + top * s.W * s.C, 0, sizeof(float) * (bottom - top) * s.W * s.C);
+                                std::memset(image + top * line, 0, sizeof(float) * (bottom - top) * line);
                                 for (int64_t oh = 0; oh < OH; ++oh) {
-                                    PoolRow row = row_of_windows(s, oh);
-                                    row.h_begin = std::max(row.h_begin, top), row.h_end = std::min(row.h_end, bottom);
-                                    if (row.h_begin < row.h_end) run((n * OH + oh) * row_size, image, row);
+                                    PoolRow row = windows.row(oh);
+                                    row.rows = cut_window(row.rows, row.dilation_h, top, bottom);
+                                    if (row.rows.taps > 0) run((n * OH + oh) * row_size, image, row);
                                 }
                             }
                         });
 }
 
-// The plain loops, in float64: visit(output element, pixel of x) for every pixel of every window, in window order.
-template <class Start, class Visit, class Finish>
-void for_windows(const Pool2dShape& s, Start&& start, Visit&& visit, Finish&& finish) {
-    const int64_t OH = s.OH(), OW = s.OW();
-    const double steps = static_cast<double>(OH) * OW * s.C * s.KH * s.KW;
-    parallel_for(s.N, grain_units(kGrainPlain, steps), [&](int64_t begin, int64_t end) {
+struct Visited {             // one pixel of one window
+    int64_t out, in, pixel;  // elements of y and x; h * W + w
+    double count;            // what a mean of the window is over
+    bool first, last;        // of the window
+};
+
+// The plain loops, in float64: visit(Visited) for every pixel of every window, in window order.
+template <class Start, class Visit>
+void for_windows(const Windows& windows, Start&& start, Visit&& visit) {
+    const Pool2dShape& s = windows.s;
+    const int64_t OH = s.OH(), OW = s.OW(), dilation_h = s.h.window.dilation, dilation_w = s.w.window.dilation;
+    parallel_for(s.N, grain_units(kGrainPlain, windows.taps() * s.C), [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) {
             start(n);
             for (int64_t oh = 0; oh < OH; ++oh)
                 for (int64_t ow = 0; ow < OW; ++ow)
                     for (int64_t c = 0; c < s.C; ++c) {
-                        const PoolRow row = row_of_windows(s, oh);
-                        const int64_t w = ow * s.stride_w - s.pad.left;
-                        const int64_t w_begin = std::max<int64_t>(w, 0), w_end = std::min(w + s.KW, s.W);
+                        const PoolWindow &rows = windows.rows[oh], &columns = windows.columns[ow];
                         const int64_t out = ((n * OH + oh) * OW + ow) * s.C + c;
-                        for (int64_t h = row.h_begin; h < row.h_end; ++h)
-                            for (int64_t v = w_begin; v < w_end; ++v)
-                                visit(out, ((n * s.H + h) * s.W + v) * s.C + c, h * s.W + v,
-                                      h == row.h_begin && v == w_begin);
-                        finish(out, (row.h_end - row.h_begin) * (w_end - w_begin));
+                        const double count = static_cast<double>(rows.counted * columns.counted);
+                        for (int64_t i = 0; i < rows.taps; ++i)
+                            for (int64_t j = 0; j < columns.taps; ++j) {
+                                const int64_t pixel =
+                                    (rows.begin + i * dilation_h) * s.W() + columns.begin + j * dilation_w;
+                                visit({out, n * image_size(s) + pixel * s.C + c, pixel, count, i + j == 0,
+                                       i + j == rows.taps + columns.taps - 2});
+                            }
                     }
         }
     });
 }
 
 void nothing(int64_t) {}
-void nothing_to_finish(int64_t, int64_t) {}
 
 }  // namespace
 
 void max_pool2d_forward(float* y, int32_t* indices, const float* x, const Pool2dShape& s) {
-    for_rows(s, [&](int64_t at, int64_t n, const PoolRow& row) {
+    if (s.N == 0) return;
+    for_rows(Windows(s), [&](int64_t at, int64_t n, const PoolRow& row) {
         kernels().max_pool2d_row(y + at, indices ? indices + at : nullptr, x + n * image_size(s), row);
     });
 }
@@ -170,62 +215,61 @@ template int64_t max_pool2d_backward(const MaxPool2dBackward<float>&);
 template int64_t max_pool2d_backward(const MaxPool2dBackward<double>&);
 
 void avg_pool2d_forward(float* y, const float* x, const Pool2dShape& s, bool count_include_pad) {
+    if (s.N == 0) return;
     const bool ahead = past_caches(s.N * image_size(s));
-    for_rows(s, [&](int64_t at, int64_t n, PoolRow row) {
+    for_rows(Windows(s, count_include_pad), [&](int64_t at, int64_t n, PoolRow row) {
         row.ahead = ahead;
-        kernels().avg_pool2d_row(y + at, x + n * image_size(s), row, divisor(s, count_include_pad));
+        kernels().avg_pool2d_row(y + at, x + n * image_size(s), row);
     });
 }
 
 // Whether each pixel lies in one window: then nothing is added up, and threads take rows of windows.
-static bool windows_tile(const Pool2dShape& s) {
-    return s.stride_h == s.KH && s.stride_w == s.KW && s.OH() * s.KH >= s.H + s.pad.top &&
-           s.OW() * s.KW >= s.W + s.pad.left;
+static bool windows_tile(const std::vector<PoolWindow>& windows, int64_t size, int64_t dilation) {
+    int64_t end = 0;
+    for (const PoolWindow& w : windows) {
+        if (w.begin != end) return false;
+        end += w.taps;
+    }
+    return end == size && dilation == 1;
 }
 
 void avg_pool2d_backward(float* dx, const float* dy, const Pool2dShape& s, bool count_include_pad) {
-    if (windows_tile(s))
-        return for_rows(s, [&](int64_t at, int64_t n, const PoolRow& row) {
-            kernels().avg_pool2d_backward_row(
-                {.dx = dx + n * image_size(s), .dy = dy + at, .divisor = divisor(s, count_include_pad), .alone = true},
-                row);
+    if (s.N == 0) return;
+    const Windows windows(s, count_include_pad);
+    if (windows_tile(windows.rows, s.H(), s.h.window.dilation) &&
+        windows_tile(windows.columns, s.W(), s.w.window.dilation))
+        return for_rows(windows, [&](int64_t at, int64_t n, const PoolRow& row) {
+            kernels().avg_pool2d_backward_row({.dx = dx + n * image_size(s), .dy = dy + at, .alone = true}, row);
         });
-    for_bands(dx, s, [&](int64_t at, float* image, const PoolRow& row) {
-        kernels().avg_pool2d_backward_row(
-            {.dx = image, .dy = dy + at, .divisor = divisor(s, count_include_pad), .alone = false}, row);
+    for_bands(dx, windows, [&](int64_t at, float* image, const PoolRow& row) {
+        kernels().avg_pool2d_backward_row({.dx = image, .dy = dy + at, .alone = false}, row);
     });
 }
 
 void max_pool2d_forward(double* y, int32_t* indices, const double* x, const Pool2dShape& s) {
-    const auto take = [&](int64_t out, int64_t pixel, int64_t where, bool first) {
-        const bool better = x[pixel] > y[out] || (x[pixel] != x[pixel] && y[out] == y[out]);
-        if (!first && !better) return;
-        y[out] = x[pixel];
-        if (indices) indices[out] = static_cast<int32_t>(where);
+    if (s.N == 0) return;
+    const auto take = [&](const Visited& v) {
+        const double value = x[v.in];
+        const bool better = value > y[v.out] || (value != value && y[v.out] == y[v.out]);
+        if (!v.first && !better) return;
+        y[v.out] = value;
+        if (indices) indices[v.out] = static_cast<int32_t>(v.pixel);
     };
-    for_windows(s, nothing, take, nothing_to_finish);
+    for_windows(Windows(s), nothing, take);
 }
 
 void avg_pool2d_forward(double* y, const double* x, const Pool2dShape& s, bool count_include_pad) {
-    const int64_t fixed = divisor(s, count_include_pad);
-    const auto add = [&](int64_t out, int64_t pixel, int64_t, bool first) {
-        y[out] = first ? x[pixel] : y[out] + x[pixel];
-    };
-    for_windows(s, nothing, add,
-                [&](int64_t out, int64_t count) { y[out] /= static_cast<double>(fixed ? fixed : count); });
+    if (s.N == 0) return;
+    for_windows(Windows(s, count_include_pad), nothing, [&](const Visited& v) {
+        y[v.out] = v.first ? x[v.in] : y[v.out] + x[v.in];
+        if (v.last) y[v.out] /= v.count;
+    });
 }
 
 void avg_pool2d_backward(double* dx, const double* dy, const Pool2dShape& s, bool count_include_pad) {
+    if (s.N == 0) return;
     const auto clear = [&](int64_t n) { std::fill_n(dx + n * image_size(s), image_size(s), 0.0); };
-    const auto give = [&](int64_t out, int64_t pixel, int64_t, bool) {
-        const int64_t oh = out / s.C / s.OW() % s.OH(), ow = out / s.C % s.OW();
-        const PoolRow row = row_of_windows(s, oh);
-        const int64_t w = ow * s.stride_w - s.pad.left;
-        const int64_t columns = std::min(w + s.KW, s.W) - std::max<int64_t>(w, 0);
-        const int64_t count = count_include_pad ? s.KH * s.KW : (row.h_end - row.h_begin) * columns;
-        dx[pixel] += dy[out] / static_cast<double>(count);
-    };
-    for_windows(s, clear, give, nothing_to_finish);
+    for_windows(Windows(s, count_include_pad), clear, [&](const Visited& v) { dx[v.in] += dy[v.out] / v.count; });
 }
 
 }  // namespace pycnn

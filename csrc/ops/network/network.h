@@ -31,6 +31,7 @@ struct Conv2dCall {
     Conv2dShape shape;
     Activation activation = {};  // that never decreases, with a pool
     Pool pool = Pool::none;
+    bool transposed = false;  // shape is the mirror of a ConvTranspose2dShape; then there is no pool and no residual
 
     int64_t PH() const { return pool == Pool::none ? 0 : (shape.OH() + (pool == Pool::same)) / 2; }
     int64_t PW() const { return pool == Pool::none ? 0 : (shape.OW() + (pool == Pool::same)) / 2; }

@@ -27,22 +27,32 @@ struct Conv2dStep {
     const Algorithm& algorithm() {
         std::atomic<const Algorithm*>& known = chosen[is_exact()];
         const Algorithm* a = known.load(std::memory_order_relaxed);
-        if (!a) known.store(a = &choose(call.shape, Direction::forward, true), std::memory_order_relaxed);
+        if (!a) known.store(a = &choose(call.shape, direction(), !call.transposed), std::memory_order_relaxed);
         return *a;
     }
 
     const PackedConv2d& packed_for(const Algorithm& a) {
         return packed.get([&](const PackedConv2d& p) { return p.is(a); },
-                          [&] { return PackedConv2d(a, call.weight, call.shape); });
+                          [&] { return PackedConv2d(a, call.weight, call.shape, direction()); });
     }
+
+    Direction direction() const { return call.transposed ? Direction::backward_input : Direction::forward; }
 
     void run(float* y, const float* x, const float* residual, int64_t N) {
         Conv2dShape s = call.shape;
         s.N = N;
         const Algorithm& a = algorithm();
+        const float* weight = packed_for(a).data();
+        if (call.transposed)
+            return run_backward_input(a, {.dx = y,
+                                          .dy = x,
+                                          .weight = weight,
+                                          .packed = a.pack_input ? weight : nullptr,
+                                          .shape = s,
+                                          .epilogue = {.bias = or_null(bias), .activation = call.activation}});
         run_forward(a, {.y = y,
                         .x = x,
-                        .packed = packed_for(a).data(),
+                        .packed = weight,
                         .shape = s,
                         .epilogue = {.bias = or_null(bias), .residual = residual, .activation = call.activation},
                         .PH = call.PH(),
@@ -71,7 +81,7 @@ Network::Step Network::conv2d(Index x, Index y, const Conv2dCall& call, Index re
     const auto step = std::make_shared<Conv2dStep>();
     step->call = call;
     step->call.shape.N = 1;
-    step->bias = copy_or_empty(call.bias, call.shape.OC);
+    step->bias = copy_or_empty(call.bias, call.transposed ? call.shape.C : call.shape.OC);
     step->call.bias = nullptr;
     step->packed_for(step->algorithm());
     return [=](float* const* at, int64_t n) { step->run(at[y], at[x], residual == kNone ? nullptr : at[residual], n); };
