@@ -110,6 +110,21 @@ def test_it_is_the_adjoint_of_its_convolution(isa, rng, padding, stride, dilatio
     assert np.vdot(y, g) == np.vdot(x, dx) == np.vdot(weight, dweight)
 
 
+@pytest.mark.parametrize(
+    ("C", "OC", "stride", "expected"),
+    [
+        (8, 8, 1, "direct"),
+        (8, 32, 1, "few_channels"),
+        (8, 32, 2, "direct"),
+        (3, 16, 2, "few_channels"),
+    ],
+)
+def test_few_output_channels_leave_a_gradient_to_direct_convolution(C, OC, stride, expected):
+    """As measured: what adds up taps takes as long for any OC."""
+    found = ops.explain_conv2d((16, 28, 28, C), (3, 3, C, OC), padding=1, stride=stride)
+    assert found.backward_input == expected
+
+
 def test_tensorflows_same_makes_stride_times_the_pixels():
     """The odd pixel of the rim comes off behind: tf.nn.conv2d_transpose of ones, 3 wide, by 2."""
     y = ops.conv_transpose2d(

@@ -173,6 +173,19 @@ def test_arguments_and_folders_that_cannot_be(pets, tmp_path, monkeypatch):
         datasets.load_image_folder(path)
 
 
+def test_a_folder_whose_name_cannot_be_printed_or_read_is_refused(tmp_path, monkeypatch):
+    save(tmp_path / "a\nb" / "1.png", pixels_of(2, 2))
+    with pytest.raises(pycnn.FileError, match=r"class_names\[0\] is 'a\\nb'; expected a name that"):
+        datasets.load_folder(tmp_path, 0)
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", denied)
+    with pytest.raises(pycnn.FileError, match=r": cannot be read: Permission denied\.$"):
+        datasets.load_folder(tmp_path, 0)
+
+
 def test_load_folder_tells_the_kinds_apart(pets, tmp_path, monkeypatch):
     path, _ = pets
     monkeypatch.setattr(cifar, "RECORDS", 3)

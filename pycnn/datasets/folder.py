@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from pycnn._formats import names as naming
 from pycnn._formats.files import FileError, file_path
 from pycnn._runtime.checks import is_whole
 from pycnn._runtime.extras import need
@@ -177,14 +178,18 @@ def _classes(path: Path) -> list[str]:
     """The folders in this one, in the order of their names."""
     if not path.is_dir():
         raise FileError(f"{path}: there is no such folder; expected one with a folder a class.")
-    names = sorted(p.name for p in _listed(path) if p.is_dir())
+    names = sorted(p.name for p in listed(path) if p.is_dir())
     if not names:
         _refuse(path, "no folders in it", "one a class, with its pictures: CLASS/NAME.png")
+    try:
+        naming.class_names(names)
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
     return names
 
 
 def _pictures(path: Path) -> list[Path]:
-    found = _listed(path)
+    found = listed(path)
     for file in found:
         if file.suffix.lower() not in PICTURES or not file.is_file():
             kind = "a folder" if file.is_dir() else "no picture by its name"
@@ -194,7 +199,7 @@ def _pictures(path: Path) -> list[Path]:
     return found
 
 
-def _listed(path: Path) -> list[Path]:
+def listed(path: Path) -> list[Path]:
     """What is in a folder, in the order of names, without what systems hide there."""
     try:
         return sorted(p for p in path.iterdir() if not p.name.startswith("."))

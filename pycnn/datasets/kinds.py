@@ -23,7 +23,7 @@ def load_folder(
     if not idx.is_folder(root):
         kind = "cifar"
     else:
-        names = {p.name for p in root.iterdir()}
+        names = {p.name for p in folder.listed(root)}
         if any(name.removesuffix(".gz").endswith("-ubyte") for name in names):
             kind = "idx"
         elif names & {*cifar.FILES, *cifar.PICKLED}:
