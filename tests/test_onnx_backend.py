@@ -8,12 +8,23 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx is in an extra: pip install '.[onnx]'")
 
+from pycnn import FileError  # noqa: E402
 from pycnn.onnx import backend, fold  # noqa: E402
 from pycnn.onnx.operators import OPERATORS  # noqa: E402
 
 KNOWN = set(OPERATORS) | set(fold.FOLDED)
 # Tests of known operators that pycnn does not pass: a piece of the name, and why.
-EXCLUDED = {}
+EXCLUDED = {
+    "_3d_default": "three axes of space", "_3d_dilations": "three axes of space",
+    "convtranspose_3d": "three axes of space", "training_mode": "BatchNormalization that trains",
+    "flexattention": "products of two computed matrices", "matmul_3d": "the same",
+    "matmul_4d": "the same", "matmul_bcast": "the same", "matmul_1d_3d": "the same",
+    "pow_example": "an exponent for each number", "pow_bcast_array": "the same",
+    "pow_types_float32": "the same", "empty_set": "arrays without numbers",
+    "zero_size": "the same", "out_of_bounds": "the same", "allowzero": "the same",
+    "rotary_embedding": "the same", "range_bfloat16": "bfloat16, which NumPy does not have",
+}  # fmt: skip
+ALONE = {"test_pow": "an exponent for each number"}  # whole names
 
 
 def operators(case):
@@ -47,6 +58,10 @@ def cases():
     return found
 
 
+def is_excluded(case):
+    return case.name in ALONE or any(piece in case.name for piece in EXCLUDED)
+
+
 def run(case):
     prepared = backend.prepare(case.model)
     for inputs, outputs in case.data_sets:
@@ -59,22 +74,16 @@ def run(case):
 @pytest.mark.parametrize("operator", sorted(KNOWN))
 def test_the_node_tests_of_onnx_pass(cases, operator):
     for case in cases[operator]:
-        if not any(piece in case.name for piece in EXCLUDED):
+        if not is_excluded(case):
             run(case)
 
 
 def test_every_exclusion_is_needed(cases):
-    names = [case for found in cases.values() for case in found]
+    every = [case for found in cases.values() for case in found]
+    excluded = [case for case in every if is_excluded(case)]
     for piece in EXCLUDED:
-        excluded = [case for case in names if piece in case.name]
-        assert excluded, piece
-        for case in excluded:
-            with pytest.raises((AssertionError, pycnn_error())):
-                run(case)
-    assert len(names) > 400
-
-
-def pycnn_error():
-    from pycnn import FileError
-
-    return FileError
+        assert any(piece in case.name for case in excluded), piece
+    for case in excluded:
+        with pytest.raises((AssertionError, FileError)):
+            run(case)
+    assert len(every) - len(excluded) > 500
