@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from pycnn.graph.fuse import FIRST, FOLDING, Pattern, register
 from pycnn.layers.activation import ReLU
 from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d, Convolution
+from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.fused import (
     AddRelu,
     ConvAddRelu,
@@ -20,6 +23,7 @@ from pycnn.layers.fused import (
     NormRelu,
     folded,
 )
+from pycnn.layers.fused_convs import WithRelu
 from pycnn.layers.fused_pointwise import PointwiseNorm
 from pycnn.layers.linear import Linear
 from pycnn.layers.norm import BatchNorm1d, BatchNorm2d, ChannelAffine, Channelwise
@@ -46,6 +50,18 @@ def _convolution(conv: Conv2d, weight: Array, bias: Array) -> Conv2d:
     one = Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, **conv.geometry, rng=0)
     assert one.bias is not None
     one.weight.data, one.bias.data = weight.astype(np.float32), bias.astype(np.float32)
+    return one.eval()
+
+
+def fold_into(conv: Convolution, norm: Channelwise) -> Convolution:
+    """The same of a Conv1d or ConvTranspose2d."""
+    scale, shift = norm.folded()
+    if conv.bias is not None:
+        shift = shift + conv.bias.data * scale
+    one = copy.deepcopy(conv)
+    one.own(conv.scaled(scale).astype(np.float32), True)
+    assert one.bias is not None
+    one.bias.data = shift.astype(np.float32)
     return one.eval()
 
 
@@ -125,6 +141,8 @@ register(
       for norm in (BatchNorm1d, ChannelAffine)),
     *(Pattern((norm, Linear), lambda n, m: [fold_before_linear(n, m)], modes=COMPILED)
       for norm in (BatchNorm1d, ChannelAffine)),
+    *(Pattern((conv, norm), lambda c, n: [fold_into(c, n)], modes=COMPILED)
+      for conv, norm in ((Conv1d, BatchNorm1d), (ConvTranspose2d, BatchNorm2d))),
     phase=FOLDING,
 )  # fmt: skip
 # Before all others.
@@ -160,5 +178,7 @@ register(
     Pattern((Conv2d, ReLU), lambda c, r: [ConvRelu(c, r)], _auto),
     Pattern((BatchNorm2d, Add, ReLU), lambda n, a, r: [NormAddRelu(n, a, r)]),
     Pattern((Add, ReLU), lambda a, r: [AddRelu(a, r)]),
+    *(Pattern((conv, ReLU), lambda c, r: [WithRelu(c, r)], modes=COMPILED)
+      for conv in (Conv1d, ConvTranspose2d)),
     Pattern((Linear, ReLU), lambda m, r: [LinearRelu(m, r)], modes=COMPILED),
 )  # fmt: skip
