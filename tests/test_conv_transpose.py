@@ -9,7 +9,16 @@ import tolerance
 from tolerance_windows import conv_transpose2d as conv_transpose2d_bound
 
 from pycnn import ops
-from pycnn.layers import Conv1d, Conv2d, ConvTranspose2d, ReLU, Sequential
+from pycnn.graph.fuse import fused
+from pycnn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv1d,
+    Conv2d,
+    ConvTranspose2d,
+    ReLU,
+    Sequential,
+)
 
 # algorithms of the convolution whose gradient of the input it is: (x, (KH, KW, OC/groups), options)
 SHAPES = {
@@ -84,6 +93,25 @@ def test_compiled_with_weights_packed_once(isa, rng, case):
             np.testing.assert_array_equal(compiled(x), model(x))
         np.testing.assert_allclose(compiled(x), model(x), rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(compiled(x)[1:], compiled(x[1:]))
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm", "shape"),
+    [
+        (ConvTranspose2d(6, 8, (2, 3), 2, groups=2, rng=1), BatchNorm2d(8), (2, 4, 3, 6)),
+        (ConvTranspose2d(6, 5, 3, bias=False, rng=1), BatchNorm2d(5), (2, 4, 3, 6)),
+        (Conv1d(6, 8, 3, groups=2, rng=1), BatchNorm1d(8), (2, 9, 6)),
+    ],
+)
+def test_a_norm_and_relu_behind_it_are_one_step_of_a_compiled_network(rng, conv, norm, shape):
+    C = norm.weight.data.size
+    for array in (norm.weight.data, norm.bias.data, norm.running_mean):
+        array[:] = rng.standard_normal(C)
+    norm.running_var[:] = rng.random(C) + 0.5
+    model = Sequential(conv, norm, ReLU()).eval()
+    assert len(fused(model.program(shape), "compiled")) == 1
+    x = rng.standard_normal(shape, np.float32)
+    np.testing.assert_allclose(model.compile_inference(shape)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", [0, 1, (2, 0), ((0, 1), (2, 1)), "same"])

@@ -70,11 +70,12 @@ PYCNN_INLINE void statistics(Row* rows, const float* x, int64_t C, float eps) {
     PYCNN_UNROLL for (int i = 0; i < R; ++i) rows[i].inverse = inverse[i];
 }
 
-template <int R, bool STREAM>
+template <int R>
 PYCNN_INLINE void normalise(const LayerNormRows& s, int64_t r) {
     const int64_t C = s.C;
     const float *x = s.x + r * C, *weight = s.weight, *bias = s.bias;
     float* y = s.y + r * C;
+    const bool past_caches = s.stream;
     Row rows[R];
     statistics<R>(rows, x, C, s.eps);
     vec mean[R], inverse[R];
@@ -83,7 +84,7 @@ PYCNN_INLINE void normalise(const LayerNormRows& s, int64_t r) {
         const vec w = load_first(weight + c, lanes), b = bias ? load_first(bias + c, lanes) : splat(0.0f);
         PYCNN_UNROLL for (int i = 0; i < R; ++i) {
             const vec v = fma((load_first(x + i * C + c, lanes) - mean[i]) * inverse[i], w, b);
-            if (STREAM)
+            if (lanes == VL && past_caches)
                 stream(y + i * C + c, v);
             else
                 store_first(y + i * C + c, v, lanes);
@@ -91,13 +92,6 @@ PYCNN_INLINE void normalise(const LayerNormRows& s, int64_t r) {
     });
     if (s.kept)
         for (int i = 0; i < R; ++i) s.kept[2 * (r + i)] = rows[i].mean, s.kept[2 * (r + i) + 1] = rows[i].inverse;
-}
-
-template <bool STREAM>
-PYCNN_INLINE void normalise_all(const LayerNormRows& s) {
-    int64_t r = 0;
-    for (; r + kTogether <= s.rows; r += kTogether) normalise<kTogether, STREAM>(s, r);
-    for (; r < s.rows; ++r) normalise<1, STREAM>(s, r);
 }
 
 template <int R>
@@ -140,7 +134,9 @@ PYCNN_INLINE void gradient(const LayerNormGradient& s, int64_t r) {
 
 void layer_norm(const LayerNormRows& given) {
     const LayerNormRows s = given;  // a copy, which no store can change
-    s.stream ? normalise_all<true>(s) : normalise_all<false>(s);
+    int64_t r = 0;
+    for (; r + kTogether <= s.rows; r += kTogether) normalise<kTogether>(s, r);
+    for (; r < s.rows; ++r) normalise<1>(s, r);
     if (s.stream) end_stream();
 }
 

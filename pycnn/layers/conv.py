@@ -44,7 +44,7 @@ class Convolution(Layer):
                 f"out_channels = {out_channels}."
             )
 
-    def _own(self, weight: Array, bias: bool) -> None:
+    def own(self, weight: Array, bias: bool) -> None:
         """Begin with this weight, and a bias of zeros."""
         self.weight = Parameter(weight, "weight")
         self.bias = None
@@ -59,6 +59,10 @@ class Convolution(Layer):
     def bias_data(self) -> Array | None:
         """The values of the bias, if there is one."""
         return None if self.bias is None else self.bias.data
+
+    def scaled(self, scale: Array) -> Array:
+        """The weight, with each output channel times its number."""
+        return self.weight.data * scale
 
     def lower(self, to: Lowering) -> None:
         """One step."""
@@ -121,7 +125,7 @@ class Conv2d(Convolution):
         self.dilation = pair(dilation, "Conv2d", "dilation")
         shape = (*self.kernel_size, in_channels // groups, out_channels)
         _refuse_bad_padding(self, self.options, shape)
-        self._own(init.he_normal(shape, init.generator(rng)), bias)
+        self.own(init.he_normal(shape, init.generator(rng)), bias)
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -232,7 +236,7 @@ class Conv1d(Convolution):
         self.dilation = positive("Conv1d", "dilation", dilation)
         shape = (1, self.kernel_size, in_channels // groups, out_channels)
         _refuse_bad_padding(self, self.options, shape)
-        self._own(init.he_normal(shape, init.generator(rng))[0], bias)
+        self.own(init.he_normal(shape, init.generator(rng))[0], bias)
 
     @property
     def options(self) -> tuple[Any, ...]:

@@ -61,7 +61,7 @@ class ConvTranspose2d(Convolution):
         image = (1, 2**20, 2**20, in_channels)  # refuses a bad padding now: an image of any size
         shape_by(self, conv_transpose2d_output_shape, image, shape, **self.geometry)
         products = math.prod(self.kernel_size) * in_channels / (groups * math.prod(self.stride))
-        self._own(init.normal(shape, math.sqrt(2 / products), init.generator(rng)), bias)
+        self.own(init.normal(shape, math.sqrt(2 / products), init.generator(rng)), bias)
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -84,14 +84,16 @@ class ConvTranspose2d(Convolution):
         weight = self.weight.data.shape
         return shape_by(self, conv_transpose2d_output_shape, x, weight, **self.geometry)
 
+    def scaled(self, scale: Array) -> Array:
+        """The weight, whose channels of y are those of the group of its channel of x."""
+        by_group = scale.reshape(self.groups, -1).T  # [OC/groups, groups]
+        scaled: Array = self.weight.data * by_group.repeat(self.in_channels // self.groups, axis=1)
+        return scaled
+
     def compute(self, x: Array, out: Array) -> None:
         """The sum of the formula above."""
-        self.compute_with(x, out, NONE)
-
-    def compute_with(self, x: Array, out: Array, activation: Any) -> None:
-        """The same, with the activation behind it."""
         arrays, how = (x, self.weight.data, self.bias_data), self.algorithm_for(x)
-        prepared.conv_transpose2d(*arrays, self.shape(x.shape), activation, how, out)
+        prepared.conv_transpose2d(*arrays, self.shape(x.shape), NONE, how, out)
 
     def lower_with(self, to: Lowering, activation: Activation = NONE) -> None:
         """One step, with what stands behind it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from pycnn.graph.fuse import FIRST, FOLDING, Pattern, register
@@ -44,6 +46,18 @@ def _convolution(conv: Conv2d, weight: Array, bias: Array) -> Conv2d:
     one = Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, **conv.geometry, rng=0)
     assert one.bias is not None
     one.weight.data, one.bias.data = weight.astype(np.float32), bias.astype(np.float32)
+    return one.eval()
+
+
+def fold_into(conv: Convolution, norm: Channelwise) -> Convolution:
+    """The same of a Conv1d or ConvTranspose2d."""
+    scale, shift = norm.folded()
+    if conv.bias is not None:
+        shift = shift + conv.bias.data * scale
+    one = copy.deepcopy(conv)
+    one.own(conv.scaled(scale).astype(np.float32), True)
+    assert one.bias is not None
+    one.bias.data = shift.astype(np.float32)
     return one.eval()
 
 
@@ -132,6 +146,8 @@ register(
       for norm in (BatchNorm1d, ChannelAffine)),
     *(Pattern((norm, Linear), lambda n, m: [fold_before_linear(n, m)], modes=COMPILED)
       for norm in (BatchNorm1d, ChannelAffine)),
+    *(Pattern((conv, norm), lambda c, n: [fold_into(c, n)], modes=COMPILED)
+      for conv, norm in ((Conv1d, BatchNorm1d), (ConvTranspose2d, BatchNorm2d))),
     phase=FOLDING,
 )  # fmt: skip
 # Before all others.
