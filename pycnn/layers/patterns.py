@@ -10,7 +10,7 @@ from pycnn.graph.fuse import FIRST, FOLDING, Pattern, register
 from pycnn.layers.activation import Activation, ReLU
 from pycnn.layers.arithmetic import Add
 from pycnn.layers.base import Layer
-from pycnn.layers.conv import Conv1d, Conv2d
+from pycnn.layers.conv import Conv1d, Conv2d, Convolution
 from pycnn.layers.conv_transpose import ConvTranspose2d
 from pycnn.layers.fused import (
     AddActivation,
