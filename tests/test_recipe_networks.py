@@ -33,8 +33,8 @@ def test_a_named_network_leaves_the_settings_of_stages_out():
     ("network", "words"),
     [
         (
-            "squeezenet1_1",
-            r"^squeezenet1_1 does not take images of 28 x 28 pixels \(features\.8 .*\); exp",
+            "alexnet",
+            r"^alexnet does not take images of 28 x 28 pixels \(features\.5 .*\); exp",
         ),
         ("unet", r"^unet gives a map of 2 axes for an image, .* choose another, resnet20 for exam"),
     ],

@@ -120,7 +120,8 @@ class UNet(nn.Module):
         super().__init__()
         pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(double(a, b) for a, b in zip((3, *widths), widths, strict=False))
-        self.up = nn.ModuleList(double(a + b, a) for a, b in reversed(pairs))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in reversed(pairs))
+        self.join = nn.ModuleList(double(2 * a, a) for a, _ in reversed(pairs))
         self.last = nn.Conv2d(widths[0], 2, 1)
 
     def forward(self, x: Any) -> Any:
@@ -128,8 +129,8 @@ class UNet(nn.Module):
         for i, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if i else x)
             kept.append(x)
-        for block, wide in zip(self.up, reversed(kept[:-1]), strict=True):
-            x = block(torch.cat([wide, F.interpolate(x, scale_factor=2)], 1))
+        for up, join, wide in zip(self.up, self.join, reversed(kept[:-1]), strict=True):
+            x = join(torch.cat([wide, up(x)], 1))
         return self.last(x)
 
 

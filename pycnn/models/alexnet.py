@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from pycnn import init as initial_rng
-from pycnn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
+from pycnn.layers import (
+    AdaptiveAvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Module,
+    ReLU,
+    Sequential,
+)
 from pycnn.models import initial
 
 
@@ -31,7 +41,7 @@ class AlexNet(Module):
             Conv2d(384, 256, 3, padding=1, rng=rng), ReLU(),
             Conv2d(256, 256, 3, padding=1, rng=rng), ReLU(), MaxPool2d(3, 2),
         )  # fmt: skip
-        self.flatten = Flatten()
+        self.avgpool, self.flatten = AdaptiveAvgPool2d(6), Flatten()
         self.classifier = Sequential(
             Dropout(0.5, rng=rng), Linear(256 * 6 * 6, 4096, rng=rng), ReLU(),
             Dropout(0.5, rng=rng), Linear(4096, 4096, rng=rng), ReLU(),
@@ -43,7 +53,7 @@ class AlexNet(Module):
 
     def forward(self, x: Any) -> Any:
         """Images to logits."""
-        return self.classifier(self.flatten(self.features(x)))
+        return self.classifier(self.flatten(self.avgpool(self.features(x))))
 
 
 def alexnet(

@@ -44,9 +44,9 @@ class SqueezeNet(Module):
         super().__init__()
         rng = initial_rng.generator(rng)
         self.features = Sequential(
-            Conv2d(in_channels, 64, 3, stride=2, rng=rng), ReLU(), MaxPool2d(3, 2),
-            Fire(64, 16, 64, rng), Fire(128, 16, 64, rng), MaxPool2d(3, 2),
-            Fire(128, 32, 128, rng), Fire(256, 32, 128, rng), MaxPool2d(3, 2),
+            Conv2d(in_channels, 64, 3, stride=2, rng=rng), ReLU(), MaxPool2d(3, 2, ceil_mode=True),
+            Fire(64, 16, 64, rng), Fire(128, 16, 64, rng), MaxPool2d(3, 2, ceil_mode=True),
+            Fire(128, 32, 128, rng), Fire(256, 32, 128, rng), MaxPool2d(3, 2, ceil_mode=True),
             Fire(256, 48, 192, rng), Fire(384, 48, 192, rng),
             Fire(384, 64, 256, rng), Fire(512, 64, 256, rng),
         )  # fmt: skip

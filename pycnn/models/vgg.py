@@ -10,6 +10,7 @@ import numpy as np
 
 from pycnn import init as initial_rng
 from pycnn.layers import (
+    AdaptiveAvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dropout,
@@ -59,7 +60,7 @@ class VGG(Module):
         super().__init__()
         rng = initial_rng.generator(rng)
         self.features = convolutions(stages, in_channels, rng, batch_norm)
-        self.flatten = Flatten()
+        self.avgpool, self.flatten = AdaptiveAvgPool2d(7), Flatten()
         self.classifier = Sequential(
             Linear(stages[-1][-1] * 7 * 7, 4096, rng=rng), ReLU(), Dropout(0.5, rng=rng),
             Linear(4096, 4096, rng=rng), ReLU(), Dropout(0.5, rng=rng),
@@ -69,7 +70,7 @@ class VGG(Module):
 
     def forward(self, x: Any) -> Any:
         """Images to logits."""
-        return self.classifier(self.flatten(self.features(x)))
+        return self.classifier(self.flatten(self.avgpool(self.features(x))))
 
 
 def vgg11(
