@@ -19,7 +19,6 @@ from pycnn.layers.fused import (
     ConvPool,
     LinearActivation,
 )
-from pycnn.layers.fused_convs import WithActivation
 from pycnn.layers.fused_norm import ConvNorm, NormActivation, NormAdd, folded
 from pycnn.layers.fused_pointwise import PointwiseNorm
 from pycnn.layers.linear import Linear
@@ -190,7 +189,6 @@ register(
     Pattern((BatchNorm2d, Add, Activation), lambda n, a, f: [NormAdd(n, a, f)], _from_y, TRAINING),
     Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], modes=FIXED),
     Pattern((Add, Activation), lambda a, f: [AddActivation(a, f)], _from_y, TRAINING),
-    Pattern((Linear, Activation), lambda m, f: [LinearActivation(m, f)], modes=COMPILED),
-    *(Pattern((conv, Activation), lambda c, f: [WithActivation(c, f)], modes=COMPILED)
-      for conv in (Conv1d, ConvTranspose2d)),
+    *(Pattern((kind, Activation), lambda m, f: [LinearActivation(m, f)], modes=COMPILED)
+      for kind in (Linear, Conv1d, ConvTranspose2d)),
 )  # fmt: skip
