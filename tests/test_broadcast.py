@@ -239,7 +239,7 @@ def test_scale_and_shift_go_into_the_weights_around_them(groups, rng):
     dense = net(layers.ChannelAffine(4), layers.Linear(4, 7), layers.BatchNorm1d(7), layers.ReLU())
     dense[2].running_mean[...] = rng.standard_normal(7)
     dense[2].running_var[...] = 1 + rng.random(7)
-    assert _steps(dense, x[0, 0]) == ["LinearRelu"]
+    assert _steps(dense, x[0, 0]) == ["LinearActivation"]
     rows = x[0, 0]
     np.testing.assert_allclose(dense.compile_inference((None, 4))(rows), dense(rows), atol=2e-5)
 
