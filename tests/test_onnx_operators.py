@@ -160,7 +160,7 @@ CASES = {
     "shuffle": (SHUFFLE, IMAGES, "ChannelShuffle Conv2d"),
     "tokens": (
         chained(("Reshape", "@ tokens"), ("Transpose", {"perm": [0, 2, 1]}), ("Softmax",)), IMAGES,
-        "Reshape Softmax",
+        "Softmax Reshape",
     ),
     "cancel": (
         chained(("Transpose", {"perm": [0, 2, 3, 1]}), ("Tanh",),

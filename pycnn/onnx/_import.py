@@ -190,8 +190,11 @@ class Importer:
     def _is_nhwc(self, given: OnnxInput) -> bool:
         """Whether all that reads the input turns it to NCHW first."""
         found = self._readers(given.name, BEFORE)
+        gray = given.shape[3] == 1  # then a Reshape turns it as well
         return bool(found) and all(
-            n.operator == "Transpose" and tuple(n.get("perm", ())) == TO_NCHW for n in found
+            (n.operator == "Transpose" and tuple(n.get("perm", ())) == TO_NCHW)
+            or (gray and n.operator == "Reshape")
+            for n in found
         )
 
     def _readers(self, name: str, through: Sequence[str]) -> list[OnnxNode]:
