@@ -18,7 +18,7 @@ import pycnn
 from pycnn import losses, models, optim, ranks
 from pycnn.ranks import gradients
 
-from .networks import ResNet18
+from .networks import make
 from .slow_link import SlowLink
 
 # name: (network, shape of an image, classes, optimizer)
@@ -36,7 +36,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, Callable[[Any
         lambda parameters: optim.SGD(parameters, 0.01, momentum=0.9),
     ),
     "resnet18": (
-        ResNet18,
+        lambda: make("resnet18"),
         (112, 112, 3),
         1000,
         lambda parameters: optim.SGD(parameters, 0.01, momentum=0.9),

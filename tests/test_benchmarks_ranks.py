@@ -89,7 +89,7 @@ def test_what_overlap_hides():
 
 
 def test_resnet18_is_torchvisions():
-    model = networks.ResNet18()
+    model = networks.make("resnet18")
     arrays = dict(model.named_arrays())
     assert sum(p.data.size for p in model.parameters()) == 11_689_512
     assert {"layer2.0.downsample.0.weight", "layer4.1.bn2.running_var"} <= set(arrays)

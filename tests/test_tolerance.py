@@ -37,7 +37,7 @@ def test_the_rounded_reference_passes_and_a_changed_element_does_not(name):
             rounded = np.array(exact, dtype=np.float32)
             tolerance.assert_within(rounded, exact, bound, name)
             at = np.unravel_index(np.argmax(np.abs(rounded)), rounded.shape)
-            for wrong in (0.5 * rounded[at], np.nan, np.inf):
+            for wrong in (0.5 * rounded[at] or 1.0, np.nan, np.inf):
                 broken = rounded.copy()
                 broken[at] = wrong
                 with pytest.raises(AssertionError, match="out of bounds"):
