@@ -95,7 +95,9 @@ double cross_entropy(py::array dlogits, const py::array& logits, const py::array
                                      .repeat = repeat,
                                      .rows = logits.size() / K,
                                      .K = K,
-                                     .smoothing = static_cast<T>(smoothing)};
+                                     .smoothing = static_cast<T>(smoothing),
+                                     .divisor = 0,
+                                     .losses = nullptr};  // the last two are softmax_cross_entropy's own
         const WithoutGil running;
         return softmax_cross_entropy(call);
     });
