@@ -1,7 +1,7 @@
 """Random networks go to ONNX and come back: the same numbers, and the same parameters."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx_cases import close, onnx, reference
 from test_interop import spread
@@ -87,12 +87,28 @@ def networks(draw):
     return layers.Graph(x, (a, values[-1]) if end == "two" else a)
 
 
+def same_twice():
+    """A value that is two outputs, and one that two values lie in."""
+    x = layers.Input(IMAGE)
+    a = layers.Conv2d(4, 4, 3, padding=1, rng=0)(x)
+    return layers.Graph(x, (layers.Dropout()(a), a, a, x))
+
+
 def outputs(ys):
     return ys if isinstance(ys, (tuple, list)) else (ys,)
 
 
+def rows_of_one():
+    """An output [N, 4, 1], which is no pooled image."""
+    x = layers.Input(IMAGE)
+    a = layers.Permute((0, 2, 1))(layers.Reshape((24, -1))(x))
+    return layers.Graph(x, layers.Mean(2, keepdims=True)(a))
+
+
 @settings(max_examples=60)
 @given(networks(), st.integers(0, 99))
+@example(same_twice(), 0)
+@example(rows_of_one(), 0)
 def test_a_network_goes_round(tmp_path_factory, network, seed):
     rng = np.random.default_rng(seed)
     spread(network, rng)

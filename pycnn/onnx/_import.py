@@ -286,7 +286,9 @@ class Importer:
         if view.rank < 2 or self.whole:  # [N] as [N, 1]
             order = default_order(view.rank, not self.whole)
             return order if len(order) > 1 else [*order, None]
-        if view.rank > 2 and all(n == 1 for n in view.shape[2:]):
+        inputs = [given for given in self.graph.inputs if len(given.shape) > 2]
+        as_given = inputs and all(self._order(x) == tuple(range(len(x.shape))) for x in inputs)
+        if view.rank > 2 and all(n == 1 for n in view.shape[2:]) and not as_given:
             return [0, 1]  # of a global pool
         own = own_order(view, view.rank)
         if view.rank == 4:
