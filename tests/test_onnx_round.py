@@ -129,10 +129,12 @@ def test_an_import_trains_is_saved_and_exported_again(tmp_path):
     a = layers.relu(layers.BatchNorm2d(4)(layers.Conv2d(4, 4, 3, padding=1, rng=0)(x)))
     y = layers.Linear(4, 3, rng=0)(layers.GlobalAvgPool2d()(a + x))
     path = tmp_path / "m.onnx"
-    export_onnx(layers.Graph(x, y), path, (None, *IMAGE))
+    network = layers.Graph(x, y)
+    export_onnx(network, path, (None, *IMAGE))
     model = import_onnx(path)
     names = [name for name, _ in model.named_parameters()]
-    assert names == ["0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"]
+    assert names == [name for name, _ in network.named_parameters()]
+    assert names == ["0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias"]
     images = np.random.default_rng(0).standard_normal((8, *IMAGE)).astype(np.float32)
     before = model(images)
     model.train()
