@@ -139,7 +139,7 @@ def test_an_import_trains_is_saved_and_exported_again(tmp_path):
     before = model(images)
     model.train()
     trainer = pycnn.Trainer(model, pycnn.optim.SGD(model.parameters(), 0.1))
-    trainer.fit(images, np.arange(8) % 3, epochs=2, batch_size=4)
+    trainer.fit((images, np.arange(8) % 3), epochs=2, batch_size=4)
     after = model.eval()(images)
     assert np.abs(after - before).max() > 1e-3
     pycnn.save_model(model, tmp_path / "m.safetensors")
