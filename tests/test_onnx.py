@@ -134,6 +134,9 @@ def test_what_cannot_be_exported(tmp_path):
         export_onnx(model, path, (None, None, 28, 1))
     with pytest.raises(TypeError, match=r"layer 0 \(Mine\) has no ONNX operator"):
         export_onnx(Sequential(type("Mine", (ReLU,), {})()), path, (None, 3))
+    even = Sequential(pycnn.layers.LocalResponseNorm(4))
+    with pytest.raises(TypeError, match="has size = 4, of which ONNX takes the channel more"):
+        export_onnx(even, path, (None, 6, 6, 4))
     model.normalization = Normalization((0.1, 0))
     with pytest.raises(ValueError, match="expected C = 2 channels"):
         export_onnx(model, path)
@@ -209,14 +212,15 @@ REFUSED = {
     "operator": ([node("Relu"), node("Det", name="t")], {}, r"node 1 't' \(Det\): pycnn has no"),
     "domain": ([node("Relu", domain="mine")], {}, r"node 0 '' \(mine\.Relu\): pycnn has no such"),
     "images": ([node("Transpose", perm=[1, 0, 2, 3])], {}, "reads the images mixed"),
-    "mixed": ([node("Reshape", "s")], {"s": np.array([-1, 6])}, "mixes the images of a batch"),
+    "mixed": ([node("Reshape", "s")], {"s": np.array([-1, 6])}, "the images mixed with other axes"),
     "double": ([node("Conv", "w")], {"w": np.zeros((1, 2, 1, 1))}, "is float64; expected float32"),
     "small": (flat_gemm(), {"w": floats(36, 3)}, "expected as many features in both"),
     "flat_conv": ([node("Flatten"), node("Conv", "w")], W, "expected images"),
     "channels": ([node("Conv", "w")], {"w": floats(4, 3, 3, 3)}, "expected in_channels = 3"),
     "axis": ([node("Softmax", axis=0)], {}, "computes with the images of a batch together"),
-    "mean": ([node("ReduceMean", axes=[0])], {}, r"axes are \[0\] of \[N, 2, 6, 6\]; expected no"),
+    "mean": ([node("ReduceMean", axes=[0])], {}, r"axes are \[0\] of \[N, 2, 6, 6\]; expected ot"),
     "concat": ([node("Concat", "x", axis=0)], {}, "axis is 0, the images; expected another"),
+    "response": ([node("LRN", size=4)], {}, "its size is 4; expected an odd one"),
     "product": ([node("MatMul", "x")], {}, "both factors are computed"),
     "resize": ([node("Resize", "", "s")], {"s": SCALES}, "expected those of H and W alone"),
 }  # fmt: skip

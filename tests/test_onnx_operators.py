@@ -199,8 +199,7 @@ def test_the_operator_computes_the_same(tmp_path, name):
     names = {n for made in nodes for n in made.input}
     proto = model(nodes, {"x": shape}, {}, {k: a for k, a in ARRAYS.items() if k in names})
     proto.graph.output.append(onnx.helper.make_tensor_value_info("y", 1, None))
-    # The reference counts channels to N in LRN.
-    network = check(onnx.shape_inference.infer_shapes(proto), tmp_path, shape, N=4)
+    network = check(onnx.shape_inference.infer_shapes(proto), tmp_path, shape)
     if kinds is not None:
         program = network.program((2, *network.input_shape))
         assert [n.kind for n in program.nodes] == kinds.split()

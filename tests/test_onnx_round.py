@@ -1,7 +1,7 @@
 """Random networks go to ONNX and come back: the same numbers, and the same parameters."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx_cases import close, onnx, reference
 from test_interop import spread
@@ -87,12 +87,28 @@ def networks(draw):
     return layers.Graph(x, (a, values[-1]) if end == "two" else a)
 
 
+def same_twice():
+    """A value that is two outputs, and one that two values lie in."""
+    x = layers.Input(IMAGE)
+    a = layers.Conv2d(4, 4, 3, padding=1, rng=0)(x)
+    return layers.Graph(x, (layers.Dropout()(a), a, a, x))
+
+
 def outputs(ys):
     return ys if isinstance(ys, (tuple, list)) else (ys,)
 
 
+def rows_of_one():
+    """An output [N, 4, 1], which is no pooled image."""
+    x = layers.Input(IMAGE)
+    a = layers.Permute((0, 2, 1))(layers.Reshape((24, -1))(x))
+    return layers.Graph(x, layers.Mean(2, keepdims=True)(a))
+
+
 @settings(max_examples=60)
 @given(networks(), st.integers(0, 99))
+@example(same_twice(), 0)
+@example(rows_of_one(), 0)
 def test_a_network_goes_round(tmp_path_factory, network, seed):
     rng = np.random.default_rng(seed)
     spread(network, rng)
@@ -113,15 +129,17 @@ def test_an_import_trains_is_saved_and_exported_again(tmp_path):
     a = layers.relu(layers.BatchNorm2d(4)(layers.Conv2d(4, 4, 3, padding=1, rng=0)(x)))
     y = layers.Linear(4, 3, rng=0)(layers.GlobalAvgPool2d()(a + x))
     path = tmp_path / "m.onnx"
-    export_onnx(layers.Graph(x, y), path, (None, *IMAGE))
+    network = layers.Graph(x, y)
+    export_onnx(network, path, (None, *IMAGE))
     model = import_onnx(path)
     names = [name for name, _ in model.named_parameters()]
-    assert names == ["0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"]
+    assert names == [name for name, _ in network.named_parameters()]
+    assert names == ["0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias"]
     images = np.random.default_rng(0).standard_normal((8, *IMAGE)).astype(np.float32)
     before = model(images)
     model.train()
     trainer = pycnn.Trainer(model, pycnn.optim.SGD(model.parameters(), 0.1))
-    trainer.fit(images, np.arange(8) % 3, epochs=2, batch_size=4)
+    trainer.fit((images, np.arange(8) % 3), epochs=2, batch_size=4)
     after = model.eval()(images)
     assert np.abs(after - before).max() > 1e-3
     pycnn.save_model(model, tmp_path / "m.safetensors")

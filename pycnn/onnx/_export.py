@@ -107,11 +107,14 @@ def _input(w: Writing, model: Module, i: int, x: Value, shape: tuple[int | None,
 
 
 def _output(w: Writing, j: int, y: Value) -> Any:
-    name = "output" if len(w.program.outputs) == 1 else f"output{j}"
+    outputs = w.program.outputs
+    name = "output" if len(outputs) == 1 else f"output{j}"
     found = w.take(y, "last")
-    if w.nodes and list(w.nodes[-1].output) == [found] and w.readers(found) == 0:
+    given = {f"output{i}" for i in range(j)}  # by the value that is two outputs
+    last = list(w.nodes[-1].output) if w.nodes else []
+    if last == [found] and found not in given and w.readers(found) == 0:
         w.nodes[-1].output[0] = name
-        w.names[id(y)]["last"] = name
+        w.renamed(found, name)
     else:
         w.node("Identity", [found], name)
     return w.info(name, (w.batch(y.full_shape[0]), *y.full_shape[1:]))

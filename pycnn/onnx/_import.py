@@ -40,8 +40,8 @@ def import_onnx(path: FilePath, *, softmax: bool = False) -> Graph:
     of images, is free, whatever the file says. All arrays are float32. Normalisation that the
     exporter has folded into convolutions stays folded: training goes on without it. Dropout is
     left out, and so, with a UserWarning, is a Softmax or LogSoftmax at the end: the model gives
-    logits; `softmax=True` keeps it. A GlobalAveragePool at the end gives [N, C] rather than
-    [N, C, 1, 1].
+    logits; `softmax=True` keeps it. Where the input is NCHW, a GlobalAveragePool at the end
+    gives [N, C] rather than [N, C, 1, 1].
 
     Images of the model are NHWC. A graph whose input is NCHW, as PyTorch writes them, computes the
     same on `x.transpose(0, 2, 3, 1)`; results that are images in NCHW are given as NHWC as well,
@@ -286,7 +286,9 @@ class Importer:
         if view.rank < 2 or self.whole:  # [N] as [N, 1]
             order = default_order(view.rank, not self.whole)
             return order if len(order) > 1 else [*order, None]
-        if view.rank > 2 and all(n == 1 for n in view.shape[2:]):
+        inputs = [given for given in self.graph.inputs if len(given.shape) > 2]
+        as_given = inputs and all(self._order(x) == tuple(range(len(x.shape))) for x in inputs)
+        if view.rank > 2 and all(n == 1 for n in view.shape[2:]) and not as_given:
             return [0, 1]  # of a global pool
         own = own_order(view, view.rank)
         if view.rank == 4:

@@ -217,7 +217,8 @@ def _clip(node: OnnxNode, xs: Inputs) -> Array:
 
 
 def _mod(node: OnnxNode, xs: Inputs) -> Array:
-    return np.asarray((np.fmod if node.get("fmod", 0) else np.mod)(*xs))
+    with np.errstate(invalid="ignore"):  # of infinity, or by zero: NaN
+        return np.asarray((np.fmod if node.get("fmod", 0) else np.mod)(*xs))
 
 
 FOLDED: dict[str, Callable[[OnnxNode, Inputs], Any]] = {

@@ -235,6 +235,8 @@ def unflattened(r: Reading, y: View, x: View) -> View:
 def lrn(r: Reading) -> View:
     """LRN: alpha is divided by size, as in PyTorch."""
     x, node = r.view(), r.node
+    if node.get("size") % 2 == 0:  # ONNX has the channel more behind, PyTorch and pycnn before
+        raise Unreadable(f"its size is {node.get('size')}; expected an odd one")
     arguments = node.get("size"), node.get("alpha", 1e-4), node.get("beta", 0.75)
     value = image_of(r, x)
     return image_view(x, r.emit("LocalResponseNorm", (*arguments, node.get("bias", 1.0)), value))

@@ -238,5 +238,10 @@ def group_norm(w: Writing, node: Node) -> None:
 def local_response_norm(w: Writing, node: Node) -> None:
     """LRN."""
     layer, x, y = node.operation, node.inputs[0], node.outputs[0]
+    if layer.size % 2 == 0:
+        raise TypeError(
+            f"export_onnx: {node.label} has size = {layer.size}, of which ONNX takes the channel "
+            "more behind instead of before; expected an odd size."
+        )
     numbers = {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "bias": layer.k}
     w.give(y, w.op("LRN", [w.take(x, "first")], **numbers), "first")

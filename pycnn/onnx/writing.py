@@ -141,6 +141,11 @@ class Writing:
         """Y is x."""
         self.names[id(y)] = self.names[id(x)]
 
+    def renamed(self, old: str, new: str) -> None:
+        """An array has another name, in each value that lies in it."""
+        for kinds in self.names.values():
+            kinds |= {kind: new for kind, name in kinds.items() if name == old}
+
     def layout(self, *values: Value) -> str:
         """In which layout what reads any reads these: "first" if one of them is an image in it."""
         kinds = [self.names[id(value)] for value in values]
