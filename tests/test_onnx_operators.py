@@ -93,6 +93,7 @@ CASES = {
     "hard_swish": (one("HardSwish"), IMAGES, "Hardswish"),
     "sigmoid": (one("Sigmoid"), ROWS, "Sigmoid"),
     "softplus": (one("Softplus"), IMAGES, "Softplus"),
+    "softsign": (one("Softsign"), IMAGES, "Abs Affine Divide"),
     "tanh": (one("Tanh"), IMAGES, "Tanh"),
     "exp_log": (chained(("Exp",), ("Sqrt",), ("Log",)), IMAGES, "Exp Sqrt Log"),
     "abs_erf": (chained(("Abs",), ("Erf",), ("Neg",)), IMAGES, "Abs Erf Affine"),
@@ -144,6 +145,19 @@ CASES = {
     ),
     "mean_space": (one("ReduceMean", axes=[2, 3], keepdims=0), IMAGES, "GlobalAvgPool2d"),
     "mean_channels": (one("ReduceMean", axes=[1]), IMAGES, "Mean"),
+    "norm_space": (
+        one("ReduceL2", axes=[2, 3], keepdims=0), IMAGES, "Power GlobalAvgPool2d Affine Sqrt",
+    ),
+    "norm_channels": (one("ReduceL1", axes=[1]), IMAGES, "Abs Mean Affine"),
+    "normalized": (
+        [node("ReduceL2", "x", "a", axes=[-1]), node("Div", "x a", "y")], ROWS,
+        "Power Mean Affine Sqrt Divide",
+    ),
+    "sum_of_squares": (one("ReduceSumSquare", axes=[2]), ROWS, "Power Mean Affine Flatten"),
+    "norm_of_constants": (
+        [node("ReduceL2", "fm", "a", axes=[0]), node("Div", "fm a", "b"),
+         node("MatMul", "x b", "y")], (None, 120), "Linear",
+    ),
     "lrn": (one("LRN", size=3, alpha=0.5, beta=0.6, bias=1.5), IMAGES, "LocalResponseNorm"),
     "batch": (one("BatchNormalization", "x b4 b4 b4 p4"), IMAGES, "BatchNorm2d"),
     "instance": (one("InstanceNormalization", "x p4 b4"), IMAGES, "GroupNorm"),

@@ -161,6 +161,10 @@ def _reduce(function: Callable[..., Any]) -> Callable[[OnnxNode, Inputs], Array]
     return run
 
 
+def _sum_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, **over: np.sum(function(x), **over)
+
+
 def _range(node: OnnxNode, xs: Inputs) -> Array:
     start, limit, delta = (np.asarray(x).reshape(-1)[0] for x in xs)
     if (limit - start) / delta > LARGEST or BATCH in (start, limit):
@@ -233,9 +237,11 @@ FOLDED: dict[str, Callable[[OnnxNode, Inputs], Any]] = {
     "Min": _same(np.minimum), "Mod": _mod, "Mul": _same(np.multiply),
     "Neg": _same(np.negative), "Not": _truth(np.logical_not), "Or": _truth(np.logical_or),
     "Pow": _same(np.power), "Range": _range,
-    "Reciprocal": _same(np.reciprocal), "ReduceMax": _reduce(np.max),
+    "Reciprocal": _same(np.reciprocal), "ReduceL1": _reduce(_sum_of(np.abs)),
+    "ReduceL2": _reduce(lambda x, **over: np.sqrt(np.sum(x * x, **over))),
+    "ReduceMax": _reduce(np.max),
     "ReduceMean": _reduce(np.mean), "ReduceMin": _reduce(np.min), "ReduceProd": _reduce(np.prod),
-    "ReduceSum": _reduce(np.sum),
+    "ReduceSum": _reduce(np.sum), "ReduceSumSquare": _reduce(_sum_of(np.square)),
     "Reshape": lambda node, xs: xs[0].reshape(
         reshaped(xs[0].shape, _integers(xs[1]), bool(node.get("allowzero", 0)))
     ),

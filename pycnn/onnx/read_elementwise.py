@@ -165,6 +165,12 @@ def mish(r: Reading) -> Any:
     return combine(r, "Mul", x, each(r, each(r, x, "Softplus"), "Tanh"))
 
 
+def softsign(r: Reading) -> Any:
+    """Softsign: x / (1 + |x|)."""
+    x = r.view()
+    return combine(r, "Div", x, affine(r, each(r, x, "Abs"), 1.0, 1.0))
+
+
 def negative(r: Reading) -> View:
     """-x."""
     return affine(r, r.view(), -1.0, 0.0)

@@ -9,7 +9,14 @@ import numpy as np
 
 from pycnn.onnx import fold, views
 from pycnn.onnx.read_convs import image_of, image_view, two, unflattened, window
-from pycnn.onnx.read_elementwise import affine, common_order, each, from_order, grown
+from pycnn.onnx.read_elementwise import (
+    affine,
+    common_order,
+    each,
+    from_order,
+    grown,
+    raised,
+)
 from pycnn.onnx.reading import Reading
 from pycnn.onnx.views import Unreadable, View, arrange, default_order, own_order, shown
 
@@ -59,9 +66,13 @@ def _reduced_axes(r: Reading, x: View) -> list[int]:
 
 
 def reduce(r: Reading) -> View:
-    """ReduceMean, ReduceSum, ReduceMax and ReduceMin."""
+    """ReduceMean, ReduceMax, ReduceMin, ReduceSum, and those that are a sum of something."""
     x, node = r.view(), r.node
     axes = _reduced_axes(r, x)
+    if node.operator == "ReduceL1":
+        x = each(r, x, "Abs")
+    elif node.operator in ("ReduceL2", "ReduceSumSquare"):
+        x = raised(r, x, 2.0)
     atoms = sorted(atom for axis in axes for atom in x.atoms(axis))
     if 0 in atoms and x.batch == 1:
         atoms.remove(0)
@@ -78,8 +89,10 @@ def reduce(r: Reading) -> View:
     y = y.with_axes([() if i in axes else axis for i, axis in enumerate(y.axes)])
     if not node.get("keepdims", 1):
         y = y.with_axes([axis for i, axis in enumerate(y.axes) if i not in axes])
-    size = math.prod(x.extent(atom) for atom in atoms)
-    return affine(r, y, float(size), 0.0) if node.operator == "ReduceSum" else y
+    if node.operator in ("ReduceMean", "ReduceMax", "ReduceMin"):
+        return y
+    y = affine(r, y, float(math.prod(x.extent(atom) for atom in atoms)), 0.0)
+    return raised(r, y, 0.5) if node.operator == "ReduceL2" else y
 
 
 def _mean(r: Reading, x: View, atoms: list[int]) -> View:
