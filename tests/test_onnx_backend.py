@@ -23,8 +23,9 @@ EXCLUDED = {
     "pow_types_float32": "the same", "sum_empty_set": "arrays without numbers",
     "square_empty_set": "the same", "l1_empty_set": "the same", "l2_empty_set": "the same",
     "max_empty_set": "the same", "min_empty_set": "the same", "zero_size": "the same",
-    "start_out_of_bounds": "the same", "allowzero": "the same", "rotary_embedding_expanded": "the same",
-    "rotary_embedding_3d_input": "the same", "rotary_embedding_interleaved": "the same",
+    "start_out_of_bounds": "the same", "allowzero": "the same",
+    "rotary_embedding_expanded": "the same", "rotary_embedding_3d_input": "the same",
+    "rotary_embedding_interleaved": "the same",
     "no_position_ids_expanded": "the same", "no_position_ids_interleaved": "the same",
     "range_bfloat16": "bfloat16, which NumPy does not have",
 }  # fmt: skip

@@ -153,7 +153,7 @@ CASES = {
         [node("ReduceL2", "x", "a", axes=[-1]), node("Div", "x a", "y")], ROWS,
         "Power Mean Affine Sqrt Divide",
     ),
-    "sum_of_squares": (one("ReduceSumSquare", axes=[2]), ROWS, "Power Mean Affine Flatten"),
+    "sum_of_squares": (one("ReduceSumSquare", axes=[2]), ROWS, "Power Mean Affine"),
     "norm_of_constants": (
         [node("ReduceL2", "fm", "a", axes=[0]), node("Div", "fm a", "b"),
          node("MatMul", "x b", "y")], (None, 120), "Linear",
