@@ -70,7 +70,7 @@ class Convolution(Layer):
 
     def lower_with(self, to: Lowering, activation: Activation = NONE) -> None:
         """One step, with what stands behind it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define lower_with.")
 
     def _arguments(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"

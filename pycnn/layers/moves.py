@@ -28,7 +28,7 @@ class Moving(Layer):
     @property
     def move(self) -> moves.Move:
         """What goes where."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define move.")
 
     def infer_shape(self, x: Any) -> Any:
         """By the move's own rule."""

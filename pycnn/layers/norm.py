@@ -37,7 +37,7 @@ class Channelwise(Layer):
 
     def vectors(self) -> tuple[Array, Array, Array, Array]:
         """weight, bias, mean, var of eval mode."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define vectors.")
 
     def apply(
         self, x: Array, out: Array, function: Activation = NONE, residual: Array | None = None

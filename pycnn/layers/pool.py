@@ -25,7 +25,7 @@ class _Pool(Layer):
 
     @property
     def _options(self) -> tuple[Any, ...]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _options.")
 
     def _as_images(self, x: Shape) -> Shape:
         """[N, H, W, C] of x."""
